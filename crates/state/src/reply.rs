@@ -1,0 +1,191 @@
+//! What commands and queries answer. Values, not wire messages: the doors translate.
+
+use bytes::Bytes;
+
+/// A key as a reader sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyValue {
+    /// The key.
+    pub key: Bytes,
+    /// Its value; empty when left out.
+    pub value: Bytes,
+    /// Revision of its creation in this life.
+    pub create_revision: i64,
+    /// Revision of its last change.
+    pub mod_revision: i64,
+    /// Changes in this life; 1 after creation.
+    pub version: i64,
+    /// The lease it is attached to; 0 for none.
+    pub lease: i64,
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// To a put.
+    Put {
+        /// What was there, if asked for.
+        prev: Option<KeyValue>,
+    },
+    /// To a delete.
+    DeleteRange {
+        /// Number of keys removed.
+        deleted: i64,
+        /// They, if asked for.
+        prev: Vec<KeyValue>,
+    },
+    /// To a transaction.
+    Txn(TxnReply),
+    /// To a compaction.
+    Compact,
+    /// To a grant.
+    LeaseGrant {
+        /// The lease.
+        id: i64,
+        /// Its time to live.
+        ttl_ms: u64,
+    },
+    /// To a revocation.
+    LeaseRevoke,
+    /// To a change of the feature level.
+    SetFeatureLevel,
+    /// The command was refused; nothing changed.
+    Rejected(Rejection),
+}
+
+/// The answer to a transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TxnReply {
+    /// The comparisons held.
+    pub succeeded: bool,
+    /// One answer per step of the list that ran.
+    pub steps: Vec<StepReply>,
+    /// Revision after the transaction (nested ones give the same).
+    pub revision: i64,
+}
+
+/// The answer to one step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepReply {
+    /// To a range.
+    Range(RangeReply),
+    /// To a put.
+    Put {
+        /// What was there, if asked for.
+        prev: Option<KeyValue>,
+    },
+    /// To a delete.
+    DeleteRange {
+        /// Number of keys removed.
+        deleted: i64,
+        /// They, if asked for.
+        prev: Vec<KeyValue>,
+    },
+    /// To a nested transaction.
+    Txn(TxnReply),
+}
+
+/// The answer to a range.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RangeReply {
+    /// The keys, in the order asked for.
+    pub kvs: Vec<KeyValue>,
+    /// More keys than the limit let through.
+    pub more: bool,
+    /// Keys in the range at that revision, before limit and filters (as etcd counts).
+    pub count: i64,
+}
+
+/// Why a command or query was refused. Nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// `ignore_value` or `ignore_lease` on a key that does not exist.
+    KeyNotFound,
+    /// No such lease.
+    LeaseNotFound,
+    /// The wanted lease id is taken.
+    LeaseExists,
+    /// The revision was compacted away.
+    Compacted {
+        /// The oldest readable revision.
+        compacted: i64,
+    },
+    /// The revision is not reached yet.
+    FutureRevision {
+        /// The present revision.
+        current: i64,
+    },
+    /// Live and history bytes are at their limit; deletes and compaction still pass.
+    NoSpace {
+        /// Bytes now.
+        bytes: u64,
+        /// The limit (`state-bytes-max`).
+        bytes_max: u64,
+    },
+    /// The request makes no sense; doors check before, so this guards against other writers of the log.
+    Invalid(String),
+}
+
+/// What may be asked of the state without changing it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Query {
+    /// Read keys.
+    Range(crate::Range),
+    /// A transaction that writes nothing on either branch.
+    Txn(crate::Txn),
+    /// A lease's remaining time.
+    LeaseTimeToLive {
+        /// Which.
+        id: i64,
+        /// List its keys.
+        keys: bool,
+    },
+    /// All leases.
+    Leases,
+    /// Hash of keys and history up to a revision (0: the newest).
+    HashKv {
+        /// Up to this revision.
+        revision: i64,
+    },
+    /// Nothing but the position: used to confirm that the member serves.
+    Position,
+}
+
+/// What a query answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To a range.
+    Range(RangeReply),
+    /// To a read-only transaction.
+    Txn(TxnReply),
+    /// To a lease query; `None`: no such lease.
+    Lease(Option<LeaseView>),
+    /// To the list: ids, ascending.
+    Leases(Vec<i64>),
+    /// To the hash query.
+    HashKv {
+        /// The hash; equal on all members for equal revisions.
+        hash: u32,
+        /// The compaction it starts at.
+        compact_revision: i64,
+        /// The revision it goes up to.
+        hash_revision: i64,
+    },
+    /// To a position query.
+    Position,
+    /// Refused.
+    Rejected(Rejection),
+}
+
+/// A lease as a reader sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaseView {
+    /// Its id.
+    pub id: i64,
+    /// Time to live as granted.
+    pub granted_ms: u64,
+    /// What remains on the replicated clock of the state.
+    pub remaining_ms: u64,
+    /// Its keys, ascending, if asked for.
+    pub keys: Vec<Bytes>,
+}
