@@ -29,12 +29,19 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if done { ExitCode::SUCCESS } else { ExitCode::from(1) }
+    if done {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    }
 }
 
 /// The repository's root: the parent of this crate.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies inside the repository").to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies inside the repository")
+        .to_path_buf()
 }
 
 /// Cheapest first, and all of them even after a failure: one run names everything that is wrong.
@@ -42,7 +49,16 @@ fn check() -> bool {
     let steps: [(&str, fn() -> bool); 4] = [
         ("fmt", || cargo(&["fmt", "--all", "--check"])),
         ("tidy", tidy_prints),
-        ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+        ("clippy", || {
+            cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ])
+        }),
         ("test", || cargo(&["test", "--workspace"])),
     ];
     let mut failed = Vec::new();
@@ -81,7 +97,11 @@ fn tidy_prints() -> bool {
 
 fn cargo(arguments: &[&str]) -> bool {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    match Command::new(cargo).args(arguments).current_dir(root()).status() {
+    match Command::new(cargo)
+        .args(arguments)
+        .current_dir(root())
+        .status()
+    {
         Ok(status) => status.success(),
         Err(error) => {
             eprintln!("xtask: cannot run cargo {}: {error}", arguments.join(" "));

@@ -19,7 +19,11 @@ pub fn code_only(source: &str) -> String {
             code.push(bytes[at]);
             at += 1;
         } else {
-            code.extend(bytes[at..end].iter().map(|byte| if *byte == b'\n' { b'\n' } else { b' ' }));
+            code.extend(
+                bytes[at..end]
+                    .iter()
+                    .map(|byte| if *byte == b'\n' { b'\n' } else { b' ' }),
+            );
             at = end;
         }
     }
@@ -34,7 +38,11 @@ pub fn without_tests(code: &str) -> String {
     while let Some(start) = rest.find(MARK) {
         kept.push_str(&rest[..start]);
         let end = start + item_end(&rest[start..]);
-        kept.extend(rest[start..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
+        kept.extend(
+            rest[start..end]
+                .chars()
+                .map(|c| if c == '\n' { '\n' } else { ' ' }),
+        );
         rest = &rest[end..];
     }
     kept.push_str(rest);
@@ -43,11 +51,17 @@ pub fn without_tests(code: &str) -> String {
 
 /// Whether a path holds only tests.
 pub fn is_test_file(path: &str) -> bool {
-    path.contains("/tests/") || path.ends_with("/tests.rs") || path.ends_with("_tests.rs") || path.contains("/benches/")
+    path.contains("/tests/")
+        || path.ends_with("/tests.rs")
+        || path.ends_with("_tests.rs")
+        || path.contains("/benches/")
 }
 
 fn line_end(bytes: &[u8], from: usize) -> usize {
-    bytes[from..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |length| from + length)
+    bytes[from..]
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .map_or(bytes.len(), |length| from + length)
 }
 
 fn block_comment_end(bytes: &[u8], from: usize) -> usize {
@@ -85,14 +99,19 @@ fn string_end(bytes: &[u8], from: usize) -> usize {
 }
 
 fn raw_string_end(bytes: &[u8], from: usize) -> Option<usize> {
-    let hashes = bytes[from + 1..].iter().take_while(|byte| **byte == b'#').count();
+    let hashes = bytes[from + 1..]
+        .iter()
+        .take_while(|byte| **byte == b'#')
+        .count();
     if bytes.get(from + 1 + hashes) != Some(&b'"') {
         return None;
     }
     let mut close = vec![b'"'];
     close.extend(std::iter::repeat_n(b'#', hashes));
     let body = from + hashes + 2;
-    let length = bytes[body..].windows(close.len()).position(|window| window == close)?;
+    let length = bytes[body..]
+        .windows(close.len())
+        .position(|window| window == close)?;
     Some(body + length + close.len())
 }
 
@@ -103,13 +122,17 @@ fn char_end(bytes: &[u8], from: usize) -> Option<usize> {
         return Some(from + 3 + close + 1);
     }
     let text = std::str::from_utf8(&bytes[from + 1..(from + 5).min(bytes.len())]).ok();
-    let width = text.and_then(|text| text.chars().next()).map_or(1, char::len_utf8);
+    let width = text
+        .and_then(|text| text.chars().next())
+        .map_or(1, char::len_utf8);
     (bytes.get(from + 1 + width) == Some(&b'\'')).then_some(from + width + 2)
 }
 
 /// Whether the byte at `at` goes on with a word, so that an `r` there begins no raw string (`br"…"` does, `for"` does not).
 fn continues_word(bytes: &[u8], at: usize) -> bool {
-    at > 0 && bytes[at - 1] != b'b' && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_')
+    at > 0
+        && bytes[at - 1] != b'b'
+        && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_')
 }
 
 /// Where the item ends whose attributes begin at the start of `code`.
@@ -140,17 +163,27 @@ mod tests {
 
     #[test]
     fn comments_and_literals_are_blanked() {
-        let code = code_only("let a = \"HashMap \\\" x\"; // HashMap\n/* HashMap /* y */ */ let b = 'x'; let c: &'static str = r#\"HashMap\"#;");
+        let code = code_only(
+            "let a = \"HashMap \\\" x\"; // HashMap\n/* HashMap /* y */ */ let b = 'x'; let c: &'static str = r#\"HashMap\"#;",
+        );
         assert!(!code.contains("HashMap"), "{code}");
-        assert!(code.contains("let b =") && code.contains("&'static str"), "{code}");
+        assert!(
+            code.contains("let b =") && code.contains("&'static str"),
+            "{code}"
+        );
         assert_eq!(code.lines().count(), 2);
     }
 
     #[test]
     fn test_items_are_blanked_and_what_follows_stays() {
-        let code = without_tests("fn a() {}\n#[cfg(test)]\nmod tests {\n fn b() { HashMap }\n}\n#[cfg(test)]\nuse x::[u8; 3];\nfn c() {}\n");
+        let code = without_tests(
+            "fn a() {}\n#[cfg(test)]\nmod tests {\n fn b() { HashMap }\n}\n#[cfg(test)]\nuse x::[u8; 3];\nfn c() {}\n",
+        );
         assert!(code.contains("fn a()") && code.contains("fn c()"), "{code}");
-        assert!(!code.contains("HashMap") && !code.contains("use x"), "{code}");
+        assert!(
+            !code.contains("HashMap") && !code.contains("use x"),
+            "{code}"
+        );
         assert_eq!(code.lines().count(), 8);
     }
 }

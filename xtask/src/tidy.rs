@@ -50,13 +50,18 @@ fn files(root: &Path) -> Vec<File> {
     let mut files = Vec::new();
     collect(root, root, &mut files);
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    assert!(files.iter().any(|file| file.path == "Cargo.toml"), "{} is not the repository's root", root.display());
+    assert!(
+        files.iter().any(|file| file.path == "Cargo.toml"),
+        "{} is not the repository's root",
+        root.display()
+    );
     files
 }
 
 fn collect(root: &Path, directory: &Path, files: &mut Vec<File>) {
     const SKIPPED: [&str; 5] = ["target", ".git", "synod-data", "synod-dev", "node_modules"];
-    let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("cannot list {}: {error}", directory.display()));
+    let entries = fs::read_dir(directory)
+        .unwrap_or_else(|error| panic!("cannot list {}: {error}", directory.display()));
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = entry.path();
@@ -66,8 +71,15 @@ fn collect(root: &Path, directory: &Path, files: &mut Vec<File>) {
         if path.is_dir() {
             collect(root, &path, files);
         } else if let Ok(text) = fs::read_to_string(&path) {
-            let relative = path.strip_prefix(root).expect("listed below the root").to_string_lossy().replace('\\', "/");
-            files.push(File { path: relative, text });
+            let relative = path
+                .strip_prefix(root)
+                .expect("listed below the root")
+                .to_string_lossy()
+                .replace('\\', "/");
+            files.push(File {
+                path: relative,
+                text,
+            });
         }
     }
 }
@@ -82,6 +94,11 @@ mod tests {
     #[test]
     fn the_repository_is_tidy() {
         let problems = super::problems(&crate::root());
-        assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+        assert!(
+            problems.is_empty(),
+            "{} problems:\n{}",
+            problems.len(),
+            problems.join("\n")
+        );
     }
 }

@@ -11,7 +11,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("log", &["raft"]),
     ("replica", &["raft", "state"]),
     ("etcd", &["state", "proto"]),
-    ("server", &["proto", "raft", "state", "replica", "log", "etcd"]),
+    (
+        "server",
+        &["proto", "raft", "state", "replica", "log", "etcd"],
+    ),
     ("client", &["proto"]),
     ("sim", &["raft", "state", "replica", "log", "etcd"]),
     ("cli", &["server", "client", "sim", "proto", "replica"]),
@@ -28,7 +31,10 @@ const BANNED: &[&str] = &["openssl-sys", "native-tls", "figment", "fjall", "rsa"
 
 pub fn check(files: &[File], problems: &mut Vec<String>) {
     let ours: Vec<&str> = ARROWS.iter().map(|(name, _)| *name).collect();
-    for file in files.iter().filter(|file| file.path.starts_with("crates/") && file.path.ends_with("Cargo.toml")) {
+    for file in files
+        .iter()
+        .filter(|file| file.path.starts_with("crates/") && file.path.ends_with("Cargo.toml"))
+    {
         let name = file.crate_name().expect("the path begins with crates/");
         let Some((_, allowed)) = ARROWS.iter().find(|(owner, _)| *owner == name) else {
             problems.push(format!("{}: crate {name} has no arrows; add it to ARROWS in xtask/src/tidy/arrows.rs and to ARCHITECTURE.md", file.path));
@@ -46,13 +52,25 @@ pub fn check(files: &[File], problems: &mut Vec<String>) {
     check_lock(files, problems);
 }
 
-fn check_manifest(path: &str, name: &str, manifest: &Table, allowed: &[&str], ours: &[&str], problems: &mut Vec<String>) {
+fn check_manifest(
+    path: &str,
+    name: &str,
+    manifest: &Table,
+    allowed: &[&str],
+    ours: &[&str],
+    problems: &mut Vec<String>,
+) {
     for dependency in dependencies(manifest, "dependencies") {
         if ours.contains(&dependency.as_str()) && !allowed.contains(&dependency.as_str()) {
             problems.push(format!("{path}: {name} must not use {dependency}; the arrows of ARCHITECTURE.md allow {allowed:?}"));
         }
-        if PURE.contains(&name) && !ours.contains(&dependency.as_str()) && !PURE_MAY_USE.contains(&dependency.as_str()) {
-            problems.push(format!("{path}: {name} is pure and must not use {dependency}; allowed are {PURE_MAY_USE:?}"));
+        if PURE.contains(&name)
+            && !ours.contains(&dependency.as_str())
+            && !PURE_MAY_USE.contains(&dependency.as_str())
+        {
+            problems.push(format!(
+                "{path}: {name} is pure and must not use {dependency}; allowed are {PURE_MAY_USE:?}"
+            ));
         }
     }
     // Tests may look further down, never up: a dev-dependency on `server` would let a pure crate's tests need sockets.
@@ -61,7 +79,10 @@ fn check_manifest(path: &str, name: &str, manifest: &Table, allowed: &[&str], ou
             problems.push(format!("{path}: tests of {name} must not use server"));
         }
     }
-    let inherits = manifest.get("lints").and_then(|lints| lints.get("workspace")).and_then(Value::as_bool);
+    let inherits = manifest
+        .get("lints")
+        .and_then(|lints| lints.get("workspace"))
+        .and_then(Value::as_bool);
     if inherits != Some(true) {
         problems.push(format!("{path}: add [lints] workspace = true"));
     }
@@ -69,10 +90,20 @@ fn check_manifest(path: &str, name: &str, manifest: &Table, allowed: &[&str], ou
 
 /// The keys of a dependency table and of its per-target forms.
 fn dependencies(manifest: &Table, kind: &str) -> Vec<String> {
-    let mut names: Vec<String> = manifest.get(kind).and_then(Value::as_table).map(|table| table.keys().cloned().collect()).unwrap_or_default();
+    let mut names: Vec<String> = manifest
+        .get(kind)
+        .and_then(Value::as_table)
+        .map(|table| table.keys().cloned().collect())
+        .unwrap_or_default();
     if let Some(targets) = manifest.get("target").and_then(Value::as_table) {
         for target in targets.values().filter_map(Value::as_table) {
-            names.extend(target.get(kind).and_then(Value::as_table).into_iter().flat_map(|table| table.keys().cloned()));
+            names.extend(
+                target
+                    .get(kind)
+                    .and_then(Value::as_table)
+                    .into_iter()
+                    .flat_map(|table| table.keys().cloned()),
+            );
         }
     }
     names
@@ -95,7 +126,16 @@ mod tests {
     use super::*;
 
     fn problems_of(path: &str, text: &str) -> Vec<String> {
-        let files = [File { path: path.into(), text: text.into() }, File { path: "Cargo.lock".into(), text: String::new() }];
+        let files = [
+            File {
+                path: path.into(),
+                text: text.into(),
+            },
+            File {
+                path: "Cargo.lock".into(),
+                text: String::new(),
+            },
+        ];
         let mut problems = Vec::new();
         check(&files, &mut problems);
         problems
@@ -103,15 +143,29 @@ mod tests {
 
     #[test]
     fn an_arrow_upwards_is_a_problem() {
-        let problems = problems_of("crates/raft/Cargo.toml", "[lints]\nworkspace = true\n[dependencies]\nstate.workspace = true\n");
+        let problems = problems_of(
+            "crates/raft/Cargo.toml",
+            "[lints]\nworkspace = true\n[dependencies]\nstate.workspace = true\n",
+        );
         assert_eq!(problems.len(), 1, "{problems:?}");
-        assert!(problems[0].contains("raft must not use state"), "{problems:?}");
+        assert!(
+            problems[0].contains("raft must not use state"),
+            "{problems:?}"
+        );
     }
 
     #[test]
     fn a_pure_crate_takes_no_runtime_even_for_one_target() {
-        let problems = problems_of("crates/replica/Cargo.toml", "[lints]\nworkspace = true\n[target.'cfg(unix)'.dependencies]\ntokio = \"1\"\n");
-        assert!(problems.iter().any(|problem| problem.contains("pure and must not use tokio")), "{problems:?}");
+        let problems = problems_of(
+            "crates/replica/Cargo.toml",
+            "[lints]\nworkspace = true\n[target.'cfg(unix)'.dependencies]\ntokio = \"1\"\n",
+        );
+        assert!(
+            problems
+                .iter()
+                .any(|problem| problem.contains("pure and must not use tokio")),
+            "{problems:?}"
+        );
     }
 
     #[test]

@@ -30,12 +30,20 @@ pub fn check(files: &[File], problems: &mut Vec<String>) {
         let code = file.logic();
         for (word, why) in BANNED_WORDS {
             for offset in words(&code, word) {
-                problems.push(format!("{}:{}: {word} in a pure crate: {why}", file.path, line_of(&code, offset)));
+                problems.push(format!(
+                    "{}:{}: {word} in a pure crate: {why}",
+                    file.path,
+                    line_of(&code, offset)
+                ));
             }
         }
         for (offset, path) in std_paths(&code) {
             if let Some(banned) = banned_path(&path) {
-                problems.push(format!("{}:{}: std::{banned} in a pure crate; pass its result in as an argument", file.path, line_of(&code, offset)));
+                problems.push(format!(
+                    "{}:{}: std::{banned} in a pure crate; pass its result in as an argument",
+                    file.path,
+                    line_of(&code, offset)
+                ));
             }
         }
     }
@@ -53,7 +61,10 @@ fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(word).filter_map(move |(offset, _)| {
         let before = code[..offset].chars().next_back().is_some_and(part_of_word);
-        let after = code[offset + word.len()..].chars().next().is_some_and(part_of_word);
+        let after = code[offset + word.len()..]
+            .chars()
+            .next()
+            .is_some_and(part_of_word);
         (!before && !after).then_some(offset)
     })
 }
@@ -77,13 +88,17 @@ fn expand<'a>(text: &'a str, prefix: &str, found: &mut dyn FnMut(String)) -> &'a
         loop {
             rest = expand(rest, prefix, found).trim_start();
             match rest.strip_prefix(',') {
-                Some(after) if after.trim_start().starts_with('}') => return &after.trim_start()[1..],
+                Some(after) if after.trim_start().starts_with('}') => {
+                    return &after.trim_start()[1..];
+                }
                 Some(after) => rest = after,
                 None => return rest.strip_prefix('}').unwrap_or(""),
             }
         }
     }
-    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_alphanumeric() && c != '_')
+        .unwrap_or(text.len());
     let path = format!("{prefix}{}", &text[..end]);
     match text[end..].trim_start().strip_prefix("::") {
         Some(rest) if end > 0 => expand(rest, &format!("{path}::"), found),
@@ -100,7 +115,9 @@ fn banned_path(path: &str) -> Option<String> {
     if BANNED_MODULES.contains(&module) {
         return Some(module.to_string());
     }
-    let clock = segments.next().filter(|name| module == "time" && BANNED_CLOCKS.contains(name))?;
+    let clock = segments
+        .next()
+        .filter(|name| module == "time" && BANNED_CLOCKS.contains(name))?;
     Some(format!("time::{clock}"))
 }
 
@@ -109,7 +126,10 @@ mod tests {
     use super::*;
 
     fn problems_of(text: &str) -> Vec<String> {
-        let files = [File { path: "crates/raft/src/x.rs".into(), text: text.into() }];
+        let files = [File {
+            path: "crates/raft/src/x.rs".into(),
+            text: text.into(),
+        }];
         let mut problems = Vec::new();
         check(&files, &mut problems);
         problems

@@ -28,7 +28,9 @@ pub fn check(files: &[File], problems: &mut Vec<String>) {
 /// # Errors
 /// When the list cannot be written.
 pub fn rewrite(root: &Path) -> std::io::Result<()> {
-    let mut text = String::from("# Files over the limit of lines of logic. They may shrink, not grow. Written by `cargo xtask fix`.\n");
+    let mut text = String::from(
+        "# Files over the limit of lines of logic. They may shrink, not grow. Written by `cargo xtask fix`.\n",
+    );
     for (path, lines) in oversized(&files(root)) {
         writeln!(text, "{lines} {path}").expect("writing to a string");
     }
@@ -39,13 +41,29 @@ fn oversized(files: &[File]) -> BTreeMap<String, usize> {
     files
         .iter()
         .filter(|file| file.path.ends_with(".rs") && !crate::source::is_test_file(&file.path))
-        .map(|file| (file.path.clone(), file.logic().lines().filter(|line| !line.trim().is_empty()).count()))
+        .map(|file| {
+            (
+                file.path.clone(),
+                file.logic()
+                    .lines()
+                    .filter(|line| !line.trim().is_empty())
+                    .count(),
+            )
+        })
         .filter(|(_, lines)| *lines > LINES_MAX)
         .collect()
 }
 
 fn listed(files: &[File]) -> BTreeMap<String, usize> {
-    let text = files.iter().find(|file| file.path == LIST).map_or("", |file| file.text.as_str());
-    let entries = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(' '));
-    entries.filter_map(|(lines, path)| Some((path.to_string(), lines.parse().ok()?))).collect()
+    let text = files
+        .iter()
+        .find(|file| file.path == LIST)
+        .map_or("", |file| file.text.as_str());
+    let entries = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(' '));
+    entries
+        .filter_map(|(lines, path)| Some((path.to_string(), lines.parse().ok()?)))
+        .collect()
 }
