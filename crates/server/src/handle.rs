@@ -1,75 +1,382 @@
 //! What the doors hold of a running member: requests in, outcomes out.
 
-use replica::{Consistency, Failure, Response, Status, WatchRequest, WatchResponse};
+use crate::Metrics;
+use raft::Configuration;
+use replica::{
+    Body, Consistency, Failure, Input, Response, Status, StreamId, Ticket, WatchRequest,
+    WatchResponse,
+};
 use state::{Command, Query};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Requests waiting for the node loop at most. More are refused ([`Failure::Overloaded`]), except those of watch streams, which wait.
+pub const REQUESTS_QUEUED_MAX: usize = 16_384;
+
+/// Responses a watch stream may have on the way to its door; the loop makes more only as they are taken.
+const WATCH_CREDIT: u32 = 64;
+
+/// How long a hand-over of leadership may take before it counts as failed.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How a request ended.
+pub(crate) type Outcome = Result<Response, Failure>;
+
+/// What doors put into the loop's bounded queue.
+pub(crate) enum Request {
+    /// An input with a ticket, and who waits for its outcome.
+    Ask {
+        ticket: Ticket,
+        input: Input,
+        waiter: oneshot::Sender<Outcome>,
+    },
+    /// A watch stream's request; the first one of a stream brings the way back.
+    Watch {
+        stream: StreamId,
+        request: WatchRequest,
+        opening: Option<mpsc::UnboundedSender<WatchResponse>>,
+    },
+    /// Wants a status that has seen everything before it.
+    Status(oneshot::Sender<Arc<Status>>),
+}
+
+/// What must reach the loop even when the queue is full. Bounded by what caused it: one per request, stream or stop.
+pub(crate) enum Control {
+    /// Nobody waits for this request any more.
+    Cancel(Ticket),
+    /// A stream's door took this many responses.
+    Credit(StreamId, u32),
+    /// A stream is gone.
+    Closed(StreamId),
+    /// Hand leadership over.
+    Transfer(Option<raft::MemberId>),
+    /// End all watch streams: the member is about to stop.
+    EndWatches,
+    /// Stop the loop.
+    Stop,
+}
+
+/// A member of the cell as clients may see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberView {
+    /// Its id.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Where other members reach it, as `host:port`.
+    pub peer_addresses: Vec<String>,
+    /// Where clients reach it, as `host:port`; empty until it has told.
+    pub client_addresses: Vec<String>,
+    /// It receives the log and does not vote.
+    pub is_learner: bool,
+}
+
+/// The loop's end of what a [`Handle`] holds.
+pub(crate) struct Inbox {
+    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) control: mpsc::UnboundedReceiver<Control>,
+    pub(crate) status: watch::Sender<Arc<Status>>,
+    pub(crate) members: watch::Sender<Arc<Vec<MemberView>>>,
+}
+
+struct Shared {
+    requests: mpsc::Sender<Request>,
+    control: mpsc::UnboundedSender<Control>,
+    status: watch::Receiver<Arc<Status>>,
+    members: watch::Receiver<Arc<Vec<MemberView>>>,
+    next: AtomicU64,
+    cluster: u64,
+    metrics: Arc<Metrics>,
+}
 
 /// A door's way to the node loop. Cheap to clone. Dropping a call's future cancels the request's reply, not the request.
 #[derive(Clone)]
-pub struct Handle {}
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+/// Tells the loop that nobody waits any more, unless the outcome came first.
+struct CancelOnDrop<'a> {
+    shared: &'a Shared,
+    ticket: Option<Ticket>,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            let _ = self.shared.control.send(Control::Cancel(ticket));
+        }
+    }
+}
 
 impl Handle {
+    /// Makes a handle and the loop's end of it.
+    pub(crate) fn new(cluster: u64, status: Status, metrics: Arc<Metrics>) -> (Handle, Inbox) {
+        let (requests, requests_out) = mpsc::channel(REQUESTS_QUEUED_MAX);
+        let (control, control_out) = mpsc::unbounded_channel();
+        let (status_in, status) = watch::channel(Arc::new(status));
+        let (members_in, members) = watch::channel(Arc::default());
+        let shared = Shared {
+            requests,
+            control,
+            status,
+            members,
+            next: AtomicU64::new(1),
+            cluster,
+            metrics,
+        };
+        let inbox = Inbox {
+            requests: requests_out,
+            control: control_out,
+            status: status_in,
+            members: members_in,
+        };
+        (
+            Handle {
+                shared: Arc::new(shared),
+            },
+            inbox,
+        )
+    }
+
     /// Proposes a change and waits for its outcome.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn propose(&self, _command: Command) -> Result<Response, Failure> {
-        todo!()
+    pub async fn propose(&self, command: Command) -> Result<Response, Failure> {
+        self.shared.metrics.proposals.inc();
+        let outcome = self
+            .ask(Failure::Unknown, |ticket| Input::Propose {
+                ticket,
+                command,
+            })
+            .await;
+        if outcome.is_err() {
+            self.shared.metrics.proposals_failed.inc();
+        }
+        outcome
     }
 
     /// Renews a lease; many calls of one turn ride in one log entry.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn keep_alive(&self, _lease: i64) -> Result<Response, Failure> {
-        todo!()
+    pub async fn keep_alive(&self, lease: i64) -> Result<Response, Failure> {
+        self.ask(Failure::Unknown, |ticket| Input::KeepAlive {
+            ticket,
+            lease,
+        })
+        .await
     }
 
     /// Reads.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn read(&self, _consistency: Consistency, _query: Query) -> Result<Response, Failure> {
-        todo!()
+    pub async fn read(&self, consistency: Consistency, query: Query) -> Result<Response, Failure> {
+        self.shared.metrics.reads.inc();
+        let outcome = self
+            .ask(Failure::NoLeader, |ticket| Input::Read {
+                ticket,
+                consistency,
+                query,
+            })
+            .await;
+        if outcome.is_err() {
+            self.shared.metrics.reads_failed.inc();
+        }
+        outcome
+    }
+
+    /// Changes the members to these, on the leader, and waits until the change is committed.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn change_membership(&self, target: Configuration) -> Result<Configuration, Failure> {
+        let response = self
+            .ask(Failure::Unknown, |ticket| Input::ChangeMembership {
+                ticket,
+                target,
+            })
+            .await?;
+        match response.body {
+            Body::MembershipChanged(configuration) => Ok(configuration),
+            other => unreachable!("a membership change was answered with {other:?}"),
+        }
+    }
+
+    /// Queues a request and waits. `lost` is the outcome when the member stops before it has one.
+    async fn ask(&self, lost: Failure, input: impl FnOnce(Ticket) -> Input) -> Outcome {
+        let ticket = Ticket(self.shared.next.fetch_add(1, Relaxed));
+        let (waiter, outcome) = oneshot::channel();
+        self.queue(Request::Ask {
+            ticket,
+            input: input(ticket),
+            waiter,
+        })?;
+        let mut cancel = CancelOnDrop {
+            shared: &self.shared,
+            ticket: Some(ticket),
+        };
+        let outcome = outcome.await;
+        cancel.ticket = None;
+        outcome.unwrap_or(Err(lost))
+    }
+
+    fn queue(&self, request: Request) -> Result<(), Failure> {
+        self.shared
+            .requests
+            .try_send(request)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => {
+                    self.shared.metrics.requests_overloaded.inc();
+                    Failure::Overloaded {
+                        queue: "requests",
+                        limit: REQUESTS_QUEUED_MAX,
+                    }
+                }
+                // The loop has ended, so nothing happened; another member may serve it.
+                mpsc::error::TrySendError::Closed(_) => Failure::NoLeader,
+            })
     }
 
     /// Opens a watch stream.
     pub fn watch(&self) -> WatchStream {
-        todo!()
+        let stream = StreamId(self.shared.next.fetch_add(1, Relaxed));
+        let (opening, responses) = mpsc::unbounded_channel();
+        WatchStream {
+            handle: self.clone(),
+            stream,
+            opening: std::sync::Mutex::new(Some(opening)),
+            responses,
+            taken: 0,
+        }
     }
 
-    /// What the member said of itself last (refreshed every turn of the loop that changed something).
+    /// What the member said of itself last. At most some milliseconds old; role, term and leader are never older than the last turn.
     pub fn status(&self) -> Arc<Status> {
-        todo!()
+        self.shared.status.borrow().clone()
+    }
+
+    /// What the member says of itself after everything asked before: it shows the revision of a put that was answered before this call.
+    pub async fn status_now(&self) -> Arc<Status> {
+        let (waiter, status) = oneshot::channel();
+        match self.queue(Request::Status(waiter)) {
+            Ok(()) => status.await.unwrap_or_else(|_| self.status()),
+            Err(_) => self.status(),
+        }
+    }
+
+    /// Waits for a change of the status and gives it; `None` when the member has stopped.
+    pub(crate) fn status_changes(&self) -> watch::Receiver<Arc<Status>> {
+        self.shared.status.clone()
+    }
+
+    /// The members of the cell, by id, with what they told of themselves.
+    pub fn members(&self) -> Arc<Vec<MemberView>> {
+        self.shared.members.borrow().clone()
+    }
+
+    /// What the member counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     /// The cluster's id.
     pub fn cluster(&self) -> u64 {
-        todo!()
+        self.shared.cluster
     }
 
     /// This member's id.
     pub fn member(&self) -> u64 {
-        todo!()
+        self.shared.status.borrow().raft.id.member.0
     }
 
     /// Asks the leader to hand over; ends when another member leads or after a few seconds.
-    pub async fn transfer_leadership(&self, _target: Option<u64>) -> Result<(), Failure> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`Failure::LeaderChanged`] if this member does not lead, [`Failure::NoLeader`] if nobody took over in time.
+    pub async fn transfer_leadership(&self, target: Option<u64>) -> Result<(), Failure> {
+        let mut changes = self.status_changes();
+        let me = self.status().raft.id;
+        if self.status().raft.leader != Some(me) {
+            return Err(Failure::LeaderChanged);
+        }
+        let _ = self
+            .shared
+            .control
+            .send(Control::Transfer(target.map(raft::MemberId)));
+        let moved =
+            changes.wait_for(|status| status.raft.leader.is_some_and(|leader| leader != me));
+        match tokio::time::timeout(TRANSFER_TIMEOUT, moved).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Failure::NoLeader),
+        }
+    }
+
+    pub(crate) fn control(&self, control: Control) {
+        let _ = self.shared.control.send(control);
     }
 }
 
 /// A watch stream of one connection. Closing is dropping.
-pub struct WatchStream {}
+pub struct WatchStream {
+    handle: Handle,
+    stream: StreamId,
+    opening: std::sync::Mutex<Option<mpsc::UnboundedSender<WatchResponse>>>,
+    responses: mpsc::UnboundedReceiver<WatchResponse>,
+    taken: u32,
+}
 
 impl WatchStream {
     /// Sends a request; waits while the loop's queue is full.
-    pub async fn request(&self, _request: WatchRequest) {
-        todo!()
+    pub async fn request(&self, request: WatchRequest) {
+        let slot = self.handle.shared.requests.reserve().await;
+        // Taken even when the member has stopped: dropping the sender is what ends the stream then.
+        let opening = self
+            .opening
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
+        let Ok(slot) = slot else { return };
+        if opening.is_some() {
+            self.handle.shared.metrics.watch_streams_opened.inc();
+        }
+        slot.send(Request::Watch {
+            stream: self.stream,
+            request,
+            opening,
+        });
     }
 
     /// The next response; `None` when the member stops. Credits are given as responses are taken, so a slow reader holds back only itself.
     pub async fn next(&mut self) -> Option<WatchResponse> {
-        todo!()
+        let response = self.responses.recv().await?;
+        self.taken += 1;
+        if self.taken >= WATCH_CREDIT / 2 {
+            self.handle
+                .control(Control::Credit(self.stream, self.taken));
+            self.taken = 0;
+        }
+        Some(response)
+    }
+
+    /// The responses a new stream may get before any is taken.
+    pub(crate) const CREDIT: u32 = WATCH_CREDIT;
+}
+
+impl Drop for WatchStream {
+    fn drop(&mut self) {
+        let unopened = self
+            .opening
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .is_some();
+        if !unopened {
+            self.handle.shared.metrics.watch_streams_closed.inc();
+            self.handle.control(Control::Closed(self.stream));
+        }
     }
 }

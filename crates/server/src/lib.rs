@@ -1,5 +1,21 @@
 //! The IO shell: node loop, peers, listeners, disk, clock, config, metrics. Async lives here and above, nowhere below.
 
-mod handle;
+// The loop is mounted as soon as the log is there.
+#![allow(dead_code)]
 
-pub use handle::{Handle, WatchStream};
+mod accept;
+mod bootstrap;
+mod clock;
+pub mod config;
+mod disk;
+mod greet;
+mod handle;
+mod members;
+mod metrics;
+mod node;
+mod peers;
+mod wire;
+
+pub use config::Config;
+pub use handle::{Handle, MemberView, REQUESTS_QUEUED_MAX, WatchStream};
+pub use metrics::{Counter, Histogram, Metrics};

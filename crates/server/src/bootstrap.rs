@@ -1,0 +1,140 @@
+//! Carries the questions of a member that belongs to no cluster yet to the members it was told of, and the answers of one that does.
+//! What they mean is decided in [`replica::Bootstrap`].
+
+use crate::accept::{Question, read_frame};
+use crate::clock::Clock;
+use crate::greet::{self, DialError, Me};
+use crate::wire::{self, FrameKind, Purpose};
+use bytes::BytesMut;
+use replica::{Bootstrap, BootstrapMessage, BootstrapOutcome, Introduction, KnownCluster};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tracing::{debug, info};
+
+/// How often the asking is looked after.
+const STEP_INTERVAL: Duration = Duration::from_millis(100);
+/// How often the operator hears whom the member still waits for, after the first time.
+const WAITING_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// How long the member waits before it first says so: members started together need a moment.
+const WAITING_LOG_DELAY: Duration = Duration::from_secs(1);
+/// How long a question may take, connection included.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Answers on their way back at most.
+const ANSWERS_MAX: usize = 64;
+
+/// Asks until it is decided whom this member belongs to.
+pub(crate) async fn find_cluster(
+    me: Arc<Me>,
+    introduction: Introduction,
+    clock: Clock,
+    questions: &mut mpsc::Receiver<Question>,
+) -> BootstrapOutcome {
+    let addresses: BTreeMap<String, String> = introduction.listed.iter().cloned().collect();
+    let mut bootstrap = Bootstrap::new(introduction, clock.monotonic());
+    let (answers_in, mut answers) = mpsc::channel(ANSWERS_MAX);
+    let mut askers: BTreeMap<String, oneshot::Sender<BootstrapMessage>> = BTreeMap::new();
+    let mut step = interval(STEP_INTERVAL);
+    step.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut say_at = Instant::now() + WAITING_LOG_DELAY;
+    loop {
+        tokio::select! {
+            Some(question) = questions.recv() => {
+                if let BootstrapMessage::Query(from) = &question.message {
+                    askers.insert(from.name.clone(), question.answer);
+                }
+                bootstrap.handle(clock.monotonic(), question.message);
+            }
+            Some(answer) = answers.recv() => bootstrap.handle(clock.monotonic(), answer),
+            _ = step.tick() => {}
+        }
+        for (name, message) in bootstrap.poll(clock.monotonic()) {
+            match message {
+                answer @ BootstrapMessage::Answer { .. } => {
+                    if let Some(asker) = askers.remove(&name) {
+                        let _ = asker.send(answer);
+                    }
+                }
+                query @ BootstrapMessage::Query(_) => {
+                    if let Some(address) = addresses.get(&name) {
+                        tokio::spawn(ask(
+                            me.clone(),
+                            name,
+                            address.clone(),
+                            query,
+                            answers_in.clone(),
+                        ));
+                    }
+                }
+            }
+        }
+        if let Some(outcome) = bootstrap.outcome() {
+            return outcome;
+        }
+        if Instant::now() >= say_at {
+            info!("{}", bootstrap.waiting_for());
+            say_at = Instant::now() + WAITING_LOG_INTERVAL;
+        }
+    }
+}
+
+/// Asks one member and brings its answer.
+async fn ask(
+    me: Arc<Me>,
+    name: String,
+    address: String,
+    query: BootstrapMessage,
+    answers: mpsc::Sender<BootstrapMessage>,
+) {
+    let exchange = async {
+        let (mut stream, _) = greet::introduce(&me, None, &[address], Purpose::Bootstrap).await?;
+        let mut out = BytesMut::new();
+        wire::put_frame(
+            &mut out,
+            FrameKind::Bootstrap,
+            &wire::encode_bootstrap(&query),
+        );
+        let lost = |reason: String| DialError::Unreachable {
+            reason,
+            hung_up: true,
+        };
+        stream
+            .write_all(&out)
+            .await
+            .map_err(|error| lost(error.to_string()))?;
+        let frame = read_frame(&mut stream, &mut BytesMut::new())
+            .await
+            .ok_or_else(|| lost("it gave no answer".into()))?;
+        wire::decode_bootstrap(frame.body).map_err(|error| DialError::Rejected(error.to_string()))
+    };
+    match timeout(QUESTION_TIMEOUT, exchange).await {
+        Ok(Ok(answer)) => {
+            let _ = answers.send(answer).await;
+        }
+        Ok(Err(error)) => debug!(member = name, reason = %error, "member did not answer"),
+        Err(_) => debug!(
+            member = name,
+            reason = "no answer in time",
+            "member did not answer"
+        ),
+    }
+}
+
+/// Answers those who still look for their cluster, for a member that has found it.
+pub(crate) async fn answer_questions(
+    mut questions: mpsc::Receiver<Question>,
+    introduction: Introduction,
+    known: impl Fn() -> KnownCluster,
+) {
+    while let Some(question) = questions.recv().await {
+        if let BootstrapMessage::Query(_) = question.message {
+            let _ = question.answer.send(BootstrapMessage::Answer {
+                from: introduction.clone(),
+                cluster: Some(known()),
+            });
+        }
+    }
+}

@@ -1,0 +1,605 @@
+//! The settings of a member: one table says each one's name, default, unit and why to change it; flags, environment and file are read by it.
+//!
+//! Precedence: flags, then environment (`SYNOD_` and the name in capitals), then the file, then the default.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A setting, as every place that reads or explains it knows it.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its name: the flag without dashes and the key in the file.
+    pub name: &'static str,
+    /// What a value looks like.
+    pub value: &'static str,
+    /// What holds if nobody sets it, in words or as a value.
+    pub default: &'static str,
+    /// What it does, and when to change it.
+    pub help: &'static str,
+}
+
+impl Setting {
+    /// The environment variable that sets it.
+    pub fn environment(&self) -> String {
+        format!("SYNOD_{}", self.name.replace('-', "_").to_uppercase())
+    }
+}
+
+/// Every setting of `serve`.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "name",
+        value: "NAME",
+        default: "n1",
+        help: "Name of this member, unique in the cluster; one of those in --cluster",
+    },
+    Setting {
+        name: "data-dir",
+        value: "DIR",
+        default: "./synod-data",
+        help: "Directory that holds everything this member must not forget; made if missing, used by one process at a time",
+    },
+    Setting {
+        name: "client-addr",
+        value: "HOST:PORT",
+        default: "127.0.0.1:2379",
+        help: "Where to listen for clients. Keep it on loopback or a private network: there is no TLS yet",
+    },
+    Setting {
+        name: "peer-addr",
+        value: "HOST:PORT",
+        default: "127.0.0.1:2380",
+        help: "Where to listen for the other members. Keep it on loopback or a private network: there is no TLS yet",
+    },
+    Setting {
+        name: "advertise-client-addr",
+        value: "HOST:PORT",
+        default: "same as --client-addr",
+        help: "Where clients reach this member; set it when --client-addr is 0.0.0.0 or behind address translation",
+    },
+    Setting {
+        name: "advertise-peer-addr",
+        value: "HOST:PORT",
+        default: "this member's address in --cluster",
+        help: "Where the other members reach this one; must be its address in --cluster",
+    },
+    Setting {
+        name: "cluster",
+        value: "NAME=HOST:PORT,...",
+        default: "this member alone",
+        help: "All members the cluster begins with, this one included, with their peer addresses; the same on every member",
+    },
+    Setting {
+        name: "heartbeat-interval",
+        value: "DURATION",
+        default: "100ms",
+        help: "Time between a leader's heartbeats, 10ms to 10s; raise it with --election-timeout on slow networks, the same on every member",
+    },
+    Setting {
+        name: "election-timeout",
+        value: "DURATION",
+        default: "500ms",
+        help: "Silence after which a member asks for an election, at least 3 heartbeats; each round waits up to twice as long, drawn at random",
+    },
+    Setting {
+        name: "state-bytes-max",
+        value: "BYTES",
+        default: "2GiB",
+        help: "Keys, values and history held in memory at most; above it only deletes and compaction pass. The same on every member",
+    },
+    Setting {
+        name: "request-bytes-max",
+        value: "BYTES",
+        default: "1536KiB",
+        help: "Size of one change at most; larger ones are refused",
+    },
+    Setting {
+        name: "snapshot-log-bytes",
+        value: "BYTES",
+        default: "64MiB",
+        help: "A snapshot is taken when the log since the last one exceeds this and the size of the state; lower it for a faster start",
+    },
+    Setting {
+        name: "snapshot-keep-entries",
+        value: "COUNT",
+        default: "10000",
+        help: "Log entries kept behind a snapshot, so that a member a little behind needs no snapshot",
+    },
+    Setting {
+        name: "log-segment-bytes",
+        value: "BYTES",
+        default: "64MiB",
+        help: "Length of a file of the log; one more than is in use is always reserved",
+    },
+    Setting {
+        name: "disk-low-water-bytes",
+        value: "BYTES",
+        default: "256MiB",
+        help: "Free space on the disk below which only deletes and compaction pass",
+    },
+    Setting {
+        name: "stop-timeout",
+        value: "DURATION",
+        default: "5s",
+        help: "How long a stopping member may take to hand over leadership and end its requests",
+    },
+];
+
+/// The settings of one member, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Its name.
+    pub name: String,
+    /// Its directory.
+    pub data_dir: PathBuf,
+    /// Where it listens for clients, as `host:port`.
+    pub client_addr: String,
+    /// Where it listens for members, as `host:port`.
+    pub peer_addr: String,
+    /// Where clients reach it.
+    pub advertise_client_addr: String,
+    /// Where members reach it.
+    pub advertise_peer_addr: String,
+    /// The members to begin with, by name, this one included.
+    pub cluster: BTreeMap<String, String>,
+    /// Time between heartbeats.
+    pub heartbeat_interval: Duration,
+    /// Shortest silence before an election; the longest is twice that.
+    pub election_timeout: Duration,
+    /// See the setting.
+    pub state_bytes_max: u64,
+    /// See the setting.
+    pub request_bytes_max: u64,
+    /// See the setting.
+    pub snapshot_log_bytes: u64,
+    /// See the setting.
+    pub snapshot_keep_entries: u64,
+    /// See the setting.
+    pub log_segment_bytes: u64,
+    /// See the setting.
+    pub disk_low_water_bytes: u64,
+    /// How long a graceful stop may take.
+    pub stop_timeout: Duration,
+}
+
+/// Why settings were refused: subject, value, limit and next step, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError(pub String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Flag,
+    Environment,
+    File,
+}
+
+/// Values as they were written, before they are understood.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    values: BTreeMap<&'static str, (String, Option<Source>)>,
+}
+
+impl Settings {
+    /// Takes values from a TOML file. Call this first, then [`Settings::environment`], then [`Settings::flags`]: later ones win.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no TOML, or has an unknown key.
+    pub fn file(mut self, path: &Path) -> Result<Settings, ConfigError> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError(format!("config: {shown} cannot be read: {error}")))?;
+        let table: toml::Table = text
+            .parse()
+            .map_err(|error| ConfigError(format!("config: {shown} is no TOML: {error}")))?;
+        for (key, value) in table {
+            let setting = SETTINGS
+                .iter()
+                .find(|setting| setting.name == key)
+                .ok_or_else(|| unknown(&key, path))?;
+            let value = plain(&value).ok_or_else(|| {
+                ConfigError(format!(
+                    "{key} in {shown}: must be {}, not {value}",
+                    setting.value
+                ))
+            })?;
+            self.values
+                .insert(setting.name, (value, Some(Source::File)));
+        }
+        Ok(self)
+    }
+
+    /// Takes values from the environment, by a function that reads a variable.
+    pub fn environment(mut self, variable: impl Fn(&str) -> Option<String>) -> Settings {
+        for setting in SETTINGS {
+            if let Some(value) = variable(&setting.environment()) {
+                self.values
+                    .insert(setting.name, (value, Some(Source::Environment)));
+            }
+        }
+        self
+    }
+
+    /// Takes values from flags, by name.
+    ///
+    /// # Panics
+    /// On a name that is no setting.
+    pub fn flags(mut self, flags: impl IntoIterator<Item = (String, String)>) -> Settings {
+        for (name, value) in flags {
+            let setting = SETTINGS.iter().find(|setting| setting.name == name);
+            let setting = setting.unwrap_or_else(|| panic!("no setting is named {name}"));
+            self.values
+                .insert(setting.name, (value, Some(Source::Flag)));
+        }
+        self
+    }
+
+    /// What was written for a setting.
+    fn written(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(|(value, _)| value.as_str())
+    }
+
+    /// The text to understand: what was written, or the default.
+    fn text<'a>(&'a self, name: &str) -> &'a str {
+        let setting = SETTINGS
+            .iter()
+            .find(|setting| setting.name == name)
+            .expect("only settings of the table are read");
+        self.written(name).unwrap_or(setting.default)
+    }
+
+    /// How to name a setting to the one who wrote it.
+    fn subject(&self, name: &str) -> String {
+        let setting = SETTINGS
+            .iter()
+            .find(|setting| setting.name == name)
+            .expect("only settings of the table are read");
+        match self.values.get(name) {
+            Some((_, Some(Source::Environment))) => setting.environment(),
+            Some((_, Some(Source::File))) => format!("{name} in the config file"),
+            Some((_, Some(Source::Flag) | None)) | None => format!("--{name}"),
+        }
+    }
+
+    fn refuse<T>(&self, name: &str, why: impl fmt::Display) -> Result<T, ConfigError> {
+        Err(ConfigError(format!("{}: {why}", self.subject(name))))
+    }
+
+    /// Understands and checks everything.
+    ///
+    /// # Errors
+    /// The first setting that is wrong, with what to write instead.
+    pub fn resolve(&self) -> Result<Config, ConfigError> {
+        let name = self.text("name").to_owned();
+        if name.is_empty()
+            || !name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        {
+            return self.refuse(
+                "name",
+                format_args!(
+                    "{name:?} is no name; use letters, digits, '-', '_' and '.', such as n1"
+                ),
+            );
+        }
+        let client_addr = self.listen_address("client-addr")?;
+        let peer_addr = self.listen_address("peer-addr")?;
+        let advertise_client_addr =
+            self.advertised("advertise-client-addr", "client-addr", &client_addr)?;
+        let (cluster, advertise_peer_addr) = self.cluster(&name, &peer_addr)?;
+        let heartbeat_interval = self.duration(
+            "heartbeat-interval",
+            Duration::from_millis(10),
+            Duration::from_secs(10),
+        )?;
+        let election_timeout = self.duration(
+            "election-timeout",
+            Duration::from_millis(30),
+            Duration::from_secs(100),
+        )?;
+        if election_timeout < 3 * heartbeat_interval {
+            let least = (3 * heartbeat_interval).as_millis();
+            let election = election_timeout.as_millis();
+            return self
+                .refuse("election-timeout", format_args!("{election} ms is too short, at least 3 heartbeats ({least} ms) are needed; pass --election-timeout {least}ms"));
+        }
+        Ok(Config {
+            name,
+            data_dir: self.directory()?,
+            client_addr,
+            peer_addr,
+            advertise_client_addr,
+            advertise_peer_addr,
+            cluster,
+            heartbeat_interval,
+            election_timeout,
+            state_bytes_max: self.bytes("state-bytes-max", 16 << 20, 1 << 46)?,
+            request_bytes_max: self.bytes("request-bytes-max", 1 << 10, 8 << 20)?,
+            snapshot_log_bytes: self.bytes("snapshot-log-bytes", 1 << 20, 1 << 40)?,
+            snapshot_keep_entries: self.count("snapshot-keep-entries", 0, 10_000_000)?,
+            log_segment_bytes: self.bytes("log-segment-bytes", 1 << 20, 1 << 30)?,
+            disk_low_water_bytes: self.bytes("disk-low-water-bytes", 0, 1 << 46)?,
+            stop_timeout: self.duration(
+                "stop-timeout",
+                Duration::from_millis(100),
+                Duration::from_secs(600),
+            )?,
+        })
+    }
+
+    fn directory(&self) -> Result<PathBuf, ConfigError> {
+        match self.text("data-dir") {
+            "" => self.refuse(
+                "data-dir",
+                "is empty; name a directory, such as ./synod-data",
+            ),
+            text => Ok(PathBuf::from(text)),
+        }
+    }
+
+    fn listen_address(&self, name: &str) -> Result<String, ConfigError> {
+        let text = self.text(name);
+        match check_address(text, true) {
+            Ok(()) => Ok(text.to_owned()),
+            Err(why) => self.refuse(name, why),
+        }
+    }
+
+    /// An advertised address: as written, else the one listened on, which must then be one that others can use.
+    fn advertised(&self, name: &str, listened: &str, address: &str) -> Result<String, ConfigError> {
+        if let Some(text) = self.written(name) {
+            return match check_address(text, false) {
+                Ok(()) => Ok(text.to_owned()),
+                Err(why) => self.refuse(name, why),
+            };
+        }
+        if is_everywhere(address) {
+            return self.refuse(listened, format_args!("{address} listens everywhere but tells nobody where; pass --{name} HOST:PORT too"));
+        }
+        Ok(address.to_owned())
+    }
+
+    /// The members, and this one's address among them.
+    fn cluster(
+        &self,
+        name: &str,
+        peer_addr: &str,
+    ) -> Result<(BTreeMap<String, String>, String), ConfigError> {
+        let Some(text) = self.written("cluster") else {
+            let address = self.advertised("advertise-peer-addr", "peer-addr", peer_addr)?;
+            return Ok(([(name.to_owned(), address.clone())].into(), address));
+        };
+        let mut cluster = BTreeMap::new();
+        for part in text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+        {
+            let Some((member, address)) = part.split_once('=') else {
+                return self.refuse("cluster", format_args!("{part:?} is not NAME=HOST:PORT; write it as n1=127.0.0.1:2380,n2=127.0.0.1:22380,n3=127.0.0.1:32380"));
+            };
+            if let Err(why) = check_address(address, false) {
+                return self.refuse("cluster", format_args!("{member}: {why}"));
+            }
+            if cluster.values().any(|other| other == address) {
+                return self.refuse(
+                    "cluster",
+                    format_args!("{address} stands for two members; give each its own"),
+                );
+            }
+            if cluster
+                .insert(member.to_owned(), address.to_owned())
+                .is_some()
+            {
+                return self.refuse(
+                    "cluster",
+                    format_args!("{member} is listed twice; give each member its own name"),
+                );
+            }
+        }
+        let Some(own) = cluster.get(name).cloned() else {
+            let names: Vec<&str> = cluster.keys().map(String::as_str).collect();
+            return self.refuse(
+                "cluster",
+                format_args!(
+                    "this member ({name}) is not among {}; add it, or pass --name",
+                    names.join(", ")
+                ),
+            );
+        };
+        match self.written("advertise-peer-addr") {
+            Some(advertised) if advertised != own => {
+                self.refuse("advertise-peer-addr", format_args!("{advertised} differs from {own}, which --cluster gives for {name}; make them equal"))
+            }
+            _ => Ok((cluster, own)),
+        }
+    }
+
+    fn duration(
+        &self,
+        name: &str,
+        least: Duration,
+        most: Duration,
+    ) -> Result<Duration, ConfigError> {
+        let text = self.text(name);
+        let Some(duration) = parse_duration(text) else {
+            return self.refuse(
+                name,
+                format_args!(
+                    "{text:?} is no duration; write a number and a unit, such as 100ms or 2s"
+                ),
+            );
+        };
+        if duration < least || duration > most {
+            let (low, high) = (show_duration(least), show_duration(most));
+            return self.refuse(
+                name,
+                format_args!("{text} is out of bounds, {low} to {high} is allowed"),
+            );
+        }
+        Ok(duration)
+    }
+
+    fn bytes(&self, name: &str, least: u64, most: u64) -> Result<u64, ConfigError> {
+        let text = self.text(name);
+        let Some(bytes) = parse_bytes(text) else {
+            return self.refuse(
+                name,
+                format_args!(
+                    "{text:?} is no size; write a number and a unit, such as 64MiB or 2GiB"
+                ),
+            );
+        };
+        if bytes < least || bytes > most {
+            return self.refuse(
+                name,
+                format_args!(
+                    "{text} is out of bounds, {} to {} is allowed",
+                    show_bytes(least),
+                    show_bytes(most)
+                ),
+            );
+        }
+        Ok(bytes)
+    }
+
+    fn count(&self, name: &str, least: u64, most: u64) -> Result<u64, ConfigError> {
+        let text = self.text(name);
+        match text.parse() {
+            Ok(count) if (least..=most).contains(&count) => Ok(count),
+            Ok(count) => self.refuse(
+                name,
+                format_args!("{count} is out of bounds, {least} to {most} is allowed"),
+            ),
+            Err(_) => self.refuse(name, format_args!("{text:?} is no whole number")),
+        }
+    }
+}
+
+fn unknown(key: &str, path: &Path) -> ConfigError {
+    let names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+    ConfigError(format!(
+        "{key} in {}: no such setting; known are {}",
+        path.display(),
+        names.join(", ")
+    ))
+}
+
+/// The text of a TOML value; `None` for those that no setting takes.
+fn plain(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        // `[cluster]` as a table reads better than one long line.
+        toml::Value::Table(table) => {
+            let parts: Option<Vec<String>> = table
+                .iter()
+                .map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
+                .collect();
+            Some(parts?.join(","))
+        }
+        toml::Value::Array(values) => Some(
+            values
+                .iter()
+                .map(plain)
+                .collect::<Option<Vec<_>>>()?
+                .join(","),
+        ),
+        _ => None,
+    }
+}
+
+fn check_address(text: &str, may_be_port_zero: bool) -> Result<(), String> {
+    let example = "write HOST:PORT, such as 127.0.0.1:2379";
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return Err(format!("{text:?} has no port; {example}"));
+    };
+    if text.contains("://") {
+        return Err(format!("{text:?} is a URL; {example}"));
+    }
+    if host.is_empty() {
+        return Err(format!("{text:?} has no host; {example}"));
+    }
+    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+        return Err(format!(
+            "{text:?} is an IPv6 address without brackets; write [::1]:2379"
+        ));
+    }
+    match port.parse::<u16>() {
+        Ok(0) if !may_be_port_zero => Err(format!(
+            "{text:?} has port 0, which nobody can dial; {example}"
+        )),
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!(
+            "{port:?} is no port, 1 to 65535 is allowed; {example}"
+        )),
+    }
+}
+
+fn is_everywhere(address: &str) -> bool {
+    address
+        .parse::<std::net::SocketAddr>()
+        .is_ok_and(|address| address.ip().is_unspecified())
+}
+
+/// Reads a duration such as `250ms`, `2s`, `1m` or `1h`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let split = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit.trim() {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    Some(Duration::from_millis(number.checked_mul(millis)?))
+}
+
+/// Reads a size such as `4096`, `64MiB` or `2GiB`; units are powers of 1024.
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().ok()?;
+    let shift = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return None,
+    };
+    number.checked_mul(1 << shift)
+}
+
+fn show_duration(duration: Duration) -> String {
+    match duration.as_millis() {
+        millis if millis % 1000 == 0 => format!("{}s", millis / 1000),
+        millis => format!("{millis}ms"),
+    }
+}
+
+fn show_bytes(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units
+        .iter()
+        .find(|(shift, _)| bytes >= 1 << shift && bytes % (1 << shift) == 0);
+    unit.map_or_else(
+        || format!("{bytes} bytes"),
+        |(shift, unit)| format!("{}{unit}", bytes >> shift),
+    )
+}

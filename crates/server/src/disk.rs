@@ -1,0 +1,326 @@
+//! The two threads that wait for the disk: one for the log, one for snapshots, so that a snapshot never delays a sync.
+//!
+//! Group commit is natural: whatever queued up during one sync goes into the next. Nothing here decides; the replica says what to
+//! write and hears when it is durable. A failing disk is retried for ever and complained about: until it works again no `Persisted` is told, so this member
+//! neither votes nor acknowledges, and the others go on without it (PROPERTIES R3).
+
+use crate::Metrics;
+use bytes::Bytes;
+use log::{Disk, Log, ReadEntries, Snapshots, StoreError};
+use raft::{Index, Persist, PersistSequence, SnapshotMark};
+use replica::Input;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::{error, info, warn};
+
+/// Bytes of entries gathered for one sync at most.
+const GROUP_BYTES_MAX: usize = 256 << 10;
+/// How often free space is looked at while the log is written, and how often a full disk is tried again.
+const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a failed disk is left alone before the next try: doubles from the first to the second.
+const RETRY_WAIT: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
+
+/// What the log's thread is asked to do. Not bounded by count: consensus bounds the bytes it has in flight, on a leader and on a follower.
+pub(crate) enum LogTask {
+    Persist(Persist),
+    Fetch { from: Index, bytes_max: usize },
+    Release(Index),
+}
+
+/// What the snapshots' thread is asked to do. The replica asks for one piece at a time per snapshot.
+pub(crate) enum SnapshotTask {
+    Stage {
+        id: u64,
+        offset: u64,
+        bytes: Bytes,
+    },
+    Finish {
+        id: u64,
+        mark: SnapshotMark,
+        bytes: u64,
+        checksum: u32,
+    },
+    Abort {
+        id: u64,
+    },
+    Read {
+        index: Index,
+        offset: u64,
+        bytes_max: usize,
+    },
+}
+
+/// The loop's ends of both threads. Dropping it without [`DiskThreads::stop`] lets them finish what is queued, unwatched.
+pub(crate) struct DiskThreads {
+    pub(crate) log: Sender<LogTask>,
+    pub(crate) snapshots: Sender<SnapshotTask>,
+    giving_up: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl DiskThreads {
+    /// Starts both threads. Outcomes come back as inputs of the replica: at most one per task, and a few about the disk itself.
+    pub(crate) fn start<D>(
+        name: &str,
+        log: Log<D>,
+        snapshots: Snapshots<D>,
+        inputs: UnboundedSender<Input>,
+        metrics: Arc<Metrics>,
+    ) -> DiskThreads
+    where
+        D: Disk + Send + 'static,
+        Log<D>: Send,
+        Snapshots<D>: Send,
+    {
+        let giving_up = Arc::new(AtomicBool::new(false));
+        let (log_in, log_tasks) = channel();
+        let (snapshots_in, snapshot_tasks) = channel();
+        let log_thread = LogThread {
+            log,
+            inputs: inputs.clone(),
+            metrics: metrics.clone(),
+            giving_up: giving_up.clone(),
+            short_of_space: false,
+            space_checked: Instant::now(),
+        };
+        let threads = vec![
+            spawn(format!("{name}-log"), move || log_thread.run(&log_tasks)),
+            spawn(format!("{name}-snap"), move || {
+                run_snapshots(snapshots, &snapshot_tasks, &inputs, &metrics)
+            }),
+        ];
+        DiskThreads {
+            log: log_in,
+            snapshots: snapshots_in,
+            giving_up,
+            threads,
+        }
+    }
+
+    /// Lets both threads finish what is queued, then ends them. A disk that fails now is not waited for.
+    pub(crate) fn stop(self) {
+        self.giving_up.store(true, Relaxed);
+        drop(self.log);
+        drop(self.snapshots);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                error!("a disk thread panicked");
+            }
+        }
+    }
+}
+
+fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(body)
+        .expect("the system has room for a thread")
+}
+
+struct LogThread<D: Disk> {
+    log: Log<D>,
+    inputs: UnboundedSender<Input>,
+    metrics: Arc<Metrics>,
+    giving_up: Arc<AtomicBool>,
+    short_of_space: bool,
+    space_checked: Instant,
+}
+
+impl<D: Disk> LogThread<D> {
+    fn run(mut self, tasks: &Receiver<LogTask>) {
+        let mut aside = Vec::new();
+        while let Some(first) = self.next(tasks) {
+            let mut persisted = None;
+            let mut group_bytes = 0;
+            let mut task = Some(first);
+            while let Some(next) = task {
+                match next {
+                    LogTask::Persist(persist) => {
+                        group_bytes += persist.entries.iter().map(entry_bytes).sum::<usize>();
+                        self.log.append(&persist);
+                        self.metrics.log_persists.inc();
+                        persisted = Some(persist.sequence);
+                    }
+                    // Reads and releases wait until the group is durable: somebody waits for the group.
+                    later => aside.push(later),
+                }
+                task = if group_bytes < GROUP_BYTES_MAX {
+                    tasks.try_recv().ok()
+                } else {
+                    None
+                };
+            }
+            if let Some(sequence) = persisted {
+                self.sync(sequence);
+            }
+            for task in aside.drain(..) {
+                self.aside(task);
+            }
+        }
+    }
+
+    /// Waits for a task; while space is short it also looks whether there is some again. `None` when the member stops.
+    fn next(&mut self, tasks: &Receiver<LogTask>) -> Option<LogTask> {
+        loop {
+            if !self.short_of_space {
+                return tasks.recv().ok();
+            }
+            match tasks.recv_timeout(SPACE_CHECK_INTERVAL) {
+                Ok(task) => return Some(task),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.check_space(),
+            }
+        }
+    }
+
+    fn sync(&mut self, sequence: PersistSequence) {
+        let mut wait = RETRY_WAIT[0];
+        loop {
+            let started = Instant::now();
+            match self.log.sync() {
+                Ok(()) => {
+                    self.metrics.log_syncs.observe(started.elapsed());
+                    break;
+                }
+                Err(StoreError::Full) => {
+                    self.metrics.log_failures.inc();
+                    self.tell_space(true);
+                    wait = SPACE_CHECK_INTERVAL;
+                }
+                Err(StoreError::Failed(reason)) => {
+                    self.metrics.log_failures.inc();
+                    error!(%reason, retry_in_ms = wait.as_millis() as u64, "log cannot be written, this member stands aside until it can");
+                }
+            }
+            if self.giving_up.load(Relaxed) {
+                return;
+            }
+            std::thread::sleep(wait);
+            wait = (wait * 2).min(RETRY_WAIT[1]);
+        }
+        let _ = self.inputs.send(Input::Persisted(sequence));
+        let _ = self.inputs.send(Input::LogBytes(self.log.log_bytes()));
+        if self.space_checked.elapsed() >= SPACE_CHECK_INTERVAL {
+            self.check_space();
+        }
+    }
+
+    fn check_space(&mut self) {
+        self.space_checked = Instant::now();
+        let short = self.log.low_on_space();
+        self.tell_space(short);
+    }
+
+    fn tell_space(&mut self, short: bool) {
+        if self.short_of_space != short {
+            self.short_of_space = short;
+            if short {
+                error!(
+                    "disk is nearly full, only deletes and compaction are admitted; free some space, service returns by itself"
+                );
+            } else {
+                info!("disk has space again");
+            }
+            let _ = self.inputs.send(Input::DiskFull(short));
+        }
+    }
+
+    fn aside(&mut self, task: LogTask) {
+        match task {
+            LogTask::Fetch { from, bytes_max } => {
+                let entries = match self.log.read(from, bytes_max) {
+                    ReadEntries::Entries(entries) => entries,
+                    ReadEntries::Absent => Vec::new(),
+                    ReadEntries::Damaged(what) => {
+                        error!(
+                            index = from.0,
+                            what, "log entries are damaged and were set aside"
+                        );
+                        Vec::new()
+                    }
+                };
+                let _ = self.inputs.send(Input::Fetched { from, entries });
+            }
+            LogTask::Release(upto) => self.log.release(upto),
+            LogTask::Persist(_) => unreachable!("persists are appended at once"),
+        }
+    }
+}
+
+fn entry_bytes(entry: &raft::Entry) -> usize {
+    match &entry.payload {
+        raft::Payload::Batch(bytes) => bytes.len() + 32,
+        raft::Payload::Noop | raft::Payload::Configuration(_) => 256,
+    }
+}
+
+fn run_snapshots<D: Disk>(
+    mut snapshots: Snapshots<D>,
+    tasks: &Receiver<SnapshotTask>,
+    inputs: &UnboundedSender<Input>,
+    metrics: &Metrics,
+) {
+    while let Ok(task) = tasks.recv() {
+        let input = match task {
+            SnapshotTask::Stage { id, offset, bytes } => {
+                let written = offset + bytes.len() as u64;
+                let outcome = snapshots.stage(id, offset, &bytes);
+                Input::Staged {
+                    id,
+                    bytes: kept(outcome, "snapshot piece was not written").map(|()| written),
+                }
+            }
+            SnapshotTask::Finish {
+                id,
+                mark,
+                bytes,
+                checksum,
+            } => {
+                let outcome = snapshots.stage_finish(id, &mark, bytes, checksum);
+                let outcome = kept(outcome, "snapshot was not taken").map(|()| bytes);
+                if outcome.is_some() {
+                    metrics.snapshots.inc();
+                    info!(index = mark.index.0, bytes, "snapshot is durable");
+                }
+                Input::Staged { id, bytes: outcome }
+            }
+            SnapshotTask::Abort { id } => {
+                snapshots.stage_abort(id);
+                continue;
+            }
+            SnapshotTask::Read {
+                index,
+                offset,
+                bytes_max,
+            } => {
+                let outcome = snapshots.snapshot_read(index, offset, bytes_max);
+                Input::SnapshotRead {
+                    index,
+                    offset,
+                    bytes: kept(outcome, "snapshot was not read"),
+                }
+            }
+        };
+        if inputs.send(input).is_err() {
+            return;
+        }
+    }
+}
+
+fn kept<T>(outcome: Result<T, StoreError>, failed: &'static str) -> Option<T> {
+    match outcome {
+        Ok(value) => Some(value),
+        Err(StoreError::Full) => {
+            warn!(reason = "the disk is full", "{failed}");
+            None
+        }
+        Err(StoreError::Failed(reason)) => {
+            warn!(%reason, "{failed}");
+            None
+        }
+    }
+}

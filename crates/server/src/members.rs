@@ -1,0 +1,71 @@
+//! Who is in the cell, as clients may see it: the configuration, completed by what members told of themselves when they connected.
+
+use crate::handle::MemberView;
+use crate::wire::Party;
+use raft::{Configuration, MemberId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The table behind [`crate::Handle::members`].
+#[derive(Debug, Default)]
+pub(crate) struct MemberTable {
+    configuration: Configuration,
+    /// Client addresses, by the members' own word.
+    told: BTreeMap<MemberId, Vec<String>>,
+}
+
+impl MemberTable {
+    /// Begins with what this member says of itself.
+    pub(crate) fn new(me: &Party) -> MemberTable {
+        let mut table = MemberTable::default();
+        table
+            .told
+            .insert(MemberId(me.member), me.client_addresses.clone());
+        table
+    }
+
+    pub(crate) fn configure(&mut self, configuration: Configuration) {
+        self.configuration = configuration;
+    }
+
+    /// Notes what a member told; `true` if that is new. Strangers are not remembered: they may tell again when they belong here.
+    pub(crate) fn told(&mut self, party: &Party) -> bool {
+        let id = MemberId(party.member);
+        if party.client_addresses.is_empty() || !self.configuration.members.contains_key(&id) {
+            return false;
+        }
+        self.told
+            .insert(id, party.client_addresses.clone())
+            .as_ref()
+            != Some(&party.client_addresses)
+    }
+
+    /// A member's name, or its id if it has none.
+    pub(crate) fn name(&self, id: MemberId) -> String {
+        self.configuration
+            .members
+            .get(&id)
+            .map_or_else(|| id.to_string(), |member| member.name.clone())
+    }
+
+    /// All members by id.
+    pub(crate) fn view(&self) -> Arc<Vec<MemberView>> {
+        let learners = &self.configuration.learners;
+        let members = self
+            .configuration
+            .members
+            .iter()
+            .map(|(id, member)| MemberView {
+                id: id.0,
+                name: member.name.clone(),
+                peer_addresses: member.peer_addresses.clone(),
+                client_addresses: self
+                    .told
+                    .get(id)
+                    .unwrap_or(&member.client_addresses)
+                    .clone(),
+                is_learner: learners.iter().any(|learner| learner.member == *id),
+            });
+        Arc::new(members.collect())
+    }
+}

@@ -1,0 +1,127 @@
+//! What a member counts while it runs. Plain atomics that anybody may read; the door gives them names and a format.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// A number that only rises.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// Adds one.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// Reads.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Durations, counted in buckets that double.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [Counter; Histogram::BOUNDS_MICROS.len()],
+    count: Counter,
+    sum_micros: Counter,
+}
+
+impl Histogram {
+    /// Upper bounds of the buckets in microseconds; what is longer counts only in [`Histogram::count`].
+    pub const BOUNDS_MICROS: [u64; 16] = [
+        125, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000,
+        512_000, 1_024_000, 2_048_000, 4_096_000,
+    ];
+
+    /// Counts a duration.
+    pub fn observe(&self, duration: Duration) {
+        let micros = duration.as_micros() as u64;
+        if let Some(bucket) = Self::BOUNDS_MICROS
+            .iter()
+            .position(|bound| micros <= *bound)
+        {
+            self.buckets[bucket].inc();
+        }
+        self.count.inc();
+        self.sum_micros.add(micros);
+    }
+
+    /// How many were counted.
+    pub fn count(&self) -> u64 {
+        self.count.get()
+    }
+
+    /// Their sum in seconds.
+    pub fn sum_seconds(&self) -> f64 {
+        self.sum_micros.get() as f64 / 1e6
+    }
+
+    /// (upper bound in seconds, how many were at or below it), ascending.
+    pub fn cumulative(&self) -> Vec<(f64, u64)> {
+        let mut total = 0;
+        let bounds = Self::BOUNDS_MICROS.iter().zip(&self.buckets);
+        bounds
+            .map(|(bound, bucket)| {
+                total += bucket.get();
+                (*bound as f64 / 1e6, total)
+            })
+            .collect()
+    }
+}
+
+/// Everything a member counts.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Turns of the node loop.
+    pub loop_turns: Counter,
+    /// Requests taken from the doors.
+    pub requests: Counter,
+    /// Requests refused because the loop's queue was full.
+    pub requests_overloaded: Counter,
+    /// Changes proposed here.
+    pub proposals: Counter,
+    /// Of them, those that ended without an answer.
+    pub proposals_failed: Counter,
+    /// Reads asked here.
+    pub reads: Counter,
+    /// Of them, those that ended without an answer.
+    pub reads_failed: Counter,
+    /// Changes of the known leader.
+    pub leader_changes: Counter,
+    /// Terms in which this member came to lead.
+    pub leaderships: Counter,
+    /// Messages queued for other members.
+    pub peer_messages_sent: Counter,
+    /// Messages dropped because the connection was down.
+    pub peer_messages_dropped_down: Counter,
+    /// Messages dropped because the queue to the member was full.
+    pub peer_messages_dropped_full: Counter,
+    /// Messages received from other members.
+    pub peer_messages_received: Counter,
+    /// Bytes written to other members.
+    pub peer_bytes_sent: Counter,
+    /// Bytes read from other members.
+    pub peer_bytes_received: Counter,
+    /// Connections to other members that were made.
+    pub peer_connects: Counter,
+    /// Connections refused by either side for who the other is.
+    pub peer_refusals: Counter,
+    /// Writes of the log made durable, with the time each took.
+    pub log_syncs: Histogram,
+    /// Batches of entries handed to the log.
+    pub log_persists: Counter,
+    /// Writes of the log that failed and were tried again.
+    pub log_failures: Counter,
+    /// Snapshots that became durable here.
+    pub snapshots: Counter,
+    /// Watch streams opened.
+    pub watch_streams_opened: Counter,
+    /// Watch streams closed.
+    pub watch_streams_closed: Counter,
+}
