@@ -1,1 +1,28 @@
-//! See Cargo.toml.
+//! The whole cluster in one process and one thread: real replicas on the real log, on virtual network, disks and clocks, under faults and load
+//! drawn from one seed, watched by oracles (DESIGN: Proof). Equal seeds give equal traces.
+//!
+//! [`run`] is one life of a cluster: faults for a while, then everything is mended and the cluster must serve again.
+
+mod clients;
+mod clock;
+mod disk;
+mod faults;
+pub mod linearizability;
+mod member;
+mod model;
+mod network;
+mod oracle;
+mod queue;
+mod rng;
+mod run;
+mod shell;
+mod trace;
+mod world;
+
+pub use clock::Micros;
+pub use disk::Survival;
+pub use faults::{Fault, Planned, Profile};
+pub use network::Weather;
+pub use oracle::Violation;
+pub use run::{Options, Plant, Report, SECONDS, Stats, run};
+pub use world::Counts;

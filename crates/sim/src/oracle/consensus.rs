@@ -1,0 +1,697 @@
+//! Raft's five properties, C1 to C3, and the log's duty to give back what it made durable.
+//!
+//! Keeps each member's log as its persists describe it, twice: as the process believes it, and as far as it is durable. The first member
+//! that knows an entry to be committed fixes it for all, for ever: *the chain*.
+
+use super::{Check, broken};
+use crate::clock::Micros;
+use crate::trace::hash_bytes;
+use raft::{Entry, Index, Payload, Persist, Role, SnapshotMark, Term, Vote};
+use std::collections::BTreeMap;
+
+/// A member's log, as told by its persists.
+#[derive(Clone, Debug, Default)]
+struct Mirror {
+    /// The log starts after this index.
+    start: u64,
+    start_term: u64,
+    entries: Vec<Entry>,
+    vote: Vote,
+}
+
+impl Mirror {
+    fn last(&self) -> u64 {
+        self.start + self.entries.len() as u64
+    }
+
+    fn get(&self, index: u64) -> Option<&Entry> {
+        let position = index.checked_sub(self.start + 1)?;
+        self.entries.get(position as usize)
+    }
+
+    fn term(&self, index: u64) -> Option<u64> {
+        if index == self.start {
+            Some(self.start_term)
+        } else {
+            self.get(index).map(|entry| entry.term.0)
+        }
+    }
+
+    fn apply(&mut self, persist: &Persist) {
+        if let Some(vote) = persist.vote {
+            self.vote = vote;
+        }
+        if let Some(mark) = &persist.reset {
+            *self = Mirror {
+                start: mark.index.0,
+                start_term: mark.term.0,
+                entries: Vec::new(),
+                vote: self.vote,
+            };
+        }
+        if let Some(first) = persist.entries.first() {
+            let keep = first.index.0.saturating_sub(self.start + 1) as usize;
+            self.entries.truncate(keep);
+            let behind = (self.start + 1).saturating_sub(first.index.0) as usize;
+            self.entries
+                .extend(persist.entries.iter().skip(behind).cloned());
+        }
+    }
+}
+
+/// What the oracle knows of one member.
+#[derive(Debug, Default)]
+struct Known {
+    /// The log as the running process believes it.
+    log: Mirror,
+    /// The log as far as it is durable.
+    durable: Mirror,
+    /// Persists asked for and not yet durable, in order.
+    waiting: Vec<Persist>,
+    role: Option<(Role, Term)>,
+    commit: u64,
+    applied: u64,
+}
+
+/// The first sight of an entry at an index and term.
+#[derive(Clone, Copy, Debug)]
+struct Sighting {
+    payload: u64,
+    previous_term: u64,
+    at: Micros,
+}
+
+/// A decided entry.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// The entry.
+    pub entry: Entry,
+    /// True time when a leader formed it.
+    pub formed_at: Micros,
+}
+
+/// What a restart found on the disk.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    /// The vote record.
+    pub vote: Option<Vote>,
+    /// The snapshot the log starts after.
+    pub snapshot: Option<SnapshotMark>,
+    /// The last index.
+    pub last: Index,
+    /// The entries after the snapshot, as far as the log gives them.
+    pub entries: Vec<Entry>,
+    /// Entries are said to be missing.
+    pub entries_lost: bool,
+}
+
+/// The oracle.
+#[derive(Debug)]
+pub struct Consensus {
+    members: Vec<Known>,
+    sightings: BTreeMap<(u64, u64), Sighting>,
+    leaders: BTreeMap<Term, usize>,
+    chain: Vec<Decided>,
+    state_hashes: BTreeMap<u64, (u64, usize)>,
+}
+
+fn payload_hash(payload: &Payload) -> u64 {
+    match payload {
+        Payload::Noop => 1,
+        Payload::Batch(bytes) => hash_bytes(bytes),
+        Payload::Configuration(configuration) => {
+            hash_bytes(format!("{configuration:?}").as_bytes())
+        }
+    }
+}
+
+impl Consensus {
+    /// Knows nothing yet of so many members.
+    pub fn new(members: usize) -> Consensus {
+        Consensus {
+            members: (0..members).map(|_| Known::default()).collect(),
+            sightings: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            chain: Vec::new(),
+            state_hashes: BTreeMap::new(),
+        }
+    }
+
+    /// The decided entries from index 1 on.
+    pub fn chain(&self) -> &[Decided] {
+        &self.chain
+    }
+
+    /// The member with the newest term's leadership, as far as it believes so itself.
+    pub fn leader(&self) -> Option<usize> {
+        let leading = |(member, known): (usize, &Known)| match known.role {
+            Some((Role::Leader, term)) => Some((term, member)),
+            _ => None,
+        };
+        self.members
+            .iter()
+            .enumerate()
+            .filter_map(leading)
+            .max()
+            .map(|(_, member)| member)
+    }
+
+    /// Something of the term that this member leads is decided.
+    pub fn leads_decided(&self, member: usize) -> bool {
+        let newest = self.chain.last().map(|decided| decided.entry.term);
+        matches!(self.members[member].role, Some((Role::Leader, term)) if Some(term) == newest)
+    }
+
+    /// Number of terms that had a leader.
+    pub fn terms_led(&self) -> usize {
+        self.leaders.len()
+    }
+
+    /// A member asks for something to be made durable.
+    pub fn on_persist(&mut self, member: usize, persist: &Persist, at: Micros) -> Check {
+        if let Some(mark) = &persist.reset {
+            self.check_mark(member, mark)?;
+        }
+        let known = &mut self.members[member];
+        if let Some(vote) = persist.vote {
+            check_vote(known.log.vote, vote)
+                .map_err(|text| ("election safety", format!("n{}: {text}", member + 1)))?;
+        }
+        if let (Some((Role::Leader, term)), Some(first)) = (known.role, persist.entries.first())
+            && first.index.0 <= known.log.last()
+            && known.log.vote.term == term
+        {
+            broken!(
+                "leader append-only",
+                "n{} leads term {term} and overwrites index {} of {}",
+                member + 1,
+                first.index,
+                known.log.last()
+            );
+        }
+        if let Some(first) = persist.entries.first()
+            && persist.reset.is_none()
+            && (first.index.0 > known.log.last() + 1 || first.index.0 <= known.commit)
+        {
+            let (last, commit) = (known.log.last(), known.commit);
+            broken!(
+                "C2",
+                "n{} appends at index {} with last {last} and commit {commit}",
+                member + 1,
+                first.index
+            );
+        }
+        known.log.apply(persist);
+        known.waiting.push(persist.clone());
+        for entry in &persist.entries {
+            self.sight(member, entry, at)?;
+        }
+        Ok(())
+    }
+
+    /// Log matching: at one index and term there is one entry, and before it everywhere an entry of the same term.
+    fn sight(&mut self, member: usize, entry: &Entry, at: Micros) -> Check {
+        let known = &self.members[member].log;
+        let Some(previous_term) = known.term(entry.index.0 - 1) else {
+            return Ok(());
+        };
+        let payload = payload_hash(&entry.payload);
+        let seen = *self
+            .sightings
+            .entry((entry.index.0, entry.term.0))
+            .or_insert(Sighting {
+                payload,
+                previous_term,
+                at,
+            });
+        if seen.payload != payload || seen.previous_term != previous_term {
+            let text = format!(
+                "n{} holds another entry than first seen at index {} term {}",
+                member + 1,
+                entry.index,
+                entry.term
+            );
+            broken!(
+                "log matching",
+                "{text}: payloads {:x} {payload:x}, terms before {} {previous_term}",
+                seen.payload,
+                seen.previous_term
+            );
+        }
+        Ok(())
+    }
+
+    /// The oldest `count` persists waited for are durable now.
+    pub fn on_durable(&mut self, member: usize, count: usize) {
+        let known = &mut self.members[member];
+        for persist in known.waiting.drain(..count) {
+            known.durable.apply(&persist);
+        }
+    }
+
+    /// A member changed its role.
+    pub fn on_role(&mut self, member: usize, role: Role, term: Term) -> Check {
+        let known = &mut self.members[member];
+        if let Some((_, before)) = known.role
+            && term < before
+        {
+            broken!(
+                "election safety",
+                "n{} goes back from term {before} to {term}",
+                member + 1
+            );
+        }
+        known.role = Some((role, term));
+        if role != Role::Leader {
+            return Ok(());
+        }
+        if let Some(other) = self.leaders.insert(term, member)
+            && other != member
+        {
+            broken!(
+                "election safety",
+                "n{} and n{} both lead term {term}",
+                other + 1,
+                member + 1
+            );
+        }
+        self.check_completeness(member, term)
+    }
+
+    /// Leader completeness: a leader's log holds everything decided in earlier terms.
+    fn check_completeness(&self, member: usize, term: Term) -> Check {
+        let log = &self.members[member].log;
+        let decided_before = self
+            .chain
+            .partition_point(|decided| decided.entry.term < term);
+        let Some(newest) = self.chain[..decided_before].last() else {
+            return Ok(());
+        };
+        let index = newest.entry.index.0;
+        if index > log.start && log.term(index) != Some(newest.entry.term.0) {
+            let text = format!(
+                "n{} leads term {term} without the decided index {index} of term {}",
+                member + 1,
+                newest.entry.term
+            );
+            broken!(
+                "leader completeness",
+                "{text} (its log goes from {} to {})",
+                log.start + 1,
+                log.last()
+            );
+        }
+        Ok(())
+    }
+
+    fn check_mark(&self, member: usize, mark: &SnapshotMark) -> Check {
+        match self.chain.get((mark.index.0 as usize).wrapping_sub(1)) {
+            Some(decided) if decided.entry.term == mark.term => Ok(()),
+            Some(decided) => {
+                let found = decided.entry.term;
+                broken!(
+                    "C1",
+                    "n{} takes a snapshot of index {} term {}, decided in {found}",
+                    member + 1,
+                    mark.index,
+                    mark.term
+                )
+            }
+            None => broken!(
+                "C3",
+                "n{} takes a snapshot of index {}, which is not decided",
+                member + 1,
+                mark.index
+            ),
+        }
+    }
+
+    /// A member tells its commit and applied indexes and the hash of its state. Newly decided entries join the chain; gives how many.
+    pub fn on_progress(
+        &mut self,
+        member: usize,
+        commit: u64,
+        applied: u64,
+        state_hash: Option<u64>,
+    ) -> Result<usize, (&'static str, String)> {
+        let known = &mut self.members[member];
+        if commit < known.commit || applied < known.applied {
+            let text = format!(
+                "n{} goes back: commit {} to {commit}, applied {} to {applied}",
+                member + 1,
+                known.commit,
+                known.applied
+            );
+            broken!("C2", "{text}");
+        }
+        if applied > commit {
+            broken!(
+                "C3",
+                "n{} applied {applied}, beyond its commit {commit}",
+                member + 1
+            );
+        }
+        let mut joined = 0;
+        for index in known.commit.max(known.log.start) + 1..=commit {
+            let Some(entry) = known.log.get(index) else {
+                broken!(
+                    "C3",
+                    "n{} commits index {index}, beyond its log's last {}",
+                    member + 1,
+                    known.log.last()
+                );
+            };
+            match self.chain.get(index as usize - 1) {
+                Some(decided) => {
+                    let same =
+                        decided.entry.term == entry.term && decided.entry.payload == entry.payload;
+                    if !same {
+                        let text =
+                            format!("n{} commits another entry at index {index}", member + 1);
+                        broken!(
+                            "C1",
+                            "{text}: term {} for {}",
+                            entry.term,
+                            decided.entry.term
+                        );
+                    }
+                }
+                None => {
+                    if index as usize != self.chain.len() + 1 {
+                        broken!(
+                            "C3",
+                            "n{} commits index {index} while {} is the last decided",
+                            member + 1,
+                            self.chain.len()
+                        );
+                    }
+                    let sighting = self.sightings.get(&(index, entry.term.0));
+                    let formed_at = sighting.map_or(0, |sighting| sighting.at);
+                    self.chain.push(Decided {
+                        entry: entry.clone(),
+                        formed_at,
+                    });
+                    joined += 1;
+                }
+            }
+        }
+        known.commit = commit;
+        known.applied = applied;
+        if let Some(hash) = state_hash {
+            self.check_state(member, applied, hash)?;
+        }
+        Ok(joined)
+    }
+
+    /// KV5: the state's hash at an index is the same everywhere.
+    fn check_state(&mut self, member: usize, applied: u64, hash: u64) -> Check {
+        let (seen, by) = *self.state_hashes.entry(applied).or_insert((hash, member));
+        if seen != hash {
+            broken!(
+                "KV5",
+                "the state of n{} at index {applied} has hash {hash:x}, that of n{} {seen:x}",
+                member + 1,
+                by + 1
+            );
+        }
+        Ok(())
+    }
+
+    /// The process is gone; what it had not made durable is uncertain now.
+    pub fn on_stop(&mut self, member: usize) {
+        let known = &mut self.members[member];
+        known.role = None;
+        known.commit = 0;
+        known.applied = 0;
+    }
+
+    /// The log was opened again: everything that was durable must be there, unless something later took its place.
+    pub fn on_recovery(&mut self, member: usize, found: Recovery) -> Check {
+        let known = &self.members[member];
+        let name = format!("n{}", member + 1);
+        if found.entries_lost {
+            broken!(
+                "KV2",
+                "{name} says that entries are lost, and its disk is sound"
+            );
+        }
+        let durable = &known.durable;
+        let vote = found.vote.unwrap_or_default();
+        if let Err(text) = check_vote(durable.vote, vote) {
+            broken!("KV2", "{name} comes back with an older vote: {text}");
+        }
+        let start = found.snapshot.as_ref().map_or(0, |mark| mark.index.0);
+        if let Some(mark) = &found.snapshot {
+            self.check_mark(member, mark)?;
+        }
+        // What a persist that was not yet durable may have dropped or replaced.
+        let replaced_from = known
+            .waiting
+            .iter()
+            .filter_map(|persist| persist.entries.first())
+            .map(|entry| entry.index.0)
+            .min();
+        let reset_waits = known.waiting.iter().any(|persist| persist.reset.is_some());
+        let bound = if reset_waits {
+            start
+        } else {
+            durable
+                .last()
+                .min(replaced_from.map_or(u64::MAX, |index| index - 1))
+        };
+        if found.last.0 < bound {
+            broken!(
+                "KV2",
+                "{name} comes back with a log up to {}, and {bound} was durable",
+                found.last
+            );
+        }
+        let mut log = Mirror {
+            start,
+            start_term: found.snapshot.as_ref().map_or(0, |mark| mark.term.0),
+            entries: Vec::new(),
+            vote,
+        };
+        for entry in found.entries {
+            let index = entry.index.0;
+            let expected = durable.get(index);
+            if let Some(expected) = expected
+                && index <= bound
+                && *expected != entry
+            {
+                broken!(
+                    "KV2",
+                    "{name} comes back with another entry at {index}: term {} for {}",
+                    entry.term,
+                    expected.term
+                );
+            }
+            if index != log.last() + 1 {
+                broken!(
+                    "KV2",
+                    "{name} comes back with index {index} after {}",
+                    log.last()
+                );
+            }
+            log.entries.push(entry);
+        }
+        if log.last() != found.last.0 {
+            broken!(
+                "KV2",
+                "{name} says its log goes up to {}, and gives entries up to {}",
+                found.last,
+                log.last()
+            );
+        }
+        let known = &mut self.members[member];
+        *known = Known {
+            durable: log.clone(),
+            log,
+            ..Known::default()
+        };
+        Ok(())
+    }
+}
+
+/// A vote record may follow another: the term does not fall, and within a term the vote is not taken back.
+fn check_vote(before: Vote, after: Vote) -> Result<(), String> {
+    let taken_back = after.term == before.term
+        && before.candidate.is_some()
+        && after.candidate != before.candidate;
+    if after.term < before.term || taken_back {
+        return Err(format!("{after:?} after {before:?}"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use raft::PeerId;
+
+    fn oracle() -> Consensus {
+        Consensus::new(3)
+    }
+
+    fn entry(index: u64, term: u64, payload: &'static str) -> Entry {
+        Entry {
+            index: Index(index),
+            term: Term(term),
+            payload: Payload::Batch(Bytes::from_static(payload.as_bytes())),
+        }
+    }
+
+    fn persist(entries: Vec<Entry>) -> Persist {
+        Persist {
+            sequence: 0,
+            vote: None,
+            reset: None,
+            entries,
+        }
+    }
+
+    fn property(check: Result<usize, (&'static str, String)>) -> &'static str {
+        check.expect_err("a violation").0
+    }
+
+    #[test]
+    fn a_clean_run_passes() {
+        let mut oracle = oracle();
+        oracle.on_role(0, Role::Leader, Term(1)).unwrap();
+        for member in 0..3 {
+            oracle
+                .on_persist(
+                    member,
+                    &persist(vec![entry(1, 1, "a"), entry(2, 1, "b")]),
+                    5,
+                )
+                .unwrap();
+            oracle.on_durable(member, 1);
+        }
+        assert_eq!(oracle.on_progress(0, 2, 2, Some(7)), Ok(2));
+        assert_eq!(oracle.on_progress(1, 1, 1, None), Ok(0));
+        assert_eq!(oracle.on_progress(1, 2, 2, Some(7)), Ok(0));
+        assert_eq!(oracle.chain()[1].formed_at, 5);
+    }
+
+    #[test]
+    fn two_leaders_of_a_term_are_seen() {
+        let mut oracle = oracle();
+        oracle.on_role(0, Role::Leader, Term(4)).unwrap();
+        assert_eq!(
+            oracle.on_role(1, Role::Leader, Term(4)).unwrap_err().0,
+            "election safety"
+        );
+    }
+
+    #[test]
+    fn two_decisions_at_an_index_are_seen() {
+        let mut oracle = oracle();
+        oracle
+            .on_persist(0, &persist(vec![entry(1, 1, "a")]), 0)
+            .unwrap();
+        oracle
+            .on_persist(1, &persist(vec![entry(1, 2, "b")]), 0)
+            .unwrap();
+        assert_eq!(oracle.on_progress(0, 1, 1, None), Ok(1));
+        assert_eq!(property(oracle.on_progress(1, 1, 1, None)), "C1");
+    }
+
+    #[test]
+    fn two_entries_of_one_term_are_seen() {
+        let mut oracle = oracle();
+        oracle
+            .on_persist(0, &persist(vec![entry(1, 1, "a")]), 0)
+            .unwrap();
+        let check = oracle.on_persist(1, &persist(vec![entry(1, 1, "b")]), 0);
+        assert_eq!(check.unwrap_err().0, "log matching");
+    }
+
+    #[test]
+    fn a_leader_without_a_decided_entry_is_seen() {
+        let mut oracle = oracle();
+        oracle
+            .on_persist(0, &persist(vec![entry(1, 1, "a")]), 0)
+            .unwrap();
+        oracle.on_progress(0, 1, 1, None).unwrap();
+        assert_eq!(
+            oracle.on_role(1, Role::Leader, Term(2)).unwrap_err().0,
+            "leader completeness"
+        );
+    }
+
+    #[test]
+    fn a_state_that_differs_is_seen() {
+        let mut oracle = oracle();
+        for member in 0..2 {
+            oracle
+                .on_persist(member, &persist(vec![entry(1, 1, "a")]), 0)
+                .unwrap();
+        }
+        oracle.on_progress(0, 1, 1, Some(1)).unwrap();
+        assert_eq!(property(oracle.on_progress(1, 1, 1, Some(2))), "KV5");
+    }
+
+    fn recovery(last: u64, entries: Vec<Entry>, vote: Vote) -> Recovery {
+        Recovery {
+            vote: Some(vote),
+            snapshot: None,
+            last: Index(last),
+            entries,
+            entries_lost: false,
+        }
+    }
+
+    #[test]
+    fn a_restart_may_lose_what_was_not_durable_and_nothing_else() {
+        let mut oracle = oracle();
+        let vote = Vote {
+            term: Term(3),
+            candidate: Some(PeerId::default()),
+        };
+        oracle
+            .on_persist(
+                0,
+                &Persist {
+                    vote: Some(vote),
+                    ..persist(vec![entry(1, 1, "a")])
+                },
+                0,
+            )
+            .unwrap();
+        oracle.on_durable(0, 1);
+        oracle
+            .on_persist(0, &persist(vec![entry(2, 1, "b")]), 0)
+            .unwrap();
+        oracle.on_stop(0);
+        oracle
+            .on_recovery(0, recovery(1, vec![entry(1, 1, "a")], vote))
+            .unwrap();
+        assert_eq!(
+            oracle
+                .on_recovery(0, recovery(0, vec![], vote))
+                .unwrap_err()
+                .0,
+            "KV2"
+        );
+        assert_eq!(
+            oracle
+                .on_recovery(0, recovery(1, vec![entry(1, 1, "x")], vote))
+                .unwrap_err()
+                .0,
+            "KV2"
+        );
+        let forgotten = Vote {
+            term: Term(3),
+            candidate: None,
+        };
+        assert_eq!(
+            oracle
+                .on_recovery(0, recovery(1, vec![entry(1, 1, "a")], forgotten))
+                .unwrap_err()
+                .0,
+            "KV2"
+        );
+    }
+}

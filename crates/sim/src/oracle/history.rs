@@ -1,0 +1,577 @@
+//! KV1 to KV4, KV6 to KV8, C3 and L5: every answer is compared with what the decided log says it must be, and with what was answered before it began.
+//!
+//! Two checks that know nothing of each other: the [`Model`] replays the decided batches and predicts each answer at its own index; and the
+//! histories per key go to the search in [`crate::linearizability`], which trusts no index.
+
+use super::{Check, broken};
+use crate::clock::Micros;
+use crate::linearizability::{self, Action, Value, Verdict};
+use crate::model::{Applied, Model};
+use bytes::Bytes;
+use prost::Message as _;
+use raft::Payload;
+use replica::{Body, Consistency, Failure, Response};
+use state::{Answer, Batch, Command, Operation, Query, Rejection, Reply, StepReply, TxnStep};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Steps the search may take per key.
+const SEARCH_BUDGET: u64 = 200_000;
+
+/// What a client asked for.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// A change.
+    Propose(Command),
+    /// A renewal.
+    KeepAlive(i64),
+    /// A read.
+    Read(Consistency, Query),
+}
+
+/// A request under way.
+#[derive(Clone, Debug)]
+struct Pending {
+    request: Request,
+    asked_at: Micros,
+    /// The newest index that any answer had shown before this request began.
+    floor: u64,
+}
+
+/// What the log says a command did.
+#[derive(Clone, Debug)]
+struct Effectuated {
+    index: u64,
+    reply: Reply,
+    revision: i64,
+}
+
+/// The oracle.
+#[derive(Debug)]
+pub struct History {
+    model: Model,
+    /// Revision and compacted revision after each index, from 0 on.
+    after: Vec<(i64, i64)>,
+    /// Leases there were after each index at which their number changed.
+    lease_spans: BTreeMap<i64, (u64, Option<u64>)>,
+    renewals: BTreeMap<u64, Vec<(i64, Option<u64>)>>,
+    effects: BTreeMap<u64, Effectuated>,
+    pending: BTreeMap<u64, Pending>,
+    asked: BTreeSet<u64>,
+    refused: BTreeSet<u64>,
+    floor: u64,
+    hashes: BTreeMap<(i64, i64), u32>,
+    keys: BTreeMap<Bytes, Vec<linearizability::Operation>>,
+    answered: u64,
+    failed: u64,
+}
+
+impl History {
+    /// An empty history.
+    pub fn new() -> History {
+        History {
+            model: Model::new(),
+            after: vec![(1, 0)],
+            lease_spans: BTreeMap::new(),
+            renewals: BTreeMap::new(),
+            effects: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            floor: 0,
+            hashes: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            answered: 0,
+            failed: 0,
+        }
+    }
+
+    /// The decided state.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Requests answered, and requests that failed.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.answered, self.failed)
+    }
+
+    /// The next entry was decided; gives what it did.
+    pub fn on_decided(
+        &mut self,
+        payload: &Payload,
+        formed_at: Micros,
+    ) -> Result<Applied, (&'static str, String)> {
+        let index = self.after.len() as u64;
+        let mut applied = Applied::default();
+        if let Payload::Batch(bytes) = payload {
+            let Ok(batch) = Batch::decode(bytes.clone()) else {
+                broken!("C3", "index {index} is decided and no batch")
+            };
+            let before: BTreeSet<i64> = self.model.leases().keys().copied().collect();
+            applied = self
+                .model
+                .apply(&batch, formed_at)
+                .map_err(|text| ("L7", format!("at index {index}, {text}")))?;
+            self.note_leases(index, &before);
+        }
+        self.after
+            .push((self.model.revision(), self.model.compacted()));
+        for outcome in &applied.outcomes {
+            let Some(id) = request_id(&outcome.trace) else {
+                broken!("C3", "index {index} holds a command nobody asked for")
+            };
+            if !self.asked.contains(&id) {
+                broken!(
+                    "C3",
+                    "index {index} holds request {id}, which nobody asked for"
+                );
+            }
+            if self.refused.contains(&id) {
+                broken!(
+                    "E1",
+                    "request {id} is decided at index {index} after its client was told that it never would"
+                );
+            }
+            let effect = Effectuated {
+                index,
+                reply: outcome.reply.clone(),
+                revision: outcome.revision,
+            };
+            if let Some(first) = self.effects.insert(id, effect) {
+                broken!(
+                    "E1",
+                    "request {id} is decided twice, at index {} and {index}",
+                    first.index
+                );
+            }
+        }
+        if !applied.renewals.is_empty() {
+            self.renewals.insert(index, applied.renewals.clone());
+        }
+        Ok(applied)
+    }
+
+    fn note_leases(&mut self, index: u64, before: &BTreeSet<i64>) {
+        let now = self.model.leases();
+        for id in now.keys().filter(|id| !before.contains(id)) {
+            self.lease_spans.insert(*id, (index, None));
+        }
+        for id in before.iter().filter(|id| !now.contains_key(id)) {
+            if let Some((_, end)) = self.lease_spans.get_mut(id) {
+                *end = Some(index);
+            }
+        }
+    }
+
+    /// A member got a request.
+    pub fn on_request(&mut self, id: u64, request: Request, at: Micros) {
+        self.asked.insert(id);
+        self.pending.insert(
+            id,
+            Pending {
+                request,
+                asked_at: at,
+                floor: self.floor,
+            },
+        );
+    }
+
+    /// Requests a live member owes an answer, asked before `before`.
+    pub fn overdue(&self, before: Micros) -> Vec<u64> {
+        self.pending
+            .iter()
+            .filter(|(_, pending)| pending.asked_at < before)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// Nobody will ever hear how this request ended.
+    pub fn on_lost(&mut self, id: u64, at: Micros) {
+        if let Some(pending) = self.pending.remove(&id) {
+            self.failed += 1;
+            self.note_unknown(id, &pending, at);
+        }
+    }
+
+    /// A member ended a request.
+    pub fn on_outcome(
+        &mut self,
+        id: u64,
+        outcome: &Result<Response, Failure>,
+        at: Micros,
+    ) -> Check {
+        let Some(pending) = self.pending.remove(&id) else {
+            broken!(
+                "V1",
+                "request {id} is answered a second time, or was never asked: {outcome:?}"
+            );
+        };
+        match outcome {
+            Ok(response) => {
+                self.answered += 1;
+                self.check_response(id, &pending, response)
+                    .map_err(|(property, text)| {
+                        (
+                            property,
+                            format!(
+                                "request {id}, {:?}: {text}; answer {response:?}",
+                                pending.request
+                            ),
+                        )
+                    })?;
+                self.floor = self.floor.max(response.stamp.index);
+                self.note_known(id, &pending, response, at);
+            }
+            Err(Failure::Unknown) => {
+                self.failed += 1;
+                self.note_unknown(id, &pending, at);
+            }
+            Err(failure) => {
+                self.failed += 1;
+                self.refused.insert(id);
+                if let Some(effect) = self.effects.get(&id) {
+                    broken!(
+                        "E1",
+                        "request {id} ends with {failure:?}, and is decided at index {}",
+                        effect.index
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_response(&self, id: u64, pending: &Pending, response: &Response) -> Check {
+        let index = response.stamp.index;
+        let Some((revision, _)) = self.after.get(index as usize).copied() else {
+            broken!(
+                "KV8",
+                "its stamp names index {index}, and {} is the last decided",
+                self.after.len() - 1
+            );
+        };
+        match (&pending.request, &response.body) {
+            (Request::Propose(_), Body::Reply(reply)) => {
+                let Some(effect) = self.effects.get(&id) else {
+                    broken!("KV2", "it is acknowledged and not decided")
+                };
+                if effect.index != index {
+                    broken!("KV7", "it is decided at index {}", effect.index);
+                }
+                if index <= pending.floor {
+                    broken!(
+                        "KV1",
+                        "index {} had been seen before it was asked",
+                        pending.floor
+                    );
+                }
+                if !same_reply(&effect.reply, reply) || effect.revision != response.revision {
+                    broken!(
+                        "KV6",
+                        "the log says {:?} at revision {}",
+                        effect.reply,
+                        effect.revision
+                    );
+                }
+                Ok(())
+            }
+            (Request::KeepAlive(lease), Body::KeepAlive(ttl_ms)) => {
+                let decided = self
+                    .renewals
+                    .get(&index)
+                    .is_some_and(|renewals| renewals.contains(&(*lease, *ttl_ms)));
+                if !decided || index <= pending.floor {
+                    broken!(
+                        "L3",
+                        "index {index} decides no such renewal (floor {})",
+                        pending.floor
+                    );
+                }
+                Ok(())
+            }
+            (Request::Read(consistency, query), Body::Answer(answer)) => {
+                match consistency {
+                    Consistency::Linearizable if index < pending.floor => {
+                        broken!(
+                            "KV1",
+                            "index {} had been seen before it was asked",
+                            pending.floor
+                        )
+                    }
+                    Consistency::AtLeast(stamp) if index < stamp.index => {
+                        broken!("KV7", "it is older than {stamp:?}")
+                    }
+                    _ => {}
+                }
+                let next = self
+                    .after
+                    .get(index as usize + 1)
+                    .map_or(revision, |(revision, _)| *revision);
+                if response.revision < revision || response.revision > next {
+                    broken!(
+                        "KV8",
+                        "index {index} stands at revision {revision}, not {}",
+                        response.revision
+                    );
+                }
+                self.check_answer(query, answer, response)
+            }
+            (_, body) => broken!("KV6", "the answer is of another kind: {body:?}"),
+        }
+    }
+
+    fn check_answer(&self, query: &Query, answer: &Answer, response: &Response) -> Check {
+        let index = response.stamp.index;
+        let compacted = self.after[index as usize].1;
+        let current = response.revision;
+        match (query, answer) {
+            (Query::Range(range), Answer::Range(reply)) => {
+                if range.revision > 0 && range.revision < compacted {
+                    broken!(
+                        "KV4",
+                        "its revision was compacted, {compacted} is the oldest readable"
+                    );
+                }
+                if range.revision > current {
+                    broken!("KV4", "its revision is in the future of {current}");
+                }
+                let expected = self.model.range(range, current);
+                if *reply != expected {
+                    broken!("KV4", "the log says {expected:?}");
+                }
+                Ok(())
+            }
+            (Query::Range(range), Answer::Rejected(Rejection::Compacted { compacted: told })) => {
+                if range.revision == 0
+                    || range.revision >= *told
+                    || !self.model.was_compacted_to(*told, current)
+                {
+                    broken!(
+                        "KV4",
+                        "nothing was compacted up to there, {compacted} is the oldest readable"
+                    );
+                }
+                Ok(())
+            }
+            (Query::Range(range), Answer::Rejected(Rejection::FutureRevision { .. })) => {
+                if range.revision <= current {
+                    broken!("KV4", "its revision is reached, it stands at {current}");
+                }
+                Ok(())
+            }
+            (Query::LeaseTimeToLive { id, .. }, Answer::Lease(view)) => {
+                let there = |index: u64| {
+                    self.lease_spans
+                        .get(id)
+                        .is_some_and(|(from, to)| *from <= index && to.is_none_or(|to| index < to))
+                };
+                if view.is_some() != there(index) && view.is_some() != there(index + 1) {
+                    broken!("L5", "the lease lived {:?}", self.lease_spans.get(id));
+                }
+                Ok(())
+            }
+            (
+                Query::HashKv { .. },
+                Answer::HashKv {
+                    hash,
+                    compact_revision,
+                    hash_revision,
+                },
+            ) => match self.hashes.get(&(*compact_revision, *hash_revision)) {
+                Some(seen) if seen != hash => broken!("KV5", "another member said {seen:x}"),
+                _ => Ok(()),
+            },
+            (Query::Leases, Answer::Leases(_)) | (Query::Position, Answer::Position) => Ok(()),
+            (Query::HashKv { .. }, Answer::Rejected(_)) => Ok(()),
+            (_, answer) => broken!("KV6", "the answer is of another kind: {answer:?}"),
+        }
+    }
+
+    /// Adds an answered request to the histories of its keys.
+    fn note_known(&mut self, id: u64, pending: &Pending, response: &Response, at: Micros) {
+        if let (
+            Request::Read(_, Query::HashKv { .. }),
+            Body::Answer(Answer::HashKv {
+                hash,
+                compact_revision,
+                hash_revision,
+            }),
+        ) = (&pending.request, &response.body)
+        {
+            self.hashes
+                .insert((*compact_revision, *hash_revision), *hash);
+        }
+        for (key, action) in known_actions(id, &pending.request, &response.body) {
+            self.note_action(key, pending.asked_at, Some(at), action);
+        }
+    }
+
+    fn note_unknown(&mut self, id: u64, pending: &Pending, _at: Micros) {
+        for (key, action) in possible_actions(id, &pending.request) {
+            self.note_action(key, pending.asked_at, None, action);
+        }
+    }
+
+    fn note_action(
+        &mut self,
+        key: Bytes,
+        called: Micros,
+        returned: Option<Micros>,
+        action: Action,
+    ) {
+        self.keys
+            .entry(key)
+            .or_default()
+            .push(linearizability::Operation {
+                called,
+                returned,
+                action,
+            });
+    }
+
+    /// Searches each key's history for a legal order. Gives how many keys were checked, and how many searches were given up.
+    pub fn check_linearizability(&mut self) -> Result<(u64, u64), (&'static str, String)> {
+        for (id, pending) in std::mem::take(&mut self.pending) {
+            self.note_unknown(id, &pending, 0);
+        }
+        let (mut checked, mut given_up) = (0, 0);
+        for (key, operations) in &self.keys {
+            match linearizability::check(None, operations, SEARCH_BUDGET) {
+                Verdict::Linearizable => checked += 1,
+                Verdict::Undecided => given_up += 1,
+                Verdict::Violation { stuck } => {
+                    let stuck: Vec<_> =
+                        stuck.iter().map(|position| operations[*position]).collect();
+                    broken!(
+                        "KV1",
+                        "the history of key {key:?} is not linearizable; no order can go on with any of {stuck:?}"
+                    );
+                }
+            }
+        }
+        Ok((checked, given_up))
+    }
+}
+
+/// The key is one whose history is searched: leased keys change by themselves and are left to the model.
+fn is_searched(key: &[u8]) -> bool {
+    key.starts_with(b"k")
+}
+
+/// The request a command's trace id names.
+pub fn request_id(trace: &[u8]) -> Option<u64> {
+    let bytes: [u8; 16] = trace.try_into().ok()?;
+    (bytes[..8] == [0; 8]).then(|| u64::from_be_bytes(bytes[8..].try_into().expect("eight bytes")))
+}
+
+/// The trace id of a request.
+pub fn trace_id(request: u64) -> Bytes {
+    let mut bytes = [0; 16];
+    bytes[8..].copy_from_slice(&request.to_be_bytes());
+    Bytes::copy_from_slice(&bytes)
+}
+
+/// The unique value a put writes: its request's number in decimal.
+pub fn value_of(request: u64) -> Bytes {
+    Bytes::from(request.to_string())
+}
+
+fn number_of(value: &[u8]) -> Value {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// The replies agree. The texts of refusals are not compared.
+fn same_reply(expected: &Reply, found: &Reply) -> bool {
+    match (expected, found) {
+        (Reply::Rejected(Rejection::Invalid(_)), Reply::Rejected(Rejection::Invalid(_))) => true,
+        _ => expected == found,
+    }
+}
+
+fn known_actions(id: u64, request: &Request, body: &Body) -> Vec<(Bytes, Action)> {
+    let mut actions = Vec::new();
+    match (request, body) {
+        (Request::Propose(command), Body::Reply(reply)) => {
+            match (command.operation.as_ref(), reply) {
+                (Some(Operation::Put(put)), Reply::Put { .. }) => {
+                    actions.push((put.key.clone(), Action::Write(Some(id))))
+                }
+                (Some(Operation::DeleteRange(delete)), Reply::DeleteRange { deleted, .. })
+                    if delete.range_end.is_empty() =>
+                {
+                    actions.push((
+                        delete.key.clone(),
+                        Action::Delete {
+                            existed: *deleted > 0,
+                        },
+                    ));
+                }
+                (Some(Operation::Txn(txn)), Reply::Txn(reply)) => {
+                    let compare = &txn.compares[0];
+                    let expected = number_of(&compare.value);
+                    if reply.succeeded {
+                        actions.push((
+                            compare.key.clone(),
+                            Action::Swap {
+                                expected,
+                                new: Some(id),
+                            },
+                        ));
+                    } else if let Some(StepReply::Range(range)) = reply.steps.first() {
+                        let found = range.kvs.first().and_then(|kv| number_of(&kv.value));
+                        actions
+                            .push((compare.key.clone(), Action::SwapRefused { expected, found }));
+                    }
+                }
+                _ => {}
+            }
+        }
+        (
+            Request::Read(Consistency::Linearizable, Query::Range(range)),
+            Body::Answer(Answer::Range(reply)),
+        ) if range.revision == 0
+            && range.range_end.is_empty()
+            && !range.count_only
+            && !range.keys_only =>
+        {
+            let value = reply.kvs.first().and_then(|kv| number_of(&kv.value));
+            actions.push((range.key.clone(), Action::Read(value)));
+        }
+        _ => {}
+    }
+    actions.retain(|(key, _)| is_searched(key));
+    actions
+}
+
+fn possible_actions(id: u64, request: &Request) -> Vec<(Bytes, Action)> {
+    let Request::Propose(command) = request else {
+        return Vec::new();
+    };
+    let action = match command.operation.as_ref() {
+        Some(Operation::Put(put)) => (put.key.clone(), Action::Write(Some(id))),
+        Some(Operation::DeleteRange(delete)) if delete.range_end.is_empty() => {
+            (delete.key.clone(), Action::Write(None))
+        }
+        Some(Operation::Txn(txn))
+            if txn
+                .success
+                .iter()
+                .any(|operation| matches!(operation.step, Some(TxnStep::Put(_)))) =>
+        {
+            let compare = &txn.compares[0];
+            (
+                compare.key.clone(),
+                Action::Swap {
+                    expected: number_of(&compare.value),
+                    new: Some(id),
+                },
+            )
+        }
+        _ => return Vec::new(),
+    };
+    if is_searched(&action.0) {
+        vec![action]
+    } else {
+        Vec::new()
+    }
+}

@@ -1,0 +1,121 @@
+//! L1 and L2 in true time: a lease does not end early by anybody's clock, and not late while somebody leads.
+
+use super::{Check, broken};
+use crate::clock::Micros;
+use crate::model::{Expiry, Model};
+
+/// What L2 allows beyond the time to live and the time without a leader.
+const LATENESS: Micros = 1_000_000;
+
+/// The oracle.
+#[derive(Debug, Default)]
+pub struct Leases {
+    /// True time and how much of it had passed without a working leader, at each sample.
+    samples: Vec<(Micros, Micros)>,
+    leaderless: Micros,
+    last_sample: Micros,
+    expiries: u64,
+}
+
+impl Leases {
+    /// Notes whether somebody was able to lead since the last call.
+    pub fn sample(&mut self, at: Micros, led: bool) {
+        if !led {
+            self.leaderless += at - self.last_sample;
+        }
+        self.last_sample = at;
+        self.samples.push((at, self.leaderless));
+    }
+
+    /// Time without a leader from `since` until the last sample.
+    fn leaderless_since(&self, since: Micros) -> Micros {
+        let position = self.samples.partition_point(|(at, _)| *at <= since);
+        let before = position
+            .checked_sub(1)
+            .map_or(0, |position| self.samples[position].1);
+        self.leaderless - before
+    }
+
+    /// How many leases ended by time.
+    pub fn expiries(&self) -> u64 {
+        self.expiries
+    }
+
+    /// L1: a lease was ended by a batch formed at `formed_at`.
+    pub fn on_expiry(&mut self, expiry: &Expiry, formed_at: Micros) -> Check {
+        self.expiries += 1;
+        let lived = formed_at.saturating_sub(expiry.lease.renewed_at);
+        if lived < expiry.lease.ttl_ms * 1000 {
+            let (id, ttl_ms) = (expiry.id, expiry.lease.ttl_ms);
+            broken!(
+                "L1",
+                "lease {id} of {ttl_ms} ms ended {lived} us after it was granted or renewed"
+            );
+        }
+        Ok(())
+    }
+
+    /// L2: no lease has outstayed its time.
+    pub fn check_lateness(&self, model: &Model, at: Micros) -> Check {
+        for (id, lease) in model.leases() {
+            let ttl = lease.ttl_ms * 1000;
+            // 2 % by promise, 1 % because the leader's clock may be slow.
+            let allowed = ttl
+                + ttl * 3 / 100
+                + ttl / 1000
+                + LATENESS
+                + self.leaderless_since(lease.renewed_at);
+            let lived = at - lease.renewed_at;
+            if lived > allowed {
+                let (ttl_ms, clock) = (lease.ttl_ms, model.clock_ms());
+                let text = format!(
+                    "lease {id} of {ttl_ms} ms lives {lived} us after it was granted or renewed, {allowed} are allowed"
+                );
+                broken!(
+                    "L2",
+                    "{text}; its deadline is {} on a clock that shows {clock}",
+                    lease.deadline_ms
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Lease;
+    use std::collections::BTreeSet;
+
+    fn expiry(renewed_at: Micros) -> Expiry {
+        Expiry {
+            id: 1,
+            lease: Lease {
+                ttl_ms: 1000,
+                deadline_ms: 0,
+                renewed_at,
+                keys: BTreeSet::new(),
+            },
+        }
+    }
+
+    #[test]
+    fn an_early_end_is_seen() {
+        let mut leases = Leases::default();
+        leases.on_expiry(&expiry(0), 1_000_000).unwrap();
+        assert_eq!(leases.on_expiry(&expiry(1), 1_000_000).unwrap_err().0, "L1");
+    }
+
+    #[test]
+    fn time_without_a_leader_is_counted_from_a_moment_on() {
+        let mut leases = Leases::default();
+        leases.sample(100, true);
+        leases.sample(200, false);
+        leases.sample(300, true);
+        leases.sample(400, false);
+        assert_eq!(leases.leaderless_since(0), 200);
+        assert_eq!(leases.leaderless_since(200), 100);
+        assert_eq!(leases.leaderless_since(400), 0);
+    }
+}

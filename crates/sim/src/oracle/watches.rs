@@ -1,0 +1,440 @@
+//! W1 to W11 at the receiving end of a watch: what comes must be exactly the decided changes of its range, in order, from its start on.
+
+use super::{Check, broken};
+use crate::model::{Model, in_range};
+use replica::{Event, WatchBody, WatchCreate, WatchResponse};
+
+/// One watch, followed across the streams it lived on.
+#[derive(Clone, Debug)]
+pub struct WatchOracle {
+    create: WatchCreate,
+    state: Life,
+    /// Position in the model's changes: everything before it was delivered or does not concern this watch.
+    cursor: usize,
+    /// Newest progress mark.
+    mark: i64,
+    /// Revision of the last delivered event that has fragments outstanding.
+    fragment_of: Option<i64>,
+    delivered: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Asked,
+    Open,
+    Ended,
+}
+
+impl WatchOracle {
+    /// A watch that was asked for.
+    pub fn new(create: WatchCreate) -> WatchOracle {
+        WatchOracle {
+            create,
+            state: Life::Asked,
+            cursor: 0,
+            mark: 0,
+            fragment_of: None,
+            delivered: 0,
+        }
+    }
+
+    /// Where to resume: the revision after the last one wholly delivered; `None` before the watch began.
+    pub fn resume_revision(&self, model: &Model) -> Option<i64> {
+        let opened = self.state == Life::Open;
+        // A revision of which only fragments came is wanted whole again.
+        let seen = match self.fragment_of {
+            Some(revision) => revision,
+            None => match self
+                .cursor
+                .checked_sub(1)
+                .and_then(|last| model.changes().get(last))
+            {
+                Some(change) => change.revision + 1,
+                None => 2,
+            },
+        };
+        opened.then_some(seen.max(self.create.start_revision).max(self.mark + 1))
+    }
+
+    /// The watch has ended, by compaction or refusal.
+    pub fn ended(&self) -> bool {
+        self.state == Life::Ended
+    }
+
+    /// The watch is open.
+    pub fn open(&self) -> bool {
+        self.state == Life::Open
+    }
+
+    /// Events delivered.
+    pub fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    fn concerns(&self, model: &Model, position: usize) -> bool {
+        let change = &model.changes()[position];
+        let filtered = if change.deleted {
+            self.create.no_delete
+        } else {
+            self.create.no_put
+        };
+        !filtered
+            && change.revision >= self.create.start_revision
+            && in_range(&change.kv.key, &self.create.key, &self.create.range_end)
+    }
+
+    /// The next change this watch must hear of, if it is decided already.
+    fn next(&self, model: &Model) -> Option<usize> {
+        (self.cursor..model.changes().len()).find(|position| self.concerns(model, *position))
+    }
+
+    /// A response came.
+    pub fn on_response(&mut self, response: &WatchResponse, model: &Model) -> Check {
+        if response.revision > model.revision() {
+            broken!(
+                "W1",
+                "a response stands at revision {}, and {} is the last decided: {response:?}",
+                response.revision,
+                model.revision()
+            );
+        }
+        match (&response.body, self.state) {
+            (_, Life::Ended) => {
+                broken!("W2", "a response after the end of the watch: {response:?}")
+            }
+            (WatchBody::Created, Life::Asked) => self.on_created(response.revision, model),
+            (WatchBody::Refused(_), Life::Asked) => {
+                self.state = Life::Ended;
+                Ok(())
+            }
+            (WatchBody::Compacted { compacted }, _) => self.on_compacted(*compacted, model),
+            (WatchBody::Events { events, fragment }, Life::Open) => {
+                for event in events {
+                    self.on_event(event, model)?;
+                }
+                self.on_end_of_events(events, *fragment, model)
+            }
+            (WatchBody::Progress, Life::Open) => self.on_progress(response.revision, model),
+            (WatchBody::Canceled, _) => {
+                self.state = Life::Ended;
+                Ok(())
+            }
+            _ => broken!(
+                "W1",
+                "a response out of turn in state {:?}: {response:?}",
+                self.state
+            ),
+        }
+    }
+
+    fn on_created(&mut self, revision: i64, model: &Model) -> Check {
+        self.state = Life::Open;
+        if self.create.start_revision == 0 {
+            self.cursor = model
+                .changes()
+                .partition_point(|change| change.revision <= revision);
+        }
+        Ok(())
+    }
+
+    /// W11: only a watch whose next revision is gone may end so, and the revision told is one that was compacted to.
+    fn on_compacted(&mut self, compacted: i64, model: &Model) -> Check {
+        self.state = Life::Ended;
+        let next = self.next(model).map_or(model.revision() + 1, |position| {
+            model.changes()[position].revision
+        });
+        let wanted = if self.create.start_revision == 0 {
+            next
+        } else {
+            next.min(self.create.start_revision.max(self.mark + 1))
+        };
+        if !model.was_compacted_to(compacted, model.revision()) {
+            broken!(
+                "W11",
+                "the watch ends with compacted revision {compacted}, to which nothing was compacted"
+            );
+        }
+        if wanted > compacted && self.cursor_revision(model) > compacted {
+            broken!(
+                "W11",
+                "the watch wants revision {wanted} and ends although only {compacted} was compacted"
+            );
+        }
+        Ok(())
+    }
+
+    fn cursor_revision(&self, model: &Model) -> i64 {
+        self.cursor
+            .checked_sub(1)
+            .map_or(self.create.start_revision, |last| {
+                model.changes()[last].revision
+            })
+    }
+
+    /// W1, W2, W3, W5, W7, W8, W9, W10: the event is exactly the next one.
+    fn on_event(&mut self, event: &Event, model: &Model) -> Check {
+        let Some(position) = self.next(model) else {
+            broken!(
+                "W2",
+                "an event that was delivered before, or is not decided: {event:?}; {}",
+                self.position(model)
+            );
+        };
+        let expected = &model.changes()[position];
+        if event.deleted != expected.deleted || event.kv != expected.kv {
+            let property = if event.kv.mod_revision > expected.revision {
+                "W3"
+            } else {
+                "W1"
+            };
+            broken!(
+                property,
+                "{event:?} came, and {expected:?} is next; {}",
+                self.position(model)
+            );
+        }
+        if self
+            .fragment_of
+            .is_some_and(|revision| revision != expected.revision)
+        {
+            broken!(
+                "W4",
+                "{event:?} came while revision {:?} was not whole",
+                self.fragment_of
+            );
+        }
+        self.check_previous(event, model)?;
+        self.cursor = position + 1;
+        self.delivered += 1;
+        Ok(())
+    }
+
+    fn check_previous(&self, event: &Event, model: &Model) -> Check {
+        let before = model.key_at(&event.kv.key, event.kv.mod_revision - 1);
+        if !self.create.prev_kv {
+            return Ok(());
+        }
+        match &event.prev {
+            Some(previous) if Some(previous) != before.as_ref() => {
+                broken!("W8", "{event:?} names a previous state, it was {before:?}")
+            }
+            None if before.is_some() && event.kv.mod_revision - 1 >= model.compacted() => {
+                broken!(
+                    "W8",
+                    "{event:?} names no previous state, it was {before:?}, and {} is readable",
+                    model.compacted()
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// W4: a response ends with a whole revision unless it says otherwise, and only to those who asked for fragments.
+    fn on_end_of_events(
+        &mut self,
+        events: &[std::sync::Arc<Event>],
+        fragment: bool,
+        model: &Model,
+    ) -> Check {
+        let Some(last) = events.last() else {
+            broken!("W4", "a response of events without events")
+        };
+        let revision = last.kv.mod_revision;
+        let split = self
+            .next(model)
+            .is_some_and(|position| model.changes()[position].revision == revision);
+        if split != fragment {
+            broken!(
+                "W4",
+                "revision {revision} is {} and the response says fragment {fragment}",
+                if split { "split" } else { "whole" }
+            );
+        }
+        if fragment && !self.create.fragment {
+            broken!(
+                "W4",
+                "revision {revision} comes in fragments to a watch that asked for none"
+            );
+        }
+        self.fragment_of = fragment.then_some(revision);
+        Ok(())
+    }
+
+    /// W6: everything up to the mark was delivered, and marks do not go back.
+    pub fn on_progress(&mut self, mark: i64, model: &Model) -> Check {
+        if self.state != Life::Open {
+            return Ok(());
+        }
+        if mark < self.mark {
+            broken!("W6", "the mark goes back from {} to {mark}", self.mark);
+        }
+        if let Some(position) = self.next(model)
+            && model.changes()[position].revision <= mark
+        {
+            broken!(
+                "W6",
+                "the mark {mark} passes {:?}, which was not delivered",
+                model.changes()[position]
+            );
+        }
+        self.mark = mark;
+        Ok(())
+    }
+
+    fn position(&self, model: &Model) -> String {
+        format!(
+            "the watch of {:?}..{:?} from {} stands behind revision {}",
+            self.create.key,
+            self.create.range_end,
+            self.create.start_revision,
+            self.cursor_revision(model)
+        )
+    }
+
+    /// W3 at the end: everything decided was delivered.
+    pub fn check_complete(&self, model: &Model) -> Check {
+        if self.state == Life::Open
+            && let Some(position) = self.next(model)
+        {
+            broken!(
+                "W3",
+                "{:?} was never delivered; {}",
+                model.changes()[position],
+                self.position(model)
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use state::{Batch, Command, Group, Operation, Put};
+    use std::sync::Arc;
+
+    fn model(keys: &[&'static str]) -> Model {
+        let commands = keys.iter().map(|key| {
+            let put = Put {
+                key: (*key).into(),
+                value: "v".into(),
+                ..Put::default()
+            };
+            Command {
+                operation: Some(Operation::Put(put)),
+                ..Command::default()
+            }
+        });
+        let group = Group {
+            commands: commands.collect(),
+            ..Group::default()
+        };
+        let mut model = Model::new();
+        model
+            .apply(
+                &Batch {
+                    groups: vec![group],
+                    ..Batch::default()
+                },
+                0,
+            )
+            .unwrap();
+        model
+    }
+
+    fn watch(model: &Model) -> WatchOracle {
+        let mut oracle = WatchOracle::new(WatchCreate {
+            key: "a".into(),
+            range_end: "z".into(),
+            start_revision: 2,
+            ..WatchCreate::default()
+        });
+        oracle
+            .on_response(
+                &WatchResponse {
+                    watch: 1,
+                    revision: model.revision(),
+                    body: WatchBody::Created,
+                },
+                model,
+            )
+            .unwrap();
+        oracle
+    }
+
+    fn events(model: &Model, positions: &[usize]) -> WatchResponse {
+        let of = |position: &usize| {
+            let change = &model.changes()[*position];
+            Arc::new(Event {
+                deleted: change.deleted,
+                kv: change.kv.clone(),
+                prev: None,
+            })
+        };
+        let body = WatchBody::Events {
+            events: positions.iter().map(of).collect(),
+            fragment: false,
+        };
+        WatchResponse {
+            watch: 1,
+            revision: model.revision(),
+            body,
+        }
+    }
+
+    #[test]
+    fn exact_events_pass_and_gaps_and_repeats_do_not() {
+        let model = model(&["a", "b", "~", "c"]);
+        let mut oracle = watch(&model);
+        oracle
+            .on_response(&events(&model, &[0, 1]), &model)
+            .unwrap();
+        assert_eq!(oracle.resume_revision(&model), Some(4));
+        assert_eq!(
+            oracle
+                .clone()
+                .on_response(&events(&model, &[1]), &model)
+                .unwrap_err()
+                .0,
+            "W1"
+        );
+        assert_eq!(
+            oracle
+                .clone()
+                .on_response(&events(&model, &[2]), &model)
+                .unwrap_err()
+                .0,
+            "W1"
+        );
+        assert_eq!(oracle.check_complete(&model).unwrap_err().0, "W3");
+        oracle.on_response(&events(&model, &[3]), &model).unwrap();
+        oracle.check_complete(&model).unwrap();
+        assert_eq!(
+            watch(&model)
+                .on_response(&events(&model, &[1]), &model)
+                .unwrap_err()
+                .0,
+            "W3"
+        );
+    }
+
+    #[test]
+    fn a_mark_past_an_undelivered_event_is_seen() {
+        let model = model(&["a", "b"]);
+        let mut oracle = watch(&model);
+        let mark = |revision| WatchResponse {
+            watch: 1,
+            revision,
+            body: WatchBody::Progress,
+        };
+        assert_eq!(
+            oracle.clone().on_response(&mark(2), &model).unwrap_err().0,
+            "W6"
+        );
+        oracle
+            .on_response(&events(&model, &[0, 1]), &model)
+            .unwrap();
+        oracle.on_response(&mark(3), &model).unwrap();
+        assert_eq!(oracle.on_response(&mark(2), &model).unwrap_err().0, "W6");
+    }
+}

@@ -1,0 +1,283 @@
+//! One run from one seed, and what came of it.
+
+use crate::clients::Load;
+use crate::clock::Micros;
+use crate::faults::{self, Planned, Profile};
+use crate::oracle::Violation;
+use crate::rng::Rng;
+use crate::world::{Counts, Setup, World};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// Which faults.
+    pub profile: Profile,
+    /// Number of members; `None`: drawn from the seed, mostly three, sometimes five.
+    pub members: Option<usize>,
+    /// Seconds of simulated time with faults.
+    pub seconds: u64,
+    /// Keep the text of the trace.
+    pub trace: bool,
+    /// A bug put into the shell on purpose, to see that it is found.
+    pub plant: Option<Plant>,
+    /// Run with these faults instead of those drawn from the seed.
+    pub faults: Option<Vec<Planned>>,
+}
+
+impl Options {
+    /// A run of this seed and profile, as the command line gives it.
+    pub fn new(seed: u64, profile: Profile) -> Options {
+        Options {
+            seed,
+            profile,
+            members: None,
+            seconds: SECONDS,
+            trace: false,
+            plant: None,
+            faults: None,
+        }
+    }
+}
+
+/// Seconds of simulated time with faults, unless asked otherwise.
+pub const SECONDS: u64 = 60;
+
+/// A bug in the shell. Each must be found by an oracle; this is how the simulator itself is tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// Tells the replica that its persists are durable before they are.
+    AckBeforeSync,
+    /// Never syncs and says that it did.
+    SkipSync,
+    /// Loses term and vote at each restart.
+    ForgetVote,
+    /// Serves every read from local state.
+    StaleReads,
+    /// Sometimes proposes a command twice.
+    ProposeTwice,
+    /// Sometimes loses watch responses on an open stream.
+    DropWatchResponse,
+    /// Sometimes sends watch responses twice.
+    RepeatWatchResponse,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// The profile.
+    pub profile: Profile,
+    /// Number of members.
+    pub members: usize,
+    /// Hash over everything that happened.
+    pub trace_hash: u64,
+    /// The text of the trace, if it was asked for.
+    pub trace: String,
+    /// Broken promises; a run ends with the first.
+    pub violations: Vec<Violation>,
+    /// What happened, in numbers.
+    pub stats: Stats,
+    /// The command line that runs this again.
+    pub replay: String,
+}
+
+/// What happened in a run, in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Simulated time.
+    pub simulated: Micros,
+    /// Events, turns, messages and the like.
+    pub counts: Counts,
+    /// Entries decided.
+    pub decided: u64,
+    /// The newest revision.
+    pub revision: i64,
+    /// Terms that had a leader.
+    pub terms_led: u64,
+    /// Requests answered.
+    pub answered: u64,
+    /// Requests that failed or were never answered.
+    pub failed: u64,
+    /// Leases that ended by time.
+    pub expiries: u64,
+    /// Watch events delivered.
+    pub watch_events: u64,
+    /// Bytes written to all disks.
+    pub bytes_written: u64,
+    /// Syncs of all disks.
+    pub syncs: u64,
+    /// Keys whose history was found linearizable.
+    pub keys_checked: u64,
+    /// Keys whose search was given up.
+    pub searches_given_up: u64,
+}
+
+/// Runs one world to its end. The same options give the same report, on every machine.
+pub fn run(options: &Options) -> Report {
+    let mut rng = Rng::fork(options.seed, 10);
+    let members = options
+        .members
+        .unwrap_or(if rng.chance(200) { 5 } else { 3 });
+    let heal_at = options.seconds * 1_000_000;
+    let drawn = faults::draw(
+        options.profile,
+        members,
+        1_000_000,
+        heal_at,
+        &mut Rng::fork(options.seed, 11),
+    );
+    let setup = Setup {
+        seed: options.seed,
+        members,
+        faults: options.faults.clone().unwrap_or(drawn),
+        heal_at,
+        load: Load {
+            writers: 4,
+            lessees: 2,
+            watchers: 2,
+            think: *rng.pick(&[50_000, 200_000, 400_000]),
+            keys: rng.between(3, 8),
+        },
+        drifts: options.profile.drifts(),
+        plant: options.plant,
+        trace: options.trace,
+    };
+    let mut report = Report {
+        seed: options.seed,
+        profile: options.profile,
+        members,
+        trace_hash: 0,
+        trace: String::new(),
+        violations: Vec::new(),
+        stats: Stats::default(),
+        replay: replay(options),
+    };
+    let Some(mut world) = guarded(&mut report, || World::new(setup)) else {
+        return report;
+    };
+    let ended = guarded(&mut report, || {
+        world.run();
+        world
+            .violation
+            .is_none()
+            .then(|| world.history.check_linearizability())
+    });
+    report.violations.extend(world.violation.take());
+    let searched = match ended.flatten() {
+        Some(Ok(searched)) => searched,
+        Some(Err((property, text))) => {
+            report.violations.push(Violation {
+                at: world.now,
+                property,
+                text,
+            });
+            (0, 0)
+        }
+        None => (0, 0),
+    };
+    report.stats = stats(&world, searched);
+    report.trace_hash = world.trace.hash();
+    report.trace = std::mem::replace(&mut world.trace, crate::trace::Trace::new(false)).into_text();
+    report
+}
+
+/// Runs `work`; a panic in it (a broken assertion of a member) becomes a violation.
+fn guarded<T>(report: &mut Report, work: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(value) => Some(value),
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+            let text = text.unwrap_or_else(|| "a panic without words".into());
+            report.violations.push(Violation {
+                at: 0,
+                property: "assertion",
+                text,
+            });
+            None
+        }
+    }
+}
+
+fn stats(world: &World, (keys_checked, searches_given_up): (u64, u64)) -> Stats {
+    let (answered, failed) = world.history.counts();
+    let disks = world.disk_counts();
+    Stats {
+        simulated: world.now,
+        counts: world.counts,
+        decided: world.consensus.chain().len() as u64,
+        revision: world.history.model().revision(),
+        terms_led: world.consensus.terms_led() as u64,
+        answered,
+        failed,
+        expiries: world.leases.expiries(),
+        watch_events: world.clients.events_delivered(),
+        bytes_written: disks.iter().map(|counts| counts.bytes_written).sum(),
+        syncs: disks.iter().map(|counts| counts.syncs).sum(),
+        keys_checked,
+        searches_given_up,
+    }
+}
+
+fn replay(options: &Options) -> String {
+    let mut line = format!(
+        "synod sim --profile {} --seed {}",
+        options.profile, options.seed
+    );
+    if let Some(members) = options.members {
+        line += &format!(" --members {members}");
+    }
+    if options.seconds != SECONDS {
+        line += &format!(" --seconds {}", options.seconds);
+    }
+    line
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stats = &self.stats;
+        let counts = &stats.counts;
+        writeln!(
+            f,
+            "seed {} profile {}: {} members, {}.{} s, {} events, {} terms led, {} entries decided, revision {}",
+            self.seed,
+            self.profile,
+            self.members,
+            stats.simulated / 1_000_000,
+            stats.simulated / 100_000 % 10,
+            counts.events,
+            stats.terms_led,
+            stats.decided,
+            stats.revision
+        )?;
+        writeln!(
+            f,
+            "  {} requests answered, {} failed; {} leases ended by time, {} watch events; {} restarts, {} power losses, {} snapshots, {} installed",
+            stats.answered,
+            stats.failed,
+            stats.expiries,
+            stats.watch_events,
+            counts.restarts,
+            counts.power_losses,
+            counts.snapshots,
+            counts.installs
+        )?;
+        writeln!(
+            f,
+            "  trace {:016x}; {} key histories linearizable, {} too long to decide",
+            self.trace_hash, stats.keys_checked, stats.searches_given_up
+        )?;
+        for violation in &self.violations {
+            writeln!(f, "  VIOLATION {violation}")?;
+            writeln!(f, "  replay: {}", self.replay)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,591 @@
+//! The shell of a member: one thin match over what its replica wants done, and the two threads that do the blocking part of it. The
+//! simulated twin of the server's node loop.
+
+use crate::member::{LogTask, Process, SnapshotTask};
+use crate::run::Plant;
+use crate::trace::hash_bytes;
+use crate::world::{Event, World};
+use log::{ReadEntries, StoreError};
+use replica::{Effect, Input, Message};
+
+/// Inputs taken in one turn at most, as in the server's loop.
+const TURN_INPUTS_MAX: usize = 256;
+
+/// Bytes of entries the log's thread writes before one sync.
+const SYNC_BYTES_MAX: usize = 256 << 10;
+
+impl World {
+    /// Plans a turn of a member's loop, unless one is planned or the process is paused.
+    pub(crate) fn plan_turn(&mut self, member: usize) {
+        let machine = &mut self.members[member];
+        let Some(process) = &mut machine.process else {
+            return;
+        };
+        if machine.paused || process.turn_planned {
+            return;
+        }
+        process.turn_planned = true;
+        self.queue.plan(
+            self.now.max(process.busy_until),
+            Event::Turn {
+                member,
+                life: machine.life,
+            },
+        );
+    }
+
+    fn running(&mut self, member: usize, life: u64) -> Option<&mut Process> {
+        let machine = &mut self.members[member];
+        if machine.life == life {
+            machine.process.as_mut()
+        } else {
+            None
+        }
+    }
+
+    /// One turn: take what waits, work, do what is wanted.
+    pub(crate) fn turn(&mut self, member: usize, life: u64) {
+        let paused = self.members[member].paused;
+        let now = self.members[member].clock.read(self.now);
+        let Some(process) = self.running(member, life) else {
+            return;
+        };
+        process.turn_planned = false;
+        if paused {
+            return;
+        }
+        for _ in 0..TURN_INPUTS_MAX.min(process.inbox.len()) {
+            let input = process.inbox.pop_front().expect("its length was seen");
+            process.replica.handle(now, input);
+        }
+        let more = process.replica.work(now) || !process.inbox.is_empty();
+        let effects: Vec<Effect> = std::iter::from_fn(|| process.replica.poll()).collect();
+        self.counts.turns += 1;
+        self.observe(member, &effects);
+        for effect in effects {
+            if self.doomed(member) {
+                return self.stop(member, None);
+            }
+            self.perform(member, effect);
+        }
+        let spent = self.rng.between(10, 80);
+        let end = self.now + spent;
+        if let Some(process) = self.running(member, life) {
+            process.busy_until = end;
+            if more {
+                self.plan_turn(member);
+            }
+        }
+    }
+
+    /// The process was to die before this effect.
+    fn doomed(&mut self, member: usize) -> bool {
+        let Some(process) = &mut self.members[member].process else {
+            return false;
+        };
+        match &mut process.doomed_after {
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Shows the oracles what a turn did, before any of it leaves the member.
+    fn observe(&mut self, member: usize, effects: &[Effect]) {
+        for effect in effects {
+            let check = match effect {
+                Effect::Persist(persist) => self.consensus.on_persist(member, persist, self.now),
+                Effect::RoleChanged { role, term, .. } => {
+                    self.consensus.on_role(member, *role, *term)
+                }
+                _ => continue,
+            };
+            self.judge(check);
+        }
+        let Some(process) = &mut self.members[member].process else {
+            return;
+        };
+        let status = process.replica.status();
+        let position = (status.raft.commit.0, status.applied);
+        if position == process.told {
+            return;
+        }
+        process.told = position;
+        let hash = (status.applied > 0 && status.serving).then_some(status.state_hash);
+        match self
+            .consensus
+            .on_progress(member, position.0, position.1, hash)
+        {
+            Ok(0) => {}
+            Ok(joined) => self.decided(joined),
+            Err((property, text)) => self.fail(property, text),
+        }
+    }
+
+    /// The newest `joined` entries of the chain are to be understood.
+    fn decided(&mut self, joined: usize) {
+        let chain = self.consensus.chain();
+        for decided in &chain[chain.len() - joined..] {
+            let applied = match self
+                .history
+                .on_decided(&decided.entry.payload, decided.formed_at)
+            {
+                Ok(applied) => applied,
+                Err((property, text)) => return self.fail(property, text),
+            };
+            for expiry in &applied.expired {
+                if let Err((property, text)) = self.leases.on_expiry(expiry, decided.formed_at) {
+                    return self.fail(property, text);
+                }
+            }
+        }
+    }
+
+    /// Does one thing that a member wants done.
+    fn perform(&mut self, member: usize, effect: Effect) {
+        match effect {
+            Effect::Persist(persist) => {
+                self.trace.note(
+                    self.now,
+                    &self.members[member].lane,
+                    &[1, persist.sequence, persist.entries.len() as u64],
+                    || {
+                        let (first, last) = (
+                            persist.entries.first().map(|e| e.index.0),
+                            persist.entries.last().map(|e| e.index.0),
+                        );
+                        format!(
+                            "persists {}: vote {:?}, reset {}, entries {first:?} to {last:?}",
+                            persist.sequence,
+                            persist.vote,
+                            persist.reset.is_some()
+                        )
+                    },
+                );
+                if persist.reset.is_some() {
+                    self.counts.installs += 1;
+                }
+                if self.plant == Some(Plant::AckBeforeSync) {
+                    self.give(member, Input::Persisted(persist.sequence));
+                }
+                self.give_log(member, LogTask::Persist(persist));
+            }
+            Effect::Send { to, message } => self.send(member, to, message),
+            Effect::Reply { ticket, outcome } => {
+                let stamp = outcome.as_ref().map_or(0, |response| response.stamp.index);
+                self.trace.note(
+                    self.now,
+                    &self.members[member].lane,
+                    &[2, ticket.0, stamp],
+                    || format!("answers request {}: {outcome:?}", ticket.0),
+                );
+                self.reply(member, ticket, outcome);
+            }
+            Effect::WatchResponses { stream, responses } => {
+                self.trace.note(
+                    self.now,
+                    &self.members[member].lane,
+                    &[3, stream.0, responses.len() as u64],
+                    || format!("responds on stream {}: {responses:?}", stream.0),
+                );
+                self.watch_responses(stream, responses);
+            }
+            Effect::Fetch { from, bytes_max } => {
+                self.give_log(member, LogTask::Fetch(from, bytes_max))
+            }
+            Effect::Release(upto) => self.give_log(member, LogTask::Release(upto)),
+            Effect::Stage { id, offset, bytes } => {
+                self.give_snapshots(member, SnapshotTask::Stage(id, offset, bytes))
+            }
+            Effect::StageFinish {
+                id,
+                mark,
+                bytes,
+                checksum,
+            } => {
+                self.give_snapshots(member, SnapshotTask::Finish(id, mark, bytes, checksum));
+            }
+            Effect::StageAbort { id } => self.give_snapshots(member, SnapshotTask::Abort(id)),
+            Effect::ReadSnapshot {
+                index,
+                offset,
+                bytes_max,
+            } => self.give_snapshots(member, SnapshotTask::Read(index, offset, bytes_max)),
+            Effect::RoleChanged { role, term, leader } => {
+                self.trace.note(
+                    self.now,
+                    &self.members[member].lane,
+                    &[4, role as u64, term.0],
+                    || {
+                        let leader = leader.and_then(|leader| {
+                            self.members.iter().find(|machine| machine.id == leader)
+                        });
+                        format!(
+                            "is {role:?} in term {term}, the leader is {}",
+                            leader.map_or("unknown", |machine| &machine.lane)
+                        )
+                    },
+                );
+            }
+            Effect::ConfigurationChanged(_) => {}
+            Effect::Halted(text) => self.fail("U1", format!("n{} halts: {text}", member + 1)),
+            Effect::SetTimer(at) => self.set_timer(member, at),
+        }
+    }
+
+    fn send(&mut self, from: usize, to: raft::PeerId, message: Message) {
+        let Some(to) = self.members.iter().position(|machine| machine.id == to) else {
+            return;
+        };
+        self.counts.messages += 1;
+        let (message, hash) = if self.network.draws_encoding() {
+            let bytes = message.encode();
+            let hash = hash_bytes(&bytes);
+            match Message::decode(bytes) {
+                Ok(decoded) if decoded == message => (decoded, hash),
+                other => {
+                    return self.fail(
+                        "codec",
+                        format!("{message:?} comes out of its wire form as {other:?}"),
+                    );
+                }
+            }
+        } else {
+            (message, 0)
+        };
+        let [first, second] = self.network.plan(self.now, from, to);
+        self.trace.note(
+            self.now,
+            &self.members[from].lane,
+            &[5, to as u64, hash, first.unwrap_or(0)],
+            || match first {
+                Some(at) => format!("→ n{} at +{} us: {message:?}", to + 1, at - self.now),
+                None => format!("→ n{} lost: {message:?}", to + 1),
+            },
+        );
+        if let Some(at) = second {
+            self.queue.plan(
+                at,
+                Event::Deliver {
+                    from,
+                    to,
+                    message: message.clone(),
+                },
+            );
+        }
+        if let Some(at) = first {
+            self.queue.plan(at, Event::Deliver { from, to, message });
+        }
+    }
+
+    fn set_timer(&mut self, member: usize, at: raft::Instant) {
+        let machine = &mut self.members[member];
+        let Some(process) = &mut machine.process else {
+            return;
+        };
+        process.timer = Some(at);
+        process.timer_generation += 1;
+        let event = Event::Timer {
+            member,
+            life: machine.life,
+            generation: process.timer_generation,
+        };
+        self.queue.plan(machine.clock.when(at, self.now), event);
+    }
+
+    pub(crate) fn timer(&mut self, member: usize, life: u64, generation: u64) {
+        let machine = &mut self.members[member];
+        let Some(process) = machine
+            .process
+            .as_mut()
+            .filter(|process| machine.life == life && process.timer_generation == generation)
+        else {
+            return;
+        };
+        let Some(at) = process.timer else { return };
+        // The clock's drift may have changed since.
+        if machine.clock.read(self.now).monotonic < at {
+            return self.queue.plan(
+                machine.clock.when(at, self.now),
+                Event::Timer {
+                    member,
+                    life,
+                    generation,
+                },
+            );
+        }
+        process.timer = None;
+        self.give(member, Input::TimerFired);
+    }
+
+    // The log's thread.
+
+    fn give_log(&mut self, member: usize, task: LogTask) {
+        if let Some(process) = &mut self.members[member].process {
+            process.log_tasks.push_back(task);
+            self.start_log(member);
+        }
+    }
+
+    fn start_log(&mut self, member: usize) {
+        let takes = self.disk_latency();
+        let machine = &mut self.members[member];
+        let Some(process) = machine
+            .process
+            .as_mut()
+            .filter(|process| !process.log_busy && !process.log_tasks.is_empty())
+        else {
+            return;
+        };
+        process.log_busy = true;
+        self.queue.plan(
+            self.now + takes,
+            Event::LogDone {
+                member,
+                life: machine.life,
+            },
+        );
+    }
+
+    /// How long a disk takes to write and sync: 0.2 ms mostly, sometimes a hundred times as long.
+    fn disk_latency(&mut self) -> u64 {
+        if self.rng.chance(5) {
+            self.rng.between(5_000, 40_000)
+        } else {
+            self.rng.between(100, 400)
+        }
+    }
+
+    /// The log's thread did what was queued: appends, one sync for all of them, reads and releases in their order.
+    pub(crate) fn log_done(&mut self, member: usize, life: u64) {
+        if self.members[member].paused {
+            return;
+        }
+        let Some(process) = self.running(member, life) else {
+            return;
+        };
+        process.log_busy = false;
+        let mut bytes = 0;
+        let mut appended = 0;
+        let mut newest = None;
+        while let Some(LogTask::Persist(persist)) = process.log_tasks.front() {
+            if bytes > SYNC_BYTES_MAX {
+                break;
+            }
+            bytes += persist.entries.iter().map(entry_bytes).sum::<usize>();
+            process.log.append(persist);
+            newest = Some(persist.sequence);
+            appended += 1;
+            process.log_tasks.pop_front();
+        }
+        if let Some(newest) = newest {
+            return self.sync_log(member, life, newest, appended);
+        }
+        let mut answers = Vec::new();
+        match process.log_tasks.pop_front() {
+            Some(LogTask::Fetch(from, bytes_max)) => match process.log.read(from, bytes_max) {
+                ReadEntries::Entries(entries) => answers.push(Input::Fetched { from, entries }),
+                ReadEntries::Absent => answers.push(Input::Fetched {
+                    from,
+                    entries: Vec::new(),
+                }),
+                ReadEntries::Damaged(text) => {
+                    return self.fail(
+                        "R1",
+                        format!("n{} finds a sound record damaged: {text}", member + 1),
+                    );
+                }
+            },
+            Some(LogTask::Release(upto)) => process.log.release(upto),
+            _ => {}
+        }
+        if self.take_down_if_burned(member) {
+            return;
+        }
+        answers
+            .into_iter()
+            .for_each(|input| self.give(member, input));
+        self.start_log(member);
+    }
+
+    fn sync_log(&mut self, member: usize, life: u64, newest: u64, appended: usize) {
+        let skip = self.plant == Some(Plant::SkipSync);
+        let Some(process) = self.running(member, life) else {
+            return;
+        };
+        let synced = if skip { Ok(()) } else { process.log.sync() };
+        let log_bytes = process.log.log_bytes();
+        process.appended_unsynced += appended;
+        if self.take_down_if_burned(member) {
+            return;
+        }
+        let early = self.plant == Some(Plant::AckBeforeSync);
+        match synced {
+            Ok(()) => {
+                let process = self.running(member, life).expect("it was not taken down");
+                let count = std::mem::take(&mut process.appended_unsynced);
+                self.consensus.on_durable(member, count);
+                self.trace
+                    .note(self.now, &self.members[member].lane, &[6, newest], || {
+                        format!("has made {newest} durable")
+                    });
+                if !early {
+                    self.give(member, Input::Persisted(newest));
+                }
+                self.give(member, Input::LogBytes(log_bytes));
+                self.start_log(member);
+            }
+            Err(error) => {
+                self.trace
+                    .note(self.now, &self.members[member].lane, &[7, newest], || {
+                        format!("cannot make {newest} durable: {error:?}")
+                    });
+                let full = matches!(error, StoreError::Full);
+                if full {
+                    self.give(member, Input::DiskFull(true));
+                }
+                // What was appended is still queued inside the log; an empty round tries again.
+                let process = self.running(member, life).expect("it was not taken down");
+                process.log_busy = true;
+                self.queue.plan(
+                    self.now + 100_000,
+                    Event::LogRetry {
+                        member,
+                        life,
+                        newest,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Tries again to sync what is queued inside the log.
+    pub(crate) fn log_retry(&mut self, member: usize, life: u64, newest: u64) {
+        if let Some(process) = self.running(member, life) {
+            process.log_busy = false;
+            self.sync_log(member, life, newest, 0);
+        }
+    }
+
+    /// A process whose fuse burned in the middle of its disk operations dies there.
+    fn take_down_if_burned(&mut self, member: usize) -> bool {
+        let burned = self.members[member].platter.burned();
+        if burned {
+            let survival = self.members[member].platter.fuse_survival();
+            self.stop(member, survival);
+        }
+        burned
+    }
+
+    // The snapshots' thread.
+
+    fn give_snapshots(&mut self, member: usize, task: SnapshotTask) {
+        if let Some(process) = &mut self.members[member].process {
+            process.snapshot_tasks.push_back(task);
+            self.start_snapshots(member);
+        }
+    }
+
+    fn start_snapshots(&mut self, member: usize) {
+        let takes = self.disk_latency();
+        let machine = &mut self.members[member];
+        let Some(process) = machine
+            .process
+            .as_mut()
+            .filter(|process| !process.snapshot_busy && !process.snapshot_tasks.is_empty())
+        else {
+            return;
+        };
+        process.snapshot_busy = true;
+        self.queue.plan(
+            self.now + takes,
+            Event::SnapshotDone {
+                member,
+                life: machine.life,
+            },
+        );
+    }
+
+    pub(crate) fn snapshot_done(&mut self, member: usize, life: u64) {
+        if self.members[member].paused {
+            return;
+        }
+        let Some(process) = self.running(member, life) else {
+            return;
+        };
+        process.snapshot_busy = false;
+        let snapshots = &mut process.snapshots;
+        let mut finished = None;
+        let answer = match process.snapshot_tasks.pop_front() {
+            Some(SnapshotTask::Stage(id, offset, bytes)) => {
+                let staged = snapshots
+                    .stage(id, offset, &bytes)
+                    .is_ok()
+                    .then_some(offset + bytes.len() as u64);
+                Some(Input::Staged { id, bytes: staged })
+            }
+            Some(SnapshotTask::Finish(id, mark, bytes, checksum)) => {
+                let staged = snapshots
+                    .stage_finish(id, &mark, bytes, checksum)
+                    .is_ok()
+                    .then_some(bytes);
+                finished = staged.map(|_| mark.index);
+                Some(Input::Staged { id, bytes: staged })
+            }
+            Some(SnapshotTask::Abort(id)) => {
+                snapshots.stage_abort(id);
+                None
+            }
+            Some(SnapshotTask::Read(index, offset, bytes_max)) => {
+                let bytes = snapshots.snapshot_read(index, offset, bytes_max).ok();
+                Some(Input::SnapshotRead {
+                    index,
+                    offset,
+                    bytes,
+                })
+            }
+            None => None,
+        };
+        if self.take_down_if_burned(member) {
+            return;
+        }
+        if let Some(index) = finished {
+            self.counts.snapshots += 1;
+            self.trace
+                .note(self.now, &self.members[member].lane, &[8, index.0], || {
+                    format!("has a durable snapshot of index {index}")
+                });
+        }
+        if let Some(input) = answer {
+            self.give(member, input);
+        }
+        self.start_snapshots(member);
+    }
+
+    /// A process goes on after a pause: everything that waited happens now.
+    pub(crate) fn wake_threads(&mut self, member: usize) {
+        let machine = &mut self.members[member];
+        let Some(process) = &mut machine.process else {
+            return;
+        };
+        let life = machine.life;
+        if process.log_busy {
+            self.queue.plan(self.now, Event::LogDone { member, life });
+        }
+        if process.snapshot_busy {
+            self.queue
+                .plan(self.now, Event::SnapshotDone { member, life });
+        }
+        self.plan_turn(member);
+    }
+}
+
+fn entry_bytes(entry: &raft::Entry) -> usize {
+    match &entry.payload {
+        raft::Payload::Batch(bytes) => bytes.len() + 32,
+        _ => 64,
+    }
+}
