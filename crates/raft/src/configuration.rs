@@ -2,6 +2,7 @@
 
 use crate::{Incarnation, MemberId, PeerId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// The members of the cell and their parts. While `outgoing` is not empty the configuration is joint: decisions need a majority of `voters` and one of `outgoing`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,4 +34,68 @@ pub struct Member {
     pub feature_level: u32,
     /// Preference in elections and transfers: a higher one is preferred. 0 is the default.
     pub priority: u32,
+}
+
+impl Configuration {
+    /// Two halves decide together until the change is complete.
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// `peer` takes part in elections and decisions, in either half.
+    pub fn is_voter(&self, peer: PeerId) -> bool {
+        self.voters.contains(&peer) || self.outgoing.contains(&peer)
+    }
+
+    /// `peer` belongs to the cell, in any part.
+    pub fn contains(&self, peer: PeerId) -> bool {
+        self.is_voter(peer) || self.learners.contains(&peer)
+    }
+
+    /// Everybody who receives the log, ascending, each once.
+    pub fn peers(&self) -> BTreeSet<PeerId> {
+        self.voters
+            .iter()
+            .chain(&self.outgoing)
+            .chain(&self.learners)
+            .copied()
+            .collect()
+    }
+
+    /// A later incarnation of this member was admitted: this one never counts again.
+    pub fn supersedes(&self, peer: PeerId) -> bool {
+        self.members
+            .get(&peer.member)
+            .is_some_and(|member| member.incarnation > peer.incarnation)
+    }
+
+    /// The preference of a peer in elections and transfers.
+    pub fn priority(&self, peer: PeerId) -> u32 {
+        self.members
+            .get(&peer.member)
+            .map_or(0, |member| member.priority)
+    }
+}
+
+impl fmt::Display for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (name, peers) in [
+            ("voters", &self.voters),
+            ("outgoing", &self.outgoing),
+            ("learners", &self.learners),
+            ("learners-next", &self.learners_next),
+        ] {
+            if peers.is_empty() {
+                continue;
+            }
+            write!(f, "{separator}{name}(")?;
+            for (nth, peer) in peers.iter().enumerate() {
+                write!(f, "{}{peer}", if nth == 0 { "" } else { " " })?;
+            }
+            write!(f, ")")?;
+            separator = " ";
+        }
+        Ok(())
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::{Configuration, Index, PeerId, Term};
 use bytes::Bytes;
+use std::fmt;
 
 /// One decided (or to be decided) step of the cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,4 +44,20 @@ pub struct SnapshotMark {
     pub term: Term,
     /// The configuration in force at that index.
     pub configuration: Configuration,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/t{}", self.index, self.term)?;
+        match &self.payload {
+            Payload::Noop => write!(f, ":noop"),
+            Payload::Batch(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) if text.len() <= 12 && text.chars().all(|c| c.is_ascii_graphic()) => {
+                    write!(f, ":{text}")
+                }
+                _ => write!(f, ":{}B", bytes.len()),
+            },
+            Payload::Configuration(configuration) => write!(f, ":{configuration}"),
+        }
+    }
 }
