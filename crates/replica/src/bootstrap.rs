@@ -1,15 +1,30 @@
 //! How a member with an empty directory finds its cluster, or founds one with others as empty as itself (DESIGN: Consensus, bootstrap).
 //!
-//! It asks every listed member. Only if every one answers "empty too" do all of them derive the same first configuration and cluster id
-//! from the sorted list of (name, member id), and start. If any knows a cluster, the member joins it only as that cluster's own configuration names it,
-//! or as a new incarnation that the leader admits.
+//! It asks every listed member, again and again. Only if every one answers "empty too" do all of them derive the same first configuration and cluster id
+//! from the sorted list of (name, member id), and start. If any knows a cluster, the member joins it only as that cluster's own configuration names it:
+//! as the founder it is listed as, or as the learner the leader admitted. So a member whose directory was wiped, which has
+//! a new id and is listed nowhere, can neither found a cluster while one of the others remembers, nor vote.
+//!
+//! Every id is durable before it is told to anybody. A crash at any point therefore either forgets nothing that others were told, or changes the id.
 
-use raft::{Configuration, Instant, MemberId, PeerId};
+use crate::codec;
+use bytes::Bytes;
+use raft::{Configuration, DecodeError, Incarnation, Instant, Member, MemberId, PeerId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How often everybody is asked again.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
+/// An answer "empty too" counts for so long: whoever gave it may have been wiped since, and have another id.
+const ANSWER_FRESH: Duration = Duration::from_secs(3);
+/// The incarnation of founders.
+const FIRST_INCARNATION: Incarnation = Incarnation(1);
 
 /// What members ask before they belong together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BootstrapMessage {
-    /// "Who are you, and do you know a cluster?"
+    /// "Who are you, and do you know a cluster? I have none." The shell of a running member answers it, and also hands it to its replica
+    /// ([`crate::Input::Join`]): a leader may admit the asker, which shows in the answers to later queries.
     Query(Introduction),
     /// The answer.
     Answer {
@@ -18,6 +33,21 @@ pub enum BootstrapMessage {
         /// The cluster it belongs to, if any.
         cluster: Option<KnownCluster>,
     },
+}
+
+impl BootstrapMessage {
+    /// Writes the message in its wire form.
+    pub fn encode(&self) -> Bytes {
+        codec::encode_bootstrap(self)
+    }
+
+    /// Reads a message from its wire form.
+    ///
+    /// # Errors
+    /// The bytes are no message of a known version.
+    pub fn decode(bytes: Bytes) -> Result<BootstrapMessage, DecodeError> {
+        codec::decode_bootstrap(bytes)
+    }
 }
 
 /// Who a member says it is.
@@ -60,32 +90,326 @@ pub enum BootstrapOutcome {
     Refused(String),
 }
 
+/// What a peer answered last.
+struct Heard {
+    at: Instant,
+    member: MemberId,
+}
+
 /// The asking, pure.
-pub struct Bootstrap {}
+pub struct Bootstrap {
+    me: Introduction,
+    /// Peers that said they are empty, by name.
+    empty: BTreeMap<String, Heard>,
+    /// Clusters that peers know, by the peer's name. Once a cluster is known, no other is ever founded here.
+    known: BTreeMap<String, KnownCluster>,
+    /// Who is to be answered.
+    to_answer: BTreeSet<String>,
+    ask_at: Instant,
+    outcome: Option<BootstrapOutcome>,
+}
 
 impl Bootstrap {
     /// Begins for a member with an empty directory.
-    pub fn new(_me: Introduction, _now: Instant) -> Bootstrap {
-        todo!()
+    pub fn new(mut me: Introduction, now: Instant) -> Bootstrap {
+        me.listed.sort();
+        let mut bootstrap = Bootstrap {
+            me,
+            empty: BTreeMap::new(),
+            known: BTreeMap::new(),
+            to_answer: BTreeSet::new(),
+            ask_at: now,
+            outcome: None,
+        };
+        bootstrap.check_own_list();
+        bootstrap.decide(now);
+        bootstrap
+    }
+
+    fn check_own_list(&mut self) {
+        let names: BTreeSet<&String> = self.me.listed.iter().map(|(name, _)| name).collect();
+        if names.len() != self.me.listed.len() {
+            self.refuse(format!(
+                "--cluster: a name is listed twice in {}; give every member a name of its own",
+                list(&self.me.listed)
+            ));
+        } else if !names.contains(&self.me.name) {
+            self.refuse(format!(
+                "--cluster: this member's name {} is not in {}; list every member, this one included",
+                self.me.name,
+                list(&self.me.listed)
+            ));
+        }
+    }
+
+    fn refuse(&mut self, text: String) {
+        if self.outcome.is_none() {
+            self.outcome = Some(BootstrapOutcome::Refused(text));
+        }
+    }
+
+    fn is_listed(&self, name: &str) -> bool {
+        self.me.listed.iter().any(|(listed, _)| listed == name)
     }
 
     /// Takes a message from the peer at this listed name.
-    pub fn handle(&mut self, _now: Instant, _message: BootstrapMessage) {
-        todo!()
+    pub fn handle(&mut self, now: Instant, message: BootstrapMessage) {
+        match message {
+            // A stranger is not answered: it may be misconfigured, which is not this member's failure.
+            BootstrapMessage::Query(from)
+                if self.is_listed(&from.name) && from.member != self.me.member =>
+            {
+                self.to_answer.insert(from.name);
+            }
+            BootstrapMessage::Query(_) => {}
+            BootstrapMessage::Answer { from, cluster } => self.on_answer(now, from, cluster),
+        }
+        self.decide(now);
+    }
+
+    fn on_answer(&mut self, now: Instant, from: Introduction, cluster: Option<KnownCluster>) {
+        if from.name == self.me.name {
+            // Its own address answers with its own id: it talks to itself.
+            if from.member != self.me.member {
+                self.refuse(format!(
+                    "another member ({}) also calls itself {}; give every member a name of its own, and check the addresses in --cluster",
+                    from.member, from.name
+                ));
+            }
+            return;
+        }
+        if !self.is_listed(&from.name) {
+            let text = format!(
+                "a listed address answers as {}, which is not in {}; correct --cluster",
+                from.name,
+                list(&self.me.listed)
+            );
+            return self.refuse(text);
+        }
+        if from.member == self.me.member {
+            let text = format!(
+                "{} has this member's id {}: its data directory is a copy; empty one of the two",
+                from.name, from.member
+            );
+            return self.refuse(text);
+        }
+        match cluster {
+            Some(known) => {
+                self.empty.remove(&from.name);
+                self.known.insert(from.name, known);
+            }
+            None => {
+                let mut listed = from.listed;
+                listed.sort();
+                if listed != self.me.listed {
+                    let text = format!(
+                        "{} was started with --cluster {}, this member with {}; start all with the same list",
+                        from.name,
+                        list(&listed),
+                        list(&self.me.listed)
+                    );
+                    return self.refuse(text);
+                }
+                self.empty.insert(
+                    from.name,
+                    Heard {
+                        at: now,
+                        member: from.member,
+                    },
+                );
+            }
+        }
+    }
+
+    fn decide(&mut self, now: Instant) {
+        if self.outcome.is_some() {
+            return;
+        }
+        if self.known.is_empty() {
+            self.decide_to_found(now)
+        } else {
+            self.decide_to_join()
+        }
+    }
+
+    /// Every other listed member says, just now, that it is empty as well: founds.
+    fn decide_to_found(&mut self, now: Instant) {
+        let mut founders = BTreeMap::from([(self.me.name.clone(), self.me.member)]);
+        for (name, heard) in &self.empty {
+            if now.since(heard.at) <= ANSWER_FRESH {
+                founders.insert(name.clone(), heard.member);
+            }
+        }
+        if founders.len() < self.me.listed.len() {
+            return;
+        }
+        let ids: BTreeSet<MemberId> = founders.values().copied().collect();
+        if ids.len() < founders.len() {
+            return self.refuse("two of the listed members have the same id: a data directory was copied; empty one of them".to_owned());
+        }
+        self.outcome = Some(BootstrapOutcome::Start {
+            id: PeerId {
+                member: self.me.member,
+                incarnation: FIRST_INCARNATION,
+            },
+            cluster: cluster_id(&founders),
+            configuration: first_configuration(&founders, &self.me.listed),
+        });
+    }
+
+    /// Somebody knows a cluster: joins it if it names this member.
+    fn decide_to_join(&mut self) {
+        let clusters: BTreeSet<u64> = self.known.values().map(|known| known.cluster).collect();
+        if clusters.len() > 1 {
+            let told: Vec<String> = self
+                .known
+                .iter()
+                .map(|(name, known)| format!("{name} to {:x}", known.cluster))
+                .collect();
+            let text = format!(
+                "the listed members belong to different clusters ({}); correct --cluster, or empty the wrong ones",
+                told.join(", ")
+            );
+            return self.refuse(text);
+        }
+        let place = self
+            .known
+            .values()
+            .find_map(|known| self.place_in(known).map(|id| (id, known)));
+        if let Some((id, known)) = place {
+            self.outcome = Some(BootstrapOutcome::Start {
+                id,
+                cluster: known.cluster,
+                configuration: known.bootstrap.clone(),
+            });
+        }
+    }
+
+    /// As whom this member belongs to a cluster: a founder that has not started yet, or a learner just admitted. An empty member is never anything else,
+    /// for it remembers no vote.
+    fn place_in(&self, known: &KnownCluster) -> Option<PeerId> {
+        let founder = PeerId {
+            member: self.me.member,
+            incarnation: FIRST_INCARNATION,
+        };
+        let named = |configuration: &Configuration| {
+            configuration
+                .members
+                .get(&self.me.member)
+                .filter(|member| member.name == self.me.name)
+                .map(|member| member.incarnation)
+        };
+        let founded = known.bootstrap.voters.contains(&founder)
+            && named(&known.bootstrap) == Some(FIRST_INCARNATION);
+        let current = PeerId {
+            member: self.me.member,
+            incarnation: named(&known.current)?,
+        };
+        if founded && current == founder || known.current.learners.contains(&current) {
+            Some(current)
+        } else {
+            None
+        }
     }
 
     /// Messages to send, by listed name; asks everybody again about every second.
-    pub fn poll(&mut self, _now: Instant) -> Vec<(String, BootstrapMessage)> {
-        todo!()
+    pub fn poll(&mut self, now: Instant) -> Vec<(String, BootstrapMessage)> {
+        self.decide(now);
+        let answer = || BootstrapMessage::Answer {
+            from: self.me.clone(),
+            cluster: None,
+        };
+        let mut messages: Vec<_> = std::mem::take(&mut self.to_answer)
+            .into_iter()
+            .map(|name| (name, answer()))
+            .collect();
+        if now < self.ask_at {
+            return messages;
+        }
+        self.ask_at = now + ASK_INTERVAL;
+        for (name, _) in &self.me.listed {
+            if *name != self.me.name {
+                messages.push((name.clone(), BootstrapMessage::Query(self.me.clone())));
+            }
+        }
+        messages
     }
 
     /// The decision, once there is one.
     pub fn outcome(&self) -> Option<BootstrapOutcome> {
-        todo!()
+        self.outcome.clone()
     }
 
     /// Whom it waits for, in words for the operator.
     pub fn waiting_for(&self) -> String {
-        todo!()
+        if let Some(known) = self.known.values().next() {
+            return format!(
+                "the leader of cluster {:x} to admit this member ({}, id {}) in place of its predecessor of that name",
+                known.cluster, self.me.name, self.me.member
+            );
+        }
+        let missing: Vec<String> = self
+            .me
+            .listed
+            .iter()
+            .filter(|(name, _)| *name != self.me.name && !self.empty.contains_key(name))
+            .map(|(name, address)| format!("{name} at {address}"))
+            .collect();
+        if missing.is_empty() {
+            "a fresh answer of the listed members".to_owned()
+        } else {
+            format!("an answer of {}", missing.join(", "))
+        }
     }
 }
+
+fn list(listed: &[(String, String)]) -> String {
+    let listed: Vec<String> = listed
+        .iter()
+        .map(|(name, address)| format!("{name}={address}"))
+        .collect();
+    listed.join(",")
+}
+
+/// The cluster id all founders derive: FNV-1a over names and ids in order of names, then mixed. Never 0.
+fn cluster_id(founders: &BTreeMap<String, MemberId>) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut add = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    for (name, member) in founders {
+        add(&(name.len() as u64).to_le_bytes());
+        add(name.as_bytes());
+        add(&member.0.to_le_bytes());
+    }
+    hash = (hash ^ (hash >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    (hash ^ (hash >> 32)).max(1)
+}
+
+fn first_configuration(
+    founders: &BTreeMap<String, MemberId>,
+    listed: &[(String, String)],
+) -> Configuration {
+    let mut configuration = Configuration::default();
+    for (name, address) in listed {
+        let member = founders[name];
+        configuration.voters.insert(PeerId {
+            member,
+            incarnation: FIRST_INCARNATION,
+        });
+        let value = Member {
+            incarnation: FIRST_INCARNATION,
+            name: name.clone(),
+            peer_addresses: vec![address.clone()],
+            ..Member::default()
+        };
+        configuration.members.insert(member, value);
+    }
+    configuration
+}
+
+#[cfg(test)]
+#[path = "bootstrap_tests.rs"]
+mod tests;

@@ -1,13 +1,40 @@
 //! One member of one cell, without IO: ties consensus and state together. The server's node loop and the simulator are both one `match` over [`Effect`].
+//!
+//! The way through: `propose` gathers commands into groups and groups into batches, `clock` stamps them, `apply` runs what was decided and answers,
+//! `read` serves queries at the freshness asked for, `watch_hub` feeds watch streams, `snapshot*` keep the log short and bring others up to date,
+//! `membership` keeps the configuration true, `bootstrap` finds or founds the cluster.
 
+mod apply;
 mod bootstrap;
+mod clock;
+mod codec;
+mod effect;
+mod hashes;
+mod input;
+mod membership;
 mod message;
+mod propose;
+mod read;
 mod replica;
+mod settings;
+mod snapshot;
+mod snapshot_load;
+mod snapshot_receive;
+mod snapshot_send;
+mod snapshot_take;
+mod stamp;
+mod table;
+mod timer;
 mod watch;
+mod watch_group;
+mod watch_hub;
+mod watch_index;
 
 pub use bootstrap::{Bootstrap, BootstrapMessage, BootstrapOutcome, Introduction, KnownCluster};
+pub use effect::{Body, Effect, Failure, Response, Status};
+pub use input::{Consistency, Input, Now, StreamId, Ticket};
 pub use message::Message;
-pub use replica::{
-    Body, Boot, Consistency, Effect, Failure, Input, Limits, Now, Replica, Response, Settings, Stamp, Status, StreamId, Ticket,
-};
+pub use replica::{Boot, Replica};
+pub use settings::{Advertised, Limits, Settings};
+pub use stamp::{ParseStampError, Stamp};
 pub use watch::{Event, WatchBody, WatchCreate, WatchRequest, WatchResponse};

@@ -1,5 +1,6 @@
 //! What members say to each other.
 
+use crate::codec;
 use bytes::Bytes;
 use raft::SnapshotMark;
 
@@ -25,7 +26,7 @@ pub enum Message {
     SnapshotAck {
         /// The snapshot's index.
         index: u64,
-        /// Bytes durable or staged at the receiver.
+        /// Bytes staged at the receiver; the whole length only once the snapshot is complete, verified and durable there.
         offset: u64,
     },
     /// The state hash at an index, for comparison (PROPERTIES KV5).
@@ -35,20 +36,29 @@ pub enum Message {
         /// Hash there.
         hash: u64,
     },
+    /// To the leader: the cell's configuration does not yet say this of the sender; please make it so.
+    Publish {
+        /// Where other members reach the sender.
+        peer_addresses: Vec<String>,
+        /// Where clients reach it.
+        client_addresses: Vec<String>,
+        /// The newest behaviour it knows (PROPERTIES U1).
+        feature_level: u32,
+    },
 }
 
 impl Message {
     /// Writes the message in its wire form.
     pub fn encode(&self) -> Bytes {
-        todo!()
+        codec::encode_message(self)
     }
 
     /// Reads a message from its wire form.
     ///
     /// # Errors
     /// The bytes are no message of a known version.
-    pub fn decode(_bytes: Bytes) -> Result<Message, raft::DecodeError> {
-        todo!()
+    pub fn decode(bytes: Bytes) -> Result<Message, raft::DecodeError> {
+        codec::decode_message(bytes)
     }
 
     /// It belongs on the bulk connection, not to delay heartbeats.

@@ -1,352 +1,31 @@
-//! The surface of one member of one cell: what goes in, what comes out. No IO behind it.
+//! One member of one cell: takes inputs, works in turns, gives effects. What each duty does is in its own file; here they meet.
 
-use crate::{Message, WatchRequest, WatchResponse};
-use bytes::Bytes;
-use raft::{Configuration, Entry, Index, Instant, MemberId, PeerId, Persist, PersistSequence, Restored, Role, SnapshotMark, Term};
-use state::{Answer, Command, Query, Reply};
+use crate::apply::Applying;
+use crate::clock::LeaderClock;
+use crate::effect::{Body, Effect, Failure, Response, Status};
+use crate::hashes::Hashes;
+use crate::input::{Input, Now, StreamId, Ticket};
+use crate::membership::Membership;
+use crate::message::Message;
+use crate::propose::Proposals;
+use crate::read::Reads;
+use crate::settings::{Advertised, Limits, Settings};
+use crate::snapshot::{SnapshotFile, Snapshots};
+use crate::stamp::Stamp;
+use crate::timer::Timer;
+use crate::watch::WatchRequest;
+use crate::watch_hub::WatchHub;
+use raft::{Configuration, Index, Instant, PeerId, Raft, Restored, Role, Term};
+use state::{Budget, State};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Limits and timing of a member.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// Of consensus.
-    pub raft: raft::Settings,
-    /// Of the state.
-    pub state: state::Settings,
-    /// The rest.
-    pub limits: Limits,
-}
-
-/// Bounds of the queues of a member, each with what happens when it is full.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Bytes of one command at most; larger ones are refused ([`Failure::TooLarge`]).
-    pub command_bytes_max: usize,
-    /// Commands waiting for their outcome at most; more are refused ([`Failure::Overloaded`]).
-    pub pending_commands_max: usize,
-    /// Queries waiting or running at most; more are refused ([`Failure::Overloaded`]).
-    pub pending_queries_max: usize,
-    /// Bytes of commands in one batch at most.
-    pub batch_bytes_max: usize,
-    /// A snapshot is taken when the log since the last one exceeds this and the size of the state.
-    pub snapshot_log_bytes: u64,
-    /// Entries kept in the log behind a snapshot, for followers a little behind.
-    pub snapshot_keep_entries: u64,
-    /// Events a watch stream may have waiting unsent; a stream at the limit is parked and fed from history (PROPERTIES W12).
-    pub watch_buffer_events: usize,
-    /// How often an idle watch that asked for progress hears of it.
-    pub watch_progress_interval: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            command_bytes_max: 3 << 19,
-            pending_commands_max: 65_536,
-            pending_queries_max: 65_536,
-            batch_bytes_max: 256 << 10,
-            snapshot_log_bytes: 64 << 20,
-            snapshot_keep_entries: 10_000,
-            watch_buffer_events: 1024,
-            watch_progress_interval: Duration::from_secs(600),
-        }
-    }
-}
-
-/// The time of a turn, read once by the shell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
-    /// Monotonic time of this process.
-    pub monotonic: Instant,
-    /// Wall time, milliseconds since 1970. Rides along in batches; never ends a time-out.
-    pub wall_ms: u64,
-}
-
-/// The shell's name for a request; comes back with its outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
-
-/// The shell's name for a connection's watch stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId(pub u64);
-
-/// How fresh a read must be (DESIGN: Reads).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Consistency {
-    /// As if there were one copy; confirmed at a quorum after the read began.
-    #[default]
-    Linearizable,
-    /// Not older than this stamp; waits for it.
-    AtLeast(Stamp),
-    /// Not older than this; refused if the member has not heard from a quorum for longer.
-    Bounded(Duration),
-    /// What this member has now.
-    Local,
-}
-
-/// How much history a reply has seen. Its text form is opaque to clients: `cluster.cell.index` in hexadecimal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Stamp {
-    /// The cluster.
-    pub cluster: u64,
-    /// The cell.
-    pub cell: u64,
-    /// The log index.
-    pub index: u64,
-}
-
-/// What happens to a member.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// A message from another member.
-    Message {
-        /// The authenticated sender.
-        from: PeerId,
-        /// What it says.
-        message: Message,
-    },
-    /// A client's change.
-    Propose {
-        /// Its name.
-        ticket: Ticket,
-        /// The change.
-        command: Command,
-    },
-    /// A client's keep-alive.
-    KeepAlive {
-        /// Its name.
-        ticket: Ticket,
-        /// The lease.
-        lease: i64,
-    },
-    /// A client's read.
-    Read {
-        /// Its name.
-        ticket: Ticket,
-        /// How fresh.
-        consistency: Consistency,
-        /// The question.
-        query: Query,
-    },
-    /// The client of this request is gone: no outcome is wanted, a running query may be dropped.
-    Cancel(Ticket),
-    /// A watch stream's request.
-    Watch {
-        /// The stream.
-        stream: StreamId,
-        /// What it wants.
-        request: WatchRequest,
-    },
-    /// The stream can take this many more responses (a new stream starts with none).
-    WatchCredit {
-        /// The stream.
-        stream: StreamId,
-        /// Responses.
-        responses: u32,
-    },
-    /// The stream is gone.
-    WatchClosed(StreamId),
-    /// See [`raft::Input::Persisted`].
-    Persisted(PersistSequence),
-    /// The disk refuses writes beyond its reserve (`true`), or takes them again.
-    DiskFull(bool),
-    /// See [`raft::Input::Fetched`].
-    Fetched {
-        /// The index asked for.
-        from: Index,
-        /// What was found.
-        entries: Vec<Entry>,
-    },
-    /// See [`raft::Input::PeerLost`].
-    PeerLost {
-        /// Whose connection.
-        peer: PeerId,
-        /// Its process is gone.
-        refused: bool,
-    },
-    /// The answer to [`Effect::Stage`] or [`Effect::StageFinish`].
-    Staged {
-        /// The staging file.
-        id: u64,
-        /// Bytes written so far; `None`: it failed and is gone.
-        bytes: Option<u64>,
-    },
-    /// The answer to [`Effect::ReadSnapshot`].
-    SnapshotRead {
-        /// Of the snapshot.
-        index: Index,
-        /// Where.
-        offset: u64,
-        /// The bytes; empty at the end. `None`: the snapshot is gone or damaged.
-        bytes: Option<Bytes>,
-    },
-    /// Hand leadership over (to a member, or to the best one). The outcome is a [`Effect::RoleChanged`].
-    Transfer {
-        /// To whom.
-        target: Option<MemberId>,
-    },
-    /// Change the members to these (see [`raft::Raft::change_membership`]).
-    ChangeMembership {
-        /// Its name.
-        ticket: Ticket,
-        /// The wanted configuration.
-        target: Configuration,
-    },
-    /// Bytes of log since the newest snapshot, told by the shell after each sync.
-    LogBytes(u64),
-    /// The time asked for by [`Effect::SetTimer`] has come.
-    TimerFired,
-}
-
-/// What a member wants done, in this order.
-#[derive(Clone, Debug)]
-pub enum Effect {
-    /// Make durable, in order; then [`Input::Persisted`].
-    Persist(Persist),
-    /// Send to another member.
-    Send {
-        /// To whom.
-        to: PeerId,
-        /// What.
-        message: Message,
-    },
-    /// The outcome of a request. Exactly one per ticket unless cancelled.
-    Reply {
-        /// Which.
-        ticket: Ticket,
-        /// How it ended.
-        outcome: Result<Response, Failure>,
-    },
-    /// Responses for a watch stream; each uses one credit.
-    WatchResponses {
-        /// The stream.
-        stream: StreamId,
-        /// In order.
-        responses: Vec<WatchResponse>,
-    },
-    /// Read entries back; then [`Input::Fetched`].
-    Fetch {
-        /// From.
-        from: Index,
-        /// Bytes at most, at least one entry.
-        bytes_max: usize,
-    },
-    /// Forget log entries up to and including this index.
-    Release(Index),
-    /// Write a piece of staging file `id`; then [`Input::Staged`].
-    Stage {
-        /// The staging file.
-        id: u64,
-        /// Where; 0 begins it anew.
-        offset: u64,
-        /// What.
-        bytes: Bytes,
-    },
-    /// Make a staging file the newest durable snapshot; then [`Input::Staged`].
-    StageFinish {
-        /// The staging file.
-        id: u64,
-        /// What it stands for.
-        mark: SnapshotMark,
-        /// Its length.
-        bytes: u64,
-        /// crc32c over all of it.
-        checksum: u32,
-    },
-    /// Drop a staging file.
-    StageAbort {
-        /// The staging file.
-        id: u64,
-    },
-    /// Read from a durable snapshot; then [`Input::SnapshotRead`].
-    ReadSnapshot {
-        /// Which.
-        index: Index,
-        /// Where.
-        offset: u64,
-        /// Bytes at most.
-        bytes_max: usize,
-    },
-    /// Role, term or leader changed.
-    RoleChanged {
-        /// The new role.
-        role: Role,
-        /// The term.
-        term: Term,
-        /// The leader, if known.
-        leader: Option<PeerId>,
-    },
-    /// The configuration in force changed: connect to these members.
-    ConfigurationChanged(Configuration),
-    /// The member can go on no longer; the text says why and what to do. It answers nothing from now on.
-    Halted(String),
-    /// Call back with [`Input::TimerFired`] at this time; replaces the earlier one.
-    SetTimer(Instant),
-}
-
-/// An answer, and where in history it stands.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Response {
-    /// What was asked for.
-    pub body: Body,
-    /// The revision of keys: right after the command, or of the view that was read.
-    pub revision: i64,
-    /// The term when it was answered.
-    pub term: Term,
-    /// How much history it has seen.
-    pub stamp: Stamp,
-}
-
-/// The kinds of answers.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Body {
-    /// To [`Input::Propose`].
-    Reply(Reply),
-    /// To [`Input::KeepAlive`]: the time to live in milliseconds; `None`: there is no such lease (PROPERTIES L5).
-    KeepAlive(Option<u64>),
-    /// To [`Input::Read`].
-    Answer(Answer),
-    /// To [`Input::ChangeMembership`]: the change is committed.
-    MembershipChanged(Configuration),
-}
-
-/// Why a request ended without an answer, by what the caller may do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// No leader is known; nothing happened, try again.
-    NoLeader,
-    /// The leader changed under the request and it was certainly not applied; try again.
-    LeaderChanged,
-    /// It may or may not have been applied, once, now or later.
-    Unknown,
-    /// A queue is full; nothing happened, try again later.
-    Overloaded {
-        /// Which queue.
-        queue: &'static str,
-        /// Its limit.
-        limit: usize,
-    },
-    /// The command is larger than allowed; nothing happened.
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-        /// The limit.
-        bytes_max: usize,
-    },
-    /// The disks are full; only deletes and compaction pass. Nothing happened.
-    DiskFull,
-    /// The member is staler than the read allows; the leader may serve it.
-    TooStale {
-        /// Who leads, if known.
-        leader: Option<MemberId>,
-    },
-    /// The stamp is of another cluster or cell.
-    ForeignStamp,
-    /// The change of membership was refused, with the reason.
-    MembershipRefused(String),
-    /// The member has stopped applying (see [`Effect::Halted`]).
-    Halted,
-}
+/// How often requests that wait are looked through for those that waited too long.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// Work of the watch hub in one turn, in changes.
+const HUB_UNITS: u64 = 1000;
+/// Background work of the state in one turn, in its units of about a microsecond.
+const BACKGROUND_UNITS: u64 = 100;
 
 /// What a member starts from.
 #[derive(Clone, Debug)]
@@ -362,57 +41,432 @@ pub struct Boot {
 }
 
 /// One member of one cell.
-pub struct Replica {}
+pub struct Replica {
+    pub(crate) limits: Limits,
+    pub(crate) state_settings: state::Settings,
+    pub(crate) advertised: Option<Advertised>,
+    pub(crate) election_max: Duration,
+    pub(crate) cluster: u64,
+    pub(crate) cell: u64,
+    pub(crate) me: PeerId,
+
+    pub(crate) raft: Raft,
+    pub(crate) role: Role,
+    pub(crate) term: Term,
+    pub(crate) leader: Option<PeerId>,
+    /// The configuration in force, perhaps not committed.
+    pub(crate) configuration: Configuration,
+
+    pub(crate) state: State,
+    pub(crate) applying: Applying,
+    pub(crate) clock: LeaderClock,
+    pub(crate) proposals: Proposals,
+    pub(crate) reads: Reads,
+    pub(crate) hub: WatchHub,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) hashes: Hashes,
+    pub(crate) membership: Membership,
+
+    /// The state is loaded.
+    pub(crate) serving: bool,
+    pub(crate) disk_full: bool,
+    halted: bool,
+    /// Watch requests that came before the state was loaded.
+    early_watches: VecDeque<(StreamId, WatchRequest)>,
+    sweep_at: Option<Instant>,
+    timer: Timer,
+    pub(crate) effects: VecDeque<Effect>,
+}
 
 impl Replica {
     /// Starts a member. If `boot.restored.snapshot.index` is not 0, it first loads that snapshot through [`Effect::ReadSnapshot`].
-    pub fn new(_settings: Settings, _boot: Boot, _now: Now) -> Replica {
-        todo!()
+    pub fn new(settings: Settings, boot: Boot, now: Now) -> Replica {
+        let Settings {
+            raft: raft_settings,
+            state: state_settings,
+            limits,
+            advertised,
+        } = settings;
+        let Boot {
+            cluster,
+            cell,
+            restored,
+            seed,
+        } = boot;
+        let snapshot = restored.snapshot.clone();
+        let (me, process) = (restored.id, restored.boot);
+        let configuration = restored
+            .configurations
+            .last()
+            .map_or(snapshot.configuration.clone(), |(_, configuration)| {
+                configuration.clone()
+            });
+        let (election_max, heartbeat) = (raft_settings.election_max, raft_settings.heartbeat);
+        let state = State::new(state_settings.clone());
+        let mut replica = Replica {
+            hub: WatchHub::new(limits.clone(), state.revision()),
+            limits,
+            state_settings,
+            advertised,
+            election_max,
+            cluster,
+            cell,
+            me,
+            term: restored.vote.term,
+            raft: Raft::new(raft_settings, restored, seed, now.monotonic),
+            role: Role::Follower,
+            leader: None,
+            configuration,
+            state,
+            applying: Applying::new(snapshot.term, snapshot.configuration.clone()),
+            clock: LeaderClock::new(heartbeat),
+            proposals: Proposals::new(me, process.0),
+            reads: Reads::default(),
+            snapshots: Snapshots::default(),
+            hashes: Hashes::default(),
+            membership: Membership::default(),
+            serving: false,
+            disk_full: false,
+            halted: false,
+            early_watches: VecDeque::new(),
+            sweep_at: None,
+            timer: Timer::default(),
+            effects: VecDeque::new(),
+        };
+        if snapshot.index > Index(0) {
+            replica.begin_loading(snapshot);
+        } else {
+            replica.begin_serving(now.monotonic);
+        }
+        replica
     }
 
     /// Takes an input. Cheap: work that can be long is done in [`Replica::work`].
-    pub fn handle(&mut self, _now: Now, _input: Input) {
-        todo!()
+    pub fn handle(&mut self, now: Now, input: Input) {
+        let Now {
+            monotonic: at,
+            wall_ms: _,
+        } = now;
+        if self.halted {
+            return self.refuse(input);
+        }
+        match input {
+            Input::Message { from, message } => self.on_message(at, from, message),
+            Input::Propose { ticket, command } => self.propose(at, ticket, &command),
+            Input::KeepAlive { ticket, lease } => self.keep_alive(ticket, lease),
+            Input::Read {
+                ticket,
+                consistency,
+                query,
+            } => self.read(at, ticket, consistency, query),
+            Input::Cancel(ticket) => self.cancel_read(ticket),
+            Input::Watch { stream, request } => self.on_watch(at, stream, request),
+            Input::WatchCredit { stream, responses } => self.hub.credit(stream, responses),
+            Input::WatchClosed(stream) => {
+                self.early_watches.retain(|(early, _)| *early != stream);
+                self.hub.closed(stream);
+            }
+            Input::Persisted(sequence) => self.raft.handle(at, raft::Input::Persisted(sequence)),
+            Input::DiskFull(full) => self.on_disk_full(at, full),
+            Input::Fetched { from, entries } => {
+                self.raft.handle(at, raft::Input::Fetched { from, entries })
+            }
+            Input::PeerLost { peer, refused } => self
+                .raft
+                .handle(at, raft::Input::PeerLost { peer, refused }),
+            Input::Staged { id, bytes } => {
+                if !self.on_taking_staged(at, id, bytes) {
+                    self.on_receiving_staged(at, id, bytes);
+                }
+            }
+            Input::SnapshotRead {
+                index,
+                offset,
+                bytes,
+            } => {
+                self.on_load_read(index, offset, bytes.as_ref());
+                self.on_piece_read(at, index, offset, bytes.as_ref());
+            }
+            Input::Transfer { target } => {
+                // A refusal changes nothing; the outcome of a transfer shows as a change of role.
+                let _ = self
+                    .raft
+                    .transfer(at, target.and_then(|member| self.peer(member)));
+            }
+            Input::ChangeMembership { ticket, target } => {
+                self.change_membership(at, ticket, target)
+            }
+            Input::Join(introduction) => self.on_join(at, introduction),
+            Input::LogBytes(bytes) => self.snapshots.log_bytes = bytes,
+            Input::TimerFired => self.timer.fired(),
+        }
+    }
+
+    fn on_message(&mut self, now: Instant, from: PeerId, message: Message) {
+        self.membership.heard(now, from);
+        match message {
+            Message::Raft(message) => self
+                .raft
+                .handle(now, raft::Input::Message { from, message }),
+            Message::SnapshotChunk {
+                mark,
+                bytes_total,
+                checksum,
+                offset,
+                bytes,
+            } => {
+                self.on_snapshot_chunk(
+                    now,
+                    from,
+                    SnapshotFile {
+                        mark,
+                        bytes: bytes_total,
+                        checksum,
+                    },
+                    offset,
+                    bytes,
+                );
+            }
+            Message::SnapshotAck { index, offset } => {
+                self.on_snapshot_ack(now, from, index, offset)
+            }
+            Message::StateHash { index, hash } => self.on_state_hash(from, index, hash),
+            Message::Publish {
+                peer_addresses,
+                client_addresses,
+                feature_level,
+            } => {
+                self.on_publish(
+                    now,
+                    from,
+                    Advertised {
+                        peer_addresses,
+                        client_addresses,
+                        feature_level,
+                    },
+                );
+            }
+        }
+    }
+
+    fn on_watch(&mut self, now: Instant, stream: StreamId, request: WatchRequest) {
+        if self.serving {
+            self.hub.request(&self.state, now, stream, request);
+        } else if self.early_watches.len() < self.limits.pending_queries_max {
+            self.early_watches.push_back((stream, request));
+        }
+    }
+
+    fn on_disk_full(&mut self, now: Instant, full: bool) {
+        if full && !self.disk_full && self.role == Role::Leader {
+            // A member with room leads better; if there is none, this one goes on with what frees space.
+            let _ = self.raft.transfer(now, None);
+        }
+        self.disk_full = full;
     }
 
     /// Ends a turn: forms the batch of what was proposed since, applies and reads in slices of at most about a millisecond. `true` while more
     /// work is waiting: take inputs, then call again. The shell calls it after each drain of its queues.
-    pub fn work(&mut self, _now: Now) -> bool {
-        todo!()
+    pub fn work(&mut self, now: Now) -> bool {
+        let Now {
+            monotonic: at,
+            wall_ms,
+        } = now;
+        if self.halted {
+            return false;
+        }
+        self.clock.turn(at);
+        if self.timer.consensus_due(at) {
+            self.raft.handle(at, raft::Input::TimerFired);
+        }
+        self.take_consensus(at);
+        let mut more = self.load_slice(at);
+        more |= self.apply_slice(at);
+        self.send_proposals(at, wall_ms);
+        self.confirm_reads(at);
+        self.sweep(at);
+        self.take_consensus(at);
+        more |= self.run_queries();
+        more |= self.serving && self.hub.step(&self.state, at, HUB_UNITS);
+        more |= self.state.background_step(Budget(BACKGROUND_UNITS));
+        more |= self.take_snapshot(at);
+        self.tend_sending(at);
+        self.tend_receiving(at);
+        self.tend_membership(at);
+        self.take_consensus(at);
+        while let Some((stream, responses)) = self.hub.poll() {
+            self.effects
+                .push_back(Effect::WatchResponses { stream, responses });
+        }
+        self.set_timer(at);
+        more && !self.halted
+    }
+
+    /// Takes what consensus has to say.
+    fn take_consensus(&mut self, now: Instant) {
+        while let Some(effect) = self.raft.poll() {
+            match effect {
+                raft::Effect::Persist(persist) => self.effects.push_back(Effect::Persist(persist)),
+                raft::Effect::Send { to, message } => self.send(to, Message::Raft(message)),
+                raft::Effect::Fetch { from, bytes_max } => {
+                    self.effects.push_back(Effect::Fetch { from, bytes_max })
+                }
+                raft::Effect::ReadReady { read, index, asked } => {
+                    self.on_read_ready(read, index.0, asked)
+                }
+                raft::Effect::ReadFailed { read } => self.on_read_failed(read),
+                raft::Effect::Forwarded {
+                    origin,
+                    boot,
+                    sequence: _,
+                    body,
+                } => self.on_forwarded(origin, boot.0, body),
+                raft::Effect::ForwardRefused { sequence } => self.on_forward_refused(sequence),
+                raft::Effect::SendSnapshot { to } => self.on_send_snapshot(now, to),
+                raft::Effect::RestoreSnapshot(mark) => self.begin_loading(mark),
+                raft::Effect::RoleChanged { role, term, leader } => {
+                    self.on_role(now, role, term, leader)
+                }
+                raft::Effect::ConfigurationChanged(configuration) => {
+                    self.configuration = configuration.clone();
+                    self.membership.look(now);
+                    self.effects
+                        .push_back(Effect::ConfigurationChanged(configuration));
+                }
+                raft::Effect::SetTimer(at) => self.timer.consensus = Some(at),
+            }
+        }
+    }
+
+    fn on_role(&mut self, now: Instant, role: Role, term: Term, leader: Option<PeerId>) {
+        assert!(term >= self.term, "term regression {} → {term}", self.term);
+        let leads_on = role == Role::Leader && self.role == Role::Leader && term == self.term;
+        (self.role, self.term, self.leader) = (role, term, leader);
+        if !leads_on {
+            self.drop_forwarded();
+            self.membership.forget_asked();
+            self.stop_sending();
+            self.clock.deposed();
+            if role == Role::Leader {
+                self.clock.elected(now, term);
+            }
+        }
+        self.membership.look(now);
+        self.effects
+            .push_back(Effect::RoleChanged { role, term, leader });
+    }
+
+    /// The state is whole: what waited for that goes on.
+    pub(crate) fn begin_serving(&mut self, now: Instant) {
+        self.serving = true;
+        for (stream, request) in std::mem::take(&mut self.early_watches) {
+            self.hub.request(&self.state, now, stream, request);
+        }
+    }
+
+    /// Looks through what waits, now and then.
+    fn sweep(&mut self, now: Instant) {
+        if self.sweep_at.is_some_and(|at| at <= now) {
+            self.sweep_proposals(now);
+            self.sweep_reads(now);
+            self.sweep_at = None;
+        }
+        if self.sweep_at.is_none() && (self.proposals.is_waiting() || self.reads.is_waiting()) {
+            self.sweep_at = Some(now + SWEEP_INTERVAL);
+        }
+    }
+
+    fn set_timer(&mut self, now: Instant) {
+        let others = [
+            self.sweep_at,
+            self.expiry_at(now),
+            self.hub.next_notify(),
+            self.membership.due_at(),
+            self.snapshots
+                .sending
+                .values()
+                .map(|sending| sending.due_at())
+                .min(),
+            self.snapshots
+                .receiving
+                .as_ref()
+                .map(|receiving| receiving.due_at()),
+            self.snapshots.not_before.filter(|&at| at > now),
+        ];
+        if let Some(at) = self.timer.arm(others) {
+            self.effects.push_back(Effect::SetTimer(at));
+        }
     }
 
     /// Gives the next effect; `None` when there is none left.
     pub fn poll(&mut self) -> Option<Effect> {
-        todo!()
+        self.effects.pop_front()
+    }
+
+    pub(crate) fn send(&mut self, to: PeerId, message: Message) {
+        self.effects.push_back(Effect::Send { to, message });
+    }
+
+    pub(crate) fn reply(&mut self, ticket: Ticket, outcome: Result<Response, Failure>) {
+        self.effects.push_back(Effect::Reply { ticket, outcome });
+    }
+
+    pub(crate) fn response(&self, body: Body, revision: i64, index: u64) -> Response {
+        Response {
+            body,
+            revision,
+            term: self.term,
+            stamp: Stamp {
+                cluster: self.cluster,
+                cell: self.cell,
+                index,
+            },
+        }
+    }
+
+    pub(crate) fn is_halted(&self) -> bool {
+        self.halted
+    }
+
+    /// Stops for good: everybody who waits hears of it, nothing is answered from now on.
+    pub(crate) fn halt(&mut self, text: String) {
+        if self.halted {
+            return;
+        }
+        self.halted = true;
+        self.serving = false;
+        self.halt_proposals();
+        self.halt_reads();
+        self.fail_change(Failure::Unknown);
+        self.effects.push_back(Effect::Halted(text));
+    }
+
+    /// What a halted member says to requests.
+    fn refuse(&mut self, input: Input) {
+        match input {
+            Input::Propose { ticket, .. }
+            | Input::KeepAlive { ticket, .. }
+            | Input::Read { ticket, .. }
+            | Input::ChangeMembership { ticket, .. } => {
+                self.reply(ticket, Err(Failure::Halted));
+            }
+            _ => {}
+        }
     }
 
     /// What this member says of itself.
     pub fn status(&self) -> Status {
-        todo!()
+        Status {
+            raft: self.raft.status(),
+            applied: self.state.applied(),
+            revision: self.state.revision(),
+            compacted: self.state.compacted(),
+            state_bytes: self.state.bytes(),
+            keys: self.state.keys(),
+            state_hash: self.state.hash(),
+            serving: self.serving,
+            watchers: self.hub.len() as u64,
+            pending_commands: self.proposals.commands as u64,
+        }
     }
-}
-
-/// What a member says of itself, for status calls, metrics and oracles.
-#[derive(Clone, Debug)]
-pub struct Status {
-    /// Of consensus.
-    pub raft: raft::Status,
-    /// Index of the last applied entry.
-    pub applied: u64,
-    /// The newest revision of keys.
-    pub revision: i64,
-    /// The oldest readable revision.
-    pub compacted: i64,
-    /// Bytes of live data and history.
-    pub state_bytes: u64,
-    /// Live keys.
-    pub keys: u64,
-    /// Hash of the state at `applied`.
-    pub state_hash: u64,
-    /// The state is loaded and the member serves.
-    pub serving: bool,
-    /// Watches open.
-    pub watchers: u64,
-    /// Commands waiting for their outcome.
-    pub pending_commands: u64,
 }

@@ -1,0 +1,63 @@
+//! Limits and timing of a member.
+
+use std::time::Duration;
+
+/// Limits and timing of a member.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Of consensus.
+    pub raft: raft::Settings,
+    /// Of the state.
+    pub state: state::Settings,
+    /// The rest.
+    pub limits: Limits,
+    /// What the cell's configuration is to say of this member; it sees to that itself. `None`: it leaves the configuration as it is.
+    pub advertised: Option<Advertised>,
+}
+
+/// What the other members and their clients are told of this one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Advertised {
+    /// Where members reach it, as `host:port`.
+    pub peer_addresses: Vec<String>,
+    /// Where clients reach it, as `host:port`.
+    pub client_addresses: Vec<String>,
+    /// The newest behaviour it knows (PROPERTIES U1).
+    pub feature_level: u32,
+}
+
+/// Bounds of the queues of a member, each with what happens when it is full.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of one command at most; larger ones are refused ([`Failure::TooLarge`]).
+    pub command_bytes_max: usize,
+    /// Commands waiting for their outcome at most; more are refused ([`Failure::Overloaded`]).
+    pub pending_commands_max: usize,
+    /// Queries waiting or running at most; more are refused ([`Failure::Overloaded`]).
+    pub pending_queries_max: usize,
+    /// Bytes of commands in one batch at most.
+    pub batch_bytes_max: usize,
+    /// A snapshot is taken when the log since the last one exceeds this and the size of the state.
+    pub snapshot_log_bytes: u64,
+    /// Entries kept in the log behind a snapshot, for followers a little behind.
+    pub snapshot_keep_entries: u64,
+    /// Events a watch stream may have waiting unsent; a stream at the limit is parked and fed from history (PROPERTIES W12).
+    pub watch_buffer_events: usize,
+    /// How often an idle watch that asked for progress hears of it.
+    pub watch_progress_interval: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            command_bytes_max: 3 << 19,
+            pending_commands_max: 65_536,
+            pending_queries_max: 65_536,
+            batch_bytes_max: 256 << 10,
+            snapshot_log_bytes: 64 << 20,
+            snapshot_keep_entries: 10_000,
+            watch_buffer_events: 1024,
+            watch_progress_interval: Duration::from_secs(600),
+        }
+    }
+}

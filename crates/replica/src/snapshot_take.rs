@@ -1,0 +1,174 @@
+//! Taking a snapshot of the own state while it goes on changing: piece by piece, with few pieces under way, so that the disk of the log is not flooded.
+
+use crate::effect::Effect;
+use crate::replica::Replica;
+use crate::snapshot::{PIECE_BYTES, SnapshotFile};
+use raft::{Index, Instant, SnapshotMark};
+use state::{SnapshotCursor, SnapshotHeader};
+use std::time::Duration;
+
+/// Pieces given to the shell and not yet written, at most.
+const UNDER_WAY_MAX: u32 = 2;
+/// After a failed attempt the next waits for so long.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// Version of the snapshot header.
+const HEADER_FORMAT: u32 = 1;
+
+/// A snapshot being written.
+pub(crate) struct Taking {
+    id: u64,
+    mark: SnapshotMark,
+    /// `None` once all pieces are out.
+    cursor: Option<SnapshotCursor>,
+    offset: u64,
+    checksum: u32,
+    under_way: u32,
+    finishing: bool,
+}
+
+impl Taking {
+    /// It waits for its last step and can no longer be stopped.
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.finishing
+    }
+}
+
+impl Replica {
+    /// Begins a snapshot when it is time, and brings one under way forward by a piece; `true` if there is more to do now.
+    pub(crate) fn take_snapshot(&mut self, now: Instant) -> bool {
+        if self.snapshots.taking.is_none() {
+            if !self.snapshot_is_due(now) {
+                return false;
+            }
+            self.begin_snapshot();
+        }
+        let Some(taking) = &mut self.snapshots.taking else {
+            return false;
+        };
+        if taking.finishing || taking.under_way >= UNDER_WAY_MAX {
+            return false;
+        }
+        if let Some(cursor) = &mut taking.cursor {
+            if let Some(bytes) = self.state.snapshot_step(cursor, PIECE_BYTES) {
+                let offset = taking.offset;
+                taking.offset += bytes.len() as u64;
+                taking.checksum = crc32c::crc32c_append(taking.checksum, &bytes);
+                taking.under_way += 1;
+                let id = taking.id;
+                self.effects.push_back(Effect::Stage { id, offset, bytes });
+                return taking.under_way < UNDER_WAY_MAX;
+            }
+            if let Some(cursor) = taking.cursor.take() {
+                self.state.snapshot_cancel(cursor);
+            }
+        }
+        if taking.under_way == 0 {
+            taking.finishing = true;
+            let effect = Effect::StageFinish {
+                id: taking.id,
+                mark: taking.mark.clone(),
+                bytes: taking.offset,
+                checksum: taking.checksum,
+            };
+            self.effects.push_back(effect);
+        }
+        false
+    }
+
+    fn snapshot_is_due(&self, now: Instant) -> bool {
+        let snapshots = &self.snapshots;
+        let idle = self.serving
+            && !snapshots.is_loading()
+            && snapshots.receiving.is_none()
+            && self.applying.is_between_batches();
+        let allowed = snapshots.not_before.is_none_or(|at| at <= now);
+        let newest = snapshots
+            .newest
+            .as_ref()
+            .map_or(0, |file| file.mark.index.0);
+        let large = snapshots.log_bytes > self.limits.snapshot_log_bytes.max(self.state.bytes());
+        idle && allowed && (large || snapshots.wanted) && self.state.applied() > newest
+    }
+
+    fn begin_snapshot(&mut self) {
+        let mark = SnapshotMark {
+            index: Index(self.state.applied()),
+            term: self.applying.term,
+            configuration: self.applying.configuration.clone(),
+        };
+        let header = SnapshotHeader {
+            format: HEADER_FORMAT,
+            cluster: self.cluster,
+            cell: self.cell,
+            index: mark.index.0,
+            term: mark.term.0,
+            configuration: mark.configuration.encode(),
+            clock_ms: self.state.clock_ms(),
+            ordinal: 0,
+            hash: self.state.hash(),
+            wall_ms: self.state.wall_ms(),
+        };
+        let id = self.snapshots.next_stage();
+        let cursor = Some(self.state.snapshot_begin(header));
+        self.snapshots.taking = Some(Taking {
+            id,
+            mark,
+            cursor,
+            offset: 0,
+            checksum: 0,
+            under_way: 0,
+            finishing: false,
+        });
+    }
+
+    /// The shell wrote a piece of the own snapshot, or finished it, or failed. `false` if the staging file is not the own one's.
+    pub(crate) fn on_taking_staged(&mut self, now: Instant, id: u64, written: Option<u64>) -> bool {
+        let Some(taking) = self
+            .snapshots
+            .taking
+            .as_mut()
+            .filter(|taking| taking.id == id)
+        else {
+            return false;
+        };
+        if written.is_none() {
+            self.abandon_snapshot(false);
+            self.snapshots.not_before = Some(now + RETRY_AFTER);
+        } else if taking.finishing {
+            let taking = self.snapshots.taking.take().expect("it is being taken");
+            self.snapshots.wanted = false;
+            self.snapshots.log_bytes = 0;
+            self.snapshot_is_durable(SnapshotFile {
+                mark: taking.mark,
+                bytes: taking.offset,
+                checksum: taking.checksum,
+            });
+        } else {
+            taking.under_way -= 1;
+        }
+        true
+    }
+
+    /// Gives up the snapshot being taken.
+    pub(crate) fn abandon_snapshot(&mut self, tell_shell: bool) {
+        if let Some(taking) = self.snapshots.taking.take() {
+            if let Some(cursor) = taking.cursor {
+                self.state.snapshot_cancel(cursor);
+            }
+            if tell_shell {
+                self.effects.push_back(Effect::StageAbort { id: taking.id });
+            }
+        }
+    }
+
+    /// The log up to a new durable snapshot may go, but for what followers a little behind may still ask for.
+    pub(crate) fn snapshot_is_durable(&mut self, file: SnapshotFile) {
+        let keep_from =
+            Index((file.mark.index.0 + 1).saturating_sub(self.limits.snapshot_keep_entries));
+        self.raft.compact(file.mark.clone(), keep_from);
+        if keep_from.prev().0 > 0 {
+            self.effects.push_back(Effect::Release(keep_from.prev()));
+        }
+        self.snapshots.newest = Some(file);
+    }
+}
