@@ -4,6 +4,11 @@
 
 use bytes::Bytes;
 
+/// The newest [`Batch::format`] known here.
+pub const FORMAT: u32 = 1;
+/// The newest feature level known here (see [`Command::version`]).
+pub const LEVEL: u32 = 0;
+
 /// The content of one log entry: everything its leader put together in one turn.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Batch {

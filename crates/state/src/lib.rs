@@ -1,15 +1,38 @@
 //! The replicated state machine, pure: the same batches give the same state, the same replies and the same bytes, on every member and every run.
 
+mod apply;
+mod bounds;
+mod clock;
 mod command;
+mod compaction;
+mod delete;
+mod hash;
+mod hash_kv;
+mod history;
+mod index;
+mod kv;
+mod lease;
+mod loader;
+mod pages;
+mod pins;
+mod query;
+mod range;
+mod record;
 mod reply;
+mod revision_log;
+mod snapshot;
+mod sort;
 mod state;
+mod txn;
 
 pub use command::{
-    Batch, Command, Compact, Compare, DeleteRange, Group, Guard, LeaseGrant, LeaseRevoke, Operation, Put, Range, SetFeatureLevel, Txn,
-    TxnOperation, TxnStep,
+    Batch, Command, Compact, Compare, DeleteRange, FORMAT, Group, Guard, LEVEL, LeaseGrant,
+    LeaseRevoke, Operation, Put, Range, SetFeatureLevel, Txn, TxnOperation, TxnStep,
 };
-pub use reply::{Answer, KeyValue, LeaseView, Query, RangeReply, Rejection, Reply, StepReply, TxnReply};
-pub use state::{
-    Applied, ApplyError, Budget, EventView, GroupApplied, Loader, QueryCursor, Settings, SnapshotCursor, SnapshotError, SnapshotHeader,
-    State,
+pub use loader::{Loader, SnapshotError};
+pub use query::QueryCursor;
+pub use reply::{
+    Answer, KeyValue, LeaseView, Query, RangeReply, Rejection, Reply, StepReply, TxnReply,
 };
+pub use snapshot::{SnapshotCursor, SnapshotHeader};
+pub use state::{Applied, ApplyError, Budget, EventView, GroupApplied, Settings, State};

@@ -60,7 +60,9 @@ pub struct TxnReply {
     pub succeeded: bool,
     /// One answer per step of the list that ran.
     pub steps: Vec<StepReply>,
-    /// Revision after the transaction (nested ones give the same).
+    /// Per step, the revision its header shows: a range sees what was written before it in the transaction.
+    pub revisions: Vec<i64>,
+    /// Revision after the transaction; of a nested one, after its last step.
     pub revision: i64,
 }
 

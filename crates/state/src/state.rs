@@ -1,6 +1,16 @@
 //! The surface of the state machine: batches in, replies out, in slices; queries at a pinned revision; snapshots.
 
-use crate::{Answer, Query, Reply};
+use crate::apply::Work;
+use crate::clock::Clock;
+use crate::compaction::Reclaim;
+use crate::hash;
+use crate::kv::{Keys, View, key_value};
+use crate::lease::{LEASE_BYTES, Leases};
+use crate::pins::Pins;
+use crate::query::QueryCursor;
+use crate::revision_log::Position;
+use crate::snapshot::{SnapshotCursor, SnapshotHeader};
+use crate::{Answer, KeyValue, Query, Reply};
 use bytes::Bytes;
 
 /// Limits of the state. Equal on all members.
@@ -12,7 +22,9 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { state_bytes_max: 2 << 30 }
+        Settings {
+            state_bytes_max: 2 << 30,
+        }
     }
 }
 
@@ -60,125 +72,272 @@ pub struct GroupApplied {
     pub replies: Vec<(Reply, i64)>,
 }
 
+/// What queries see: the state after the last finished command.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visible {
+    pub revision: i64,
+    pub compacted: i64,
+    pub clock: Clock,
+    pub keys: u64,
+    pub bytes: u64,
+    /// Where the log ended.
+    pub end: Position,
+}
+
 /// The replicated state of one cell.
-pub struct State {}
+pub struct State {
+    pub(crate) settings: Settings,
+    pub(crate) applied: u64,
+    pub(crate) hash_applied: u64,
+    pub(crate) keys: Keys,
+    pub(crate) leases: Leases,
+    pub(crate) clock: Clock,
+    /// Raised once per command.
+    pub(crate) ordinal: u64,
+    pub(crate) feature_level: u32,
+    pub(crate) visible: Visible,
+    pub(crate) work: Option<Box<Work>>,
+    pub(crate) pins: Pins,
+    pub(crate) reclaim: Reclaim,
+}
 
 impl State {
     /// An empty state.
-    pub fn new(_settings: Settings) -> State {
-        todo!()
+    pub fn new(settings: Settings) -> State {
+        let keys = Keys::new();
+        let visible = Visible {
+            revision: keys.revision,
+            compacted: 0,
+            clock: Clock::default(),
+            keys: 0,
+            bytes: 0,
+            end: keys.log.end(),
+        };
+        let mut state = State {
+            settings,
+            applied: 0,
+            hash_applied: 0,
+            keys,
+            leases: Leases::default(),
+            clock: Clock::default(),
+            ordinal: 0,
+            feature_level: 0,
+            visible,
+            work: None,
+            pins: Pins::default(),
+            reclaim: Reclaim::default(),
+        };
+        state.hash_applied = state.compute_hash();
+        state
     }
 
     /// Begins to apply a batch at `index`; then call [`State::apply_step`] until it yields. Between slices, queries see the state before the command at work.
     ///
     /// # Errors
     /// See [`ApplyError`]; nothing changed.
-    pub fn apply_begin(&mut self, _index: u64, _batch: &[u8]) -> Result<(), ApplyError> {
-        todo!()
+    ///
+    /// # Panics
+    /// If `index` does not follow [`State::applied`], a batch is at work, or the batch's clock falls.
+    pub fn apply_begin(&mut self, index: u64, batch: &[u8]) -> Result<(), ApplyError> {
+        self.begin(index, batch)
     }
 
     /// Works on the batch begun, within `budget`; `None` while it is not finished.
-    pub fn apply_step(&mut self, _budget: Budget) -> Option<Applied> {
-        todo!()
+    ///
+    /// # Panics
+    /// If no batch is at work.
+    pub fn apply_step(&mut self, budget: Budget) -> Option<Applied> {
+        self.step(budget)
     }
 
     /// Notes an entry that carries nothing for the state (a no-op, a configuration), so that positions follow the log.
-    pub fn apply_nothing(&mut self, _index: u64) {
-        todo!()
+    ///
+    /// # Panics
+    /// If `index` does not follow [`State::applied`], or a batch is at work.
+    pub fn apply_nothing(&mut self, index: u64) {
+        assert!(
+            self.work.is_none(),
+            "entry {index} comes while a batch is at work"
+        );
+        assert_eq!(index, self.applied + 1, "an entry is applied out of order");
+        self.applied = index;
     }
 
     /// Index of the last entry wholly applied.
     pub fn applied(&self) -> u64 {
-        todo!()
+        self.applied
     }
 
     /// The newest revision visible to queries.
     pub fn revision(&self) -> i64 {
-        todo!()
+        self.visible.revision
     }
 
     /// The oldest readable revision; 0 before the first compaction.
     pub fn compacted(&self) -> i64 {
-        todo!()
+        self.visible.compacted
     }
 
     /// The replicated clock of the last batch, milliseconds.
     pub fn clock_ms(&self) -> u64 {
-        todo!()
+        self.visible.clock.clock_ms
     }
 
     /// The wall time of the last batch, milliseconds.
     pub fn wall_ms(&self) -> u64 {
-        todo!()
+        self.visible.clock.wall_ms
     }
 
-    /// The clock at which the earliest lease ends; the leader proposes an empty batch then.
+    /// The clock at which the earliest lease ends; the leader proposes an empty batch then. At or below [`State::clock_ms`] if more leases
+    /// have ended than one batch may remove: the next batch is due at once.
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        todo!()
+        self.leases.next_deadline_ms()
     }
 
     /// The hash of the state after `applied()`: equal on all members at equal index (PROPERTIES KV5).
     pub fn hash(&self) -> u64 {
-        todo!()
+        self.hash_applied
     }
 
     /// Live and history bytes counted against the limit.
     pub fn bytes(&self) -> u64 {
-        todo!()
+        self.visible.bytes
     }
 
     /// Number of live keys.
     pub fn keys(&self) -> u64 {
-        todo!()
+        self.visible.keys
     }
 
-    /// Begins a query, pinned at the present (or its own) revision.
-    pub fn query_begin(&mut self, _query: Query) -> QueryCursor {
-        todo!()
+    /// The counter raised once per command.
+    pub fn ordinal(&self) -> u64 {
+        self.ordinal
+    }
+
+    /// The feature level switched on by the log (PROPERTIES U1).
+    pub fn feature_level(&self) -> u32 {
+        self.feature_level
+    }
+
+    /// Begins a query, pinned at the present (or its own) revision. End it by stepping until it answers, or by [`State::query_cancel`]:
+    /// a cursor that is only dropped keeps history from being freed.
+    pub fn query_begin(&mut self, query: Query) -> QueryCursor {
+        self.begin_query(query)
     }
 
     /// Works on a query within `budget`; `None` while it is not finished. Gives the revision of the view beside the answer.
-    pub fn query_step(&mut self, _cursor: &mut QueryCursor, _budget: Budget) -> Option<(Answer, i64)> {
-        todo!()
+    pub fn query_step(
+        &mut self,
+        cursor: &mut QueryCursor,
+        budget: Budget,
+    ) -> Option<(Answer, i64)> {
+        self.step_query(cursor, budget)
     }
 
     /// Gives up a query before its end.
-    pub fn query_cancel(&mut self, _cursor: QueryCursor) {
-        todo!()
+    pub fn query_cancel(&mut self, cursor: QueryCursor) {
+        self.cancel_query(cursor);
     }
 
     /// Events with revisions in `from..=revision()`, oldest first, at most about `budget` of them, whole revisions only (at least one).
     /// Calls `visit` for each; gives the first revision not visited.
     ///
     /// # Errors
-    /// `from` is at or below the compacted revision: gives that revision (PROPERTIES W11).
-    pub fn events(&self, _from: i64, _budget: Budget, _visit: &mut dyn FnMut(EventView<'_>)) -> Result<i64, i64> {
-        todo!()
+    /// `from` is below the compacted revision: gives that revision (PROPERTIES W11). Events at the compacted revision itself are still there.
+    pub fn events(
+        &self,
+        from: i64,
+        budget: Budget,
+        visit: &mut dyn FnMut(EventView<'_>),
+    ) -> Result<i64, i64> {
+        crate::history::events(self, from, budget, visit)
     }
 
     /// The state of a key as of `revision`, for `prev_kv`. `None`: absent, or compacted away.
-    pub fn key_at(&self, _key: &[u8], _revision: i64) -> Option<crate::KeyValue> {
-        todo!()
+    pub fn key_at(&self, key: &[u8], revision: i64) -> Option<KeyValue> {
+        if revision < self.visible.compacted || revision > self.visible.revision {
+            return None;
+        }
+        self.keys
+            .get(
+                key,
+                &View {
+                    revision,
+                    end: None,
+                },
+            )
+            .map(|record| key_value(&record))
     }
 
     /// Physical compaction and other background work, within `budget`; `true` while more is waiting. Never changes what anybody can see.
-    pub fn background_step(&mut self, _budget: Budget) -> bool {
-        todo!()
+    /// What a query or snapshot still needs waits for its end.
+    pub fn background_step(&mut self, budget: Budget) -> bool {
+        self.reclaim_step(budget)
     }
 
-    /// Begins a snapshot of the present state, pinned; writes go on meanwhile. `header` is kept at its front.
-    pub fn snapshot_begin(&mut self, _header: SnapshotHeader) -> SnapshotCursor {
-        todo!()
+    /// Begins a snapshot of the present state, pinned; writes go on meanwhile. `header` is kept at its front; the state fills in its own
+    /// fields (clock, wall, ordinal, hash, format).
+    ///
+    /// # Panics
+    /// If a batch is at work, or the header's index is not [`State::applied`]: the snapshot would not be the state at its index.
+    pub fn snapshot_begin(&mut self, header: SnapshotHeader) -> SnapshotCursor {
+        self.begin_snapshot(header)
     }
 
     /// The next bytes of a snapshot, about `bytes_max`; `None` after the last.
-    pub fn snapshot_step(&mut self, _cursor: &mut SnapshotCursor, _bytes_max: usize) -> Option<Bytes> {
-        todo!()
+    pub fn snapshot_step(
+        &mut self,
+        cursor: &mut SnapshotCursor,
+        bytes_max: usize,
+    ) -> Option<Bytes> {
+        self.step_snapshot(cursor, bytes_max)
     }
 
     /// Gives up a snapshot before its end.
-    pub fn snapshot_cancel(&mut self, _cursor: SnapshotCursor) {
-        todo!()
+    pub fn snapshot_cancel(&mut self, cursor: SnapshotCursor) {
+        self.cancel_snapshot(cursor);
+    }
+
+    pub(crate) fn lease_bytes(&self) -> u64 {
+        self.leases.len() as u64 * LEASE_BYTES
+    }
+
+    pub(crate) fn counted_bytes(&self) -> u64 {
+        self.keys.bytes + self.lease_bytes()
+    }
+
+    /// The hash of everything that is equal on all members.
+    pub(crate) fn compute_hash(&self) -> u64 {
+        let Keys {
+            live_sum,
+            chain,
+            revision,
+            compacted,
+            live,
+            ..
+        } = self.keys;
+        let Clock { clock_ms, wall_ms } = self.clock;
+        let leases = [self.leases.sum(), self.leases.len() as u64];
+        let keys = [
+            live_sum,
+            chain,
+            revision as u64,
+            compacted as u64,
+            live,
+            self.counted_bytes(),
+        ];
+        hash::mix(
+            hash::mix_all(&keys),
+            hash::mix(
+                hash::mix_all(&leases),
+                hash::mix_all(&[
+                    clock_ms,
+                    wall_ms,
+                    self.ordinal,
+                    u64::from(self.feature_level),
+                ]),
+            ),
+        )
     }
 }
 
@@ -199,85 +358,4 @@ pub struct EventView<'a> {
     pub version: i64,
     /// Its lease; 0 for none.
     pub lease: i64,
-}
-
-/// A query under way.
-pub struct QueryCursor {}
-
-/// A snapshot under way.
-pub struct SnapshotCursor {}
-
-/// The front of a snapshot: what it stands for.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct SnapshotHeader {
-    /// Version of the snapshot format; 1.
-    #[prost(uint32, tag = "1")]
-    pub format: u32,
-    /// The cluster.
-    #[prost(fixed64, tag = "2")]
-    pub cluster: u64,
-    /// The cell.
-    #[prost(uint64, tag = "3")]
-    pub cell: u64,
-    /// Index of the last entry included.
-    #[prost(uint64, tag = "4")]
-    pub index: u64,
-    /// Term of that entry.
-    #[prost(uint64, tag = "5")]
-    pub term: u64,
-    /// The configuration at that index, in `raft`'s encoding.
-    #[prost(bytes = "bytes", tag = "6")]
-    pub configuration: Bytes,
-    /// The replicated clock.
-    #[prost(uint64, tag = "7")]
-    pub clock_ms: u64,
-    /// The ordinal.
-    #[prost(uint64, tag = "8")]
-    pub ordinal: u64,
-    /// The state hash.
-    #[prost(fixed64, tag = "9")]
-    pub hash: u64,
-    /// The wall clock of the last batch.
-    #[prost(uint64, tag = "10")]
-    pub wall_ms: u64,
-}
-
-/// Builds a state from a snapshot's bytes, in slices.
-pub struct Loader {}
-
-/// Why a snapshot cannot be loaded. Nothing was taken over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SnapshotError {
-    /// It is damaged: where, and what was expected.
-    Corrupt(String),
-    /// It is of a newer format.
-    NewerFormat {
-        /// Its format.
-        format: u32,
-        /// The newest known here.
-        known: u32,
-    },
-}
-
-impl Loader {
-    /// Begins.
-    pub fn new(_settings: Settings) -> Loader {
-        todo!()
-    }
-
-    /// Takes the next bytes, of any length.
-    ///
-    /// # Errors
-    /// See [`SnapshotError`].
-    pub fn feed(&mut self, _bytes: &[u8]) -> Result<(), SnapshotError> {
-        todo!()
-    }
-
-    /// Ends: checks that all was there and that the hash matches.
-    ///
-    /// # Errors
-    /// See [`SnapshotError`].
-    pub fn finish(self) -> Result<(State, SnapshotHeader), SnapshotError> {
-        todo!()
-    }
 }

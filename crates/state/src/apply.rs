@@ -1,0 +1,418 @@
+//! Applying a batch in slices: renewals, then leases that ended, then commands. A command is done before the next one begins.
+
+use crate::command::{FORMAT, LEVEL};
+use crate::delete::Deletion;
+use crate::kv::Visit;
+use crate::lease::{LEASE_BYTES, Lease};
+use crate::record::logical_size;
+use crate::state::Visible;
+use crate::txn::{Access, Progress, TxnRun, apply_put, check_put, is_valid};
+use crate::{
+    Applied, ApplyError, Batch, Budget, Command, Compact, Group, GroupApplied, LeaseGrant,
+    LeaseRevoke, Operation, Put, Rejection, Reply, SetFeatureLevel, State,
+};
+use bytes::Bytes;
+use prost::Message;
+use std::ops::Bound;
+
+/// Leases that end by time in one batch; the rest end in the next one.
+const EXPIRED_LEASES_MAX: usize = 1000;
+/// Keys removed by leases that end in one batch, after which no further lease ends in it.
+const EXPIRED_KEYS_MAX: u64 = 100_000;
+
+/// A batch at work.
+pub(crate) struct Work {
+    index: u64,
+    clock_ms: u64,
+    groups: Vec<Group>,
+    stage: Stage,
+    job: Option<Job>,
+    applied: Applied,
+    expired_keys: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Renew { group: usize, at: usize },
+    Expire,
+    Command { group: usize, at: usize },
+}
+
+/// A command that may take more than one slice.
+enum Job {
+    Delete(Deletion),
+    Txn(Box<TxnRun>),
+    Revoke(Revocation),
+}
+
+/// Removing the keys of a lease, and then the lease.
+struct Revocation {
+    id: i64,
+    after: Option<Vec<u8>>,
+    deleted: u64,
+}
+
+impl State {
+    pub(crate) fn begin(&mut self, index: u64, batch: &[u8]) -> Result<(), ApplyError> {
+        assert!(
+            self.work.is_none(),
+            "a batch begins at {index} while another is at work"
+        );
+        assert_eq!(index, self.applied + 1, "a batch is applied out of order");
+        // One copy of the whole batch, shared by its fields, instead of one for each.
+        let batch = Batch::decode(Bytes::copy_from_slice(batch))
+            .map_err(|error| ApplyError::Malformed(error.to_string()))?;
+        if batch.format > FORMAT {
+            return Err(ApplyError::NewerVersion {
+                needed: batch.format,
+                known: FORMAT,
+            });
+        }
+        let commands = batch.groups.iter().flat_map(|group| &group.commands);
+        if let Some(needed) = commands
+            .map(needed_level)
+            .max()
+            .filter(|&needed| needed > LEVEL)
+        {
+            return Err(ApplyError::NewerVersion {
+                needed,
+                known: LEVEL,
+            });
+        }
+        let groups = batch.groups.iter().map(|group| GroupApplied {
+            member: group.member,
+            incarnation: group.incarnation,
+            boot: group.boot,
+            sequence: group.sequence,
+            renewals: Vec::with_capacity(group.renewals.len()),
+            replies: Vec::with_capacity(group.commands.len()),
+        });
+        self.work = Some(Box::new(Work {
+            index,
+            clock_ms: batch.clock_ms,
+            applied: Applied {
+                groups: groups.collect(),
+                expired: Vec::new(),
+            },
+            groups: batch.groups,
+            stage: Stage::Renew { group: 0, at: 0 },
+            job: None,
+            expired_keys: 0,
+        }));
+        self.clock.advance(batch.clock_ms, batch.wall_ms);
+        Ok(())
+    }
+
+    pub(crate) fn step(&mut self, budget: Budget) -> Option<Applied> {
+        let mut work = self.work.take().expect("a batch was begun");
+        let mut fuel = budget.0.max(1);
+        while fuel > 0 {
+            if self.advance(&mut work, &mut fuel) {
+                self.finish(&work);
+                return Some(work.applied);
+            }
+        }
+        self.work = Some(work);
+        None
+    }
+
+    fn finish(&mut self, work: &Work) {
+        self.applied = work.index;
+        self.show();
+        self.hash_applied = self.compute_hash();
+    }
+
+    /// Shows what the command at work did.
+    pub(crate) fn show(&mut self) {
+        self.keys.commit();
+        self.visible = Visible {
+            revision: self.keys.revision,
+            compacted: self.keys.compacted.max(0),
+            clock: self.clock,
+            keys: self.keys.live,
+            bytes: self.counted_bytes(),
+            end: self.keys.log.end(),
+        };
+    }
+
+    /// One step of a batch; true when all is done.
+    fn advance(&mut self, work: &mut Work, fuel: &mut u64) -> bool {
+        *fuel = fuel.saturating_sub(1);
+        if let Some(job) = work.job.take() {
+            self.advance_job(work, job, fuel);
+            return false;
+        }
+        match work.stage {
+            Stage::Renew { group, at } => match work.groups.get(group) {
+                None => work.stage = Stage::Expire,
+                Some(renewing) => match renewing.renewals.get(at) {
+                    None => {
+                        work.stage = Stage::Renew {
+                            group: group + 1,
+                            at: 0,
+                        }
+                    }
+                    Some(&id) => {
+                        work.applied.groups[group]
+                            .renewals
+                            .push((id, self.renew(id)));
+                        work.stage = Stage::Renew { group, at: at + 1 };
+                    }
+                },
+            },
+            Stage::Expire => {
+                let enough = work.applied.expired.len() >= EXPIRED_LEASES_MAX
+                    || work.expired_keys >= EXPIRED_KEYS_MAX;
+                match self.leases.first_expired(work.clock_ms).filter(|_| !enough) {
+                    Some(id) => {
+                        work.job = Some(Job::Revoke(Revocation {
+                            id,
+                            after: None,
+                            deleted: 0,
+                        }))
+                    }
+                    None => {
+                        self.show();
+                        work.stage = Stage::Command { group: 0, at: 0 };
+                    }
+                }
+            }
+            Stage::Command { group, at } => match work.groups.get_mut(group) {
+                None => return true,
+                Some(commanding) => match commanding.commands.get_mut(at) {
+                    None => {
+                        work.stage = Stage::Command {
+                            group: group + 1,
+                            at: 0,
+                        }
+                    }
+                    Some(command) => {
+                        let command = std::mem::take(command);
+                        match self.command(command, fuel) {
+                            Ok(reply) => self.answer(work, reply),
+                            Err(job) => work.job = Some(job),
+                        }
+                    }
+                },
+            },
+        }
+        false
+    }
+
+    /// Ends the command at work with its reply.
+    fn answer(&mut self, work: &mut Work, reply: Reply) {
+        let Stage::Command { group, at } = work.stage else {
+            unreachable!("a reply outside of the commands")
+        };
+        self.ordinal += 1;
+        self.show();
+        work.applied.groups[group]
+            .replies
+            .push((reply, self.keys.revision));
+        work.stage = Stage::Command { group, at: at + 1 };
+    }
+
+    fn advance_job(&mut self, work: &mut Work, job: Job, fuel: &mut u64) {
+        match job {
+            Job::Delete(mut deletion) => {
+                if deletion.step(&mut self.keys, &mut self.leases, fuel) {
+                    let (deleted, prev) = deletion.finish();
+                    self.answer(work, Reply::DeleteRange { deleted, prev });
+                } else {
+                    work.job = Some(Job::Delete(deletion));
+                }
+            }
+            Job::Txn(mut txn) => {
+                let space = (self.lease_bytes(), self.settings.state_bytes_max);
+                match txn.step(
+                    &mut Access::Write(&mut self.keys, &mut self.leases, space),
+                    fuel,
+                ) {
+                    Progress::Pending => work.job = Some(Job::Txn(txn)),
+                    Progress::Done(reply) => self.answer(work, Reply::Txn(reply)),
+                    Progress::Refused(rejection) => self.answer(work, Reply::Rejected(rejection)),
+                }
+            }
+            Job::Revoke(mut revocation) => {
+                if !self.revoke(&mut revocation, fuel) {
+                    work.job = Some(Job::Revoke(revocation));
+                } else if let Stage::Expire = work.stage {
+                    work.applied.expired.push(revocation.id);
+                    work.expired_keys += revocation.deleted;
+                    self.show();
+                } else {
+                    self.answer(work, Reply::LeaseRevoke);
+                }
+            }
+        }
+    }
+
+    /// Renews a lease at the batch's clock; its time to live, if there is such a lease.
+    fn renew(&mut self, id: i64) -> Option<u64> {
+        let ttl_ms = self.leases.get(id)?.ttl_ms;
+        self.leases.set(Lease::new(id, ttl_ms, self.clock.clock_ms));
+        Some(ttl_ms)
+    }
+
+    /// Removes keys of a lease; once all are gone, the lease. True when done.
+    fn revoke(&mut self, revocation: &mut Revocation, fuel: &mut u64) -> bool {
+        let (keys, id) = (&mut self.keys, revocation.id);
+        let (mut last, mut stopped, mut deleted) = (None, false, 0);
+        self.leases
+            .candidates(id, revocation.after.as_deref(), |key| {
+                *fuel = fuel.saturating_sub(1);
+                keys.delete(Bound::Included(key), Bound::Included(key), |record| {
+                    let remove = record.lease == id;
+                    deleted += u64::from(remove);
+                    Visit {
+                        remove,
+                        more: false,
+                    }
+                });
+                if *fuel == 0 {
+                    (last, stopped) = (Some(key.to_vec()), true);
+                }
+                !stopped
+            });
+        revocation.deleted += deleted;
+        if stopped {
+            revocation.after = last;
+            return false;
+        }
+        self.leases.remove(id);
+        true
+    }
+
+    /// Runs a command, or begins one that takes slices.
+    fn command(&mut self, command: Command, fuel: &mut u64) -> Result<Reply, Job> {
+        if let Some(reason) = unsupported(&command) {
+            return Ok(invalid(reason));
+        }
+        let done = match command.operation {
+            None => Err(Rejection::Invalid("the command says nothing to do".into())),
+            Some(Operation::Put(put)) => {
+                *fuel = fuel.saturating_sub(put.value.len() as u64 / 4096);
+                self.put(&put)
+            }
+            Some(Operation::DeleteRange(delete)) => {
+                return Err(Job::Delete(Deletion::new(&delete)));
+            }
+            Some(Operation::Txn(txn)) if !is_valid(&txn) => Err(Rejection::Invalid(
+                "a step of the transaction says nothing to do, or puts an empty key".into(),
+            )),
+            Some(Operation::Txn(txn)) => {
+                return Err(Job::Txn(Box::new(TxnRun::new(
+                    txn,
+                    self.keys.present(),
+                    self.keys.compacted,
+                ))));
+            }
+            Some(Operation::Compact(compact)) => self.compact(&compact),
+            Some(Operation::LeaseGrant(grant)) => self.grant(&grant),
+            Some(Operation::LeaseRevoke(LeaseRevoke { id })) => match self.leases.get(id) {
+                Some(_) => {
+                    return Err(Job::Revoke(Revocation {
+                        id,
+                        after: None,
+                        deleted: 0,
+                    }));
+                }
+                None => Err(Rejection::LeaseNotFound),
+            },
+            Some(Operation::SetFeatureLevel(SetFeatureLevel { level })) => {
+                self.set_feature_level(level)
+            }
+        };
+        Ok(done.unwrap_or_else(Reply::Rejected))
+    }
+
+    fn put(&mut self, put: &Put) -> Result<Reply, Rejection> {
+        if put.key.is_empty() {
+            return Err(Rejection::Invalid("the key is empty".into()));
+        }
+        check_put(put, &self.keys, &self.leases, &self.keys.present())?;
+        self.check_space(logical_size(put.key.len(), put.value.len()))?;
+        let prev = apply_put(put, &mut self.keys, &mut self.leases);
+        Ok(Reply::Put { prev })
+    }
+
+    fn compact(&mut self, compact: &Compact) -> Result<Reply, Rejection> {
+        let Compact { revision } = *compact;
+        if revision <= self.keys.compacted {
+            return Err(Rejection::Compacted {
+                compacted: self.keys.compacted.max(0),
+            });
+        }
+        if revision > self.keys.revision {
+            return Err(Rejection::FutureRevision {
+                current: self.keys.revision,
+            });
+        }
+        self.keys.compact(revision);
+        Ok(Reply::Compact)
+    }
+
+    fn grant(&mut self, grant: &LeaseGrant) -> Result<Reply, Rejection> {
+        let LeaseGrant { id, ttl_ms } = *grant;
+        if id == 0 {
+            return Err(Rejection::Invalid("the lease id is 0".into()));
+        }
+        if self.leases.get(id).is_some() {
+            return Err(Rejection::LeaseExists);
+        }
+        self.check_space(LEASE_BYTES)?;
+        self.leases.set(Lease::new(id, ttl_ms, self.clock.clock_ms));
+        Ok(Reply::LeaseGrant { id, ttl_ms })
+    }
+
+    fn set_feature_level(&mut self, level: u32) -> Result<Reply, Rejection> {
+        if level < self.feature_level {
+            return Err(Rejection::Invalid(format!(
+                "feature level {level} is below the present {}",
+                self.feature_level
+            )));
+        }
+        self.feature_level = level;
+        Ok(Reply::SetFeatureLevel)
+    }
+
+    fn check_space(&self, growth: u64) -> Result<(), Rejection> {
+        let (bytes, bytes_max) = (self.counted_bytes(), self.settings.state_bytes_max);
+        if bytes + growth > bytes_max {
+            Err(Rejection::NoSpace { bytes, bytes_max })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn invalid(reason: &str) -> Reply {
+    Reply::Rejected(Rejection::Invalid(reason.into()))
+}
+
+/// The feature level a binary must know to apply a command.
+fn needed_level(command: &Command) -> u32 {
+    match command.operation {
+        Some(Operation::SetFeatureLevel(SetFeatureLevel { level })) => command.version.max(level),
+        _ => command.version,
+    }
+}
+
+/// Parts of the envelope whose meaning is not built yet: refusing them is right, passing over them would break a promise.
+fn unsupported(command: &Command) -> Option<&'static str> {
+    let Command {
+        client,
+        session,
+        guards,
+        ..
+    } = command;
+    if *client != 0 {
+        Some("client records are not known at this feature level")
+    } else if *session != 0 {
+        Some("sessions are not known at this feature level")
+    } else if !guards.is_empty() {
+        Some("guards are not known at this feature level")
+    } else {
+        None
+    }
+}

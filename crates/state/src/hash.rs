@@ -1,0 +1,54 @@
+//! The incremental hash of the state: a chain over events, sums over what is live, and the counters (PROPERTIES KV5).
+//! It depends on nothing that members may hold differently: not on places in memory, not on what was freed yet.
+
+use crate::record::Record;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Mixes one number into another, so that order counts.
+pub(crate) fn mix(hash: u64, number: u64) -> u64 {
+    let mixed = (hash ^ number)
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        .rotate_left(31);
+    (mixed ^ mixed >> 29)
+        .wrapping_mul(0xBF58_476D_1CE4_E5B9)
+        .wrapping_add(number)
+}
+
+/// Mixes several numbers.
+pub(crate) fn mix_all(numbers: &[u64]) -> u64 {
+    numbers
+        .iter()
+        .fold(numbers.len() as u64, |hash, &number| mix(hash, number))
+}
+
+/// The chain after one more event.
+pub(crate) fn chain(hash: u64, event: &Record<'_>) -> u64 {
+    mix(hash, xxh3_64(event.shared))
+}
+
+/// What a live key adds to the sum of live keys.
+pub(crate) fn live(
+    key_hash: u64,
+    revision: i64,
+    create_revision: i64,
+    version: i64,
+    lease: i64,
+) -> u64 {
+    mix_all(&[
+        key_hash,
+        revision as u64,
+        create_revision as u64,
+        version as u64,
+        lease as u64,
+    ])
+}
+
+/// The hash of a key.
+pub(crate) fn key(key: &[u8]) -> u64 {
+    xxh3_64(key)
+}
+
+/// What a retained record adds to the hash of keys and history.
+pub(crate) fn history(record: &Record<'_>) -> u64 {
+    xxh3_64(record.shared)
+}

@@ -1,0 +1,253 @@
+//! Leases: who has one, when it ends on the replicated clock, and which keys hang on it.
+//!
+//! The table is copied on write in shards, so a reader pins all of it by copying the list of shards. The keys of a lease are only
+//! *candidates*: a key hangs on a lease if its record says so, and entries that no longer hold are swept later. So nothing that a command at
+//! work does here shows before it is done.
+
+use crate::hash;
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Leases in one shard: copying one takes about a microsecond.
+const SHARD_LEASES_MAX: usize = 512;
+/// Counted for every lease against the limit of the state.
+pub(crate) const LEASE_BYTES: u64 = 128;
+
+/// One lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lease {
+    pub id: i64,
+    pub ttl_ms: u64,
+    pub deadline_ms: u64,
+}
+
+/// The allowance for clocks that run at different speeds: 2 %.
+fn slack_ms(ttl_ms: u64) -> u64 {
+    ttl_ms / 50
+}
+
+impl Lease {
+    /// A lease granted or renewed at a clock.
+    pub fn new(id: i64, ttl_ms: u64, clock_ms: u64) -> Lease {
+        Lease {
+            id,
+            ttl_ms,
+            deadline_ms: clock_ms
+                .saturating_add(ttl_ms)
+                .saturating_add(slack_ms(ttl_ms)),
+        }
+    }
+
+    /// What remains of the time granted; the allowance is not shown.
+    pub fn remaining_ms(&self, clock_ms: u64) -> u64 {
+        self.deadline_ms
+            .saturating_sub(clock_ms)
+            .saturating_sub(slack_ms(self.ttl_ms))
+            .min(self.ttl_ms)
+    }
+
+    fn hash(&self) -> u64 {
+        hash::mix_all(&[self.id as u64, self.ttl_ms, self.deadline_ms])
+    }
+}
+
+/// All leases by id; cloning it pins it.
+#[derive(Clone, Default)]
+pub(crate) struct LeaseTable {
+    shards: Vec<Arc<Vec<Lease>>>,
+    length: usize,
+}
+
+impl LeaseTable {
+    /// The shard where `id` is or would be.
+    fn shard(&self, id: i64) -> Option<usize> {
+        let after = self.shards.partition_point(|shard| shard[0].id <= id);
+        (!self.shards.is_empty()).then_some(after.saturating_sub(1))
+    }
+
+    pub fn get(&self, id: i64) -> Option<&Lease> {
+        let shard = &self.shards[self.shard(id)?];
+        shard
+            .binary_search_by_key(&id, |lease| lease.id)
+            .ok()
+            .map(|at| &shard[at])
+    }
+
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Leases from the place on (see [`LeaseTable::place_after`]), ascending.
+    pub fn iter_from(&self, id: i64) -> impl Iterator<Item = &Lease> {
+        let shard = self.shard(id).unwrap_or(0);
+        self.shards[shard..]
+            .iter()
+            .flat_map(|shard| shard.iter())
+            .skip_while(move |lease| lease.id < id)
+    }
+
+    fn insert(&mut self, lease: Lease) {
+        let Some(at) = self.shard(lease.id) else {
+            self.shards.push(Arc::new(vec![lease]));
+            self.length = 1;
+            return;
+        };
+        let shard = Arc::make_mut(&mut self.shards[at]);
+        match shard.binary_search_by_key(&lease.id, |lease| lease.id) {
+            Ok(found) => shard[found] = lease,
+            Err(place) => {
+                shard.insert(place, lease);
+                self.length += 1;
+                if shard.len() > SHARD_LEASES_MAX {
+                    let half = shard.split_off(SHARD_LEASES_MAX / 2);
+                    self.shards.insert(at + 1, Arc::new(half));
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, id: i64) {
+        let Some(at) = self.shard(id) else { return };
+        let shard = Arc::make_mut(&mut self.shards[at]);
+        if let Ok(found) = shard.binary_search_by_key(&id, |lease| lease.id) {
+            shard.remove(found);
+            self.length -= 1;
+            if shard.is_empty() {
+                self.shards.remove(at);
+            }
+        }
+    }
+}
+
+/// Candidates that may no longer hold.
+enum Doubt {
+    /// One.
+    Key(i64, Box<[u8]>),
+    /// All of a lease, after a key.
+    Lease(i64, Option<Box<[u8]>>),
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Leases {
+    table: LeaseTable,
+    /// Ends of leases, the earliest first.
+    deadlines: BTreeSet<(u64, i64)>,
+    /// (lease, key) for every key that hangs on a lease, and some that no longer do.
+    candidates: BTreeSet<(i64, Box<[u8]>)>,
+    /// Candidates that may no longer hold.
+    doubtful: VecDeque<Doubt>,
+    /// Sum of the hashes of all leases.
+    sum: u64,
+}
+
+impl Leases {
+    pub fn get(&self, id: i64) -> Option<&Lease> {
+        self.table.get(id)
+    }
+
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Pins the table as it is.
+    pub fn pin(&self) -> LeaseTable {
+        self.table.clone()
+    }
+
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// The earliest end.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.deadlines.first().map(|&(deadline, _)| deadline)
+    }
+
+    /// The first lease that ended by `clock_ms`, in the order of (deadline, id).
+    pub fn first_expired(&self, clock_ms: u64) -> Option<i64> {
+        self.deadlines
+            .first()
+            .filter(|&&(deadline, _)| deadline <= clock_ms)
+            .map(|&(_, id)| id)
+    }
+
+    /// Adds or renews a lease.
+    pub fn set(&mut self, lease: Lease) {
+        if let Some(&old) = self.table.get(lease.id) {
+            if old == lease {
+                return;
+            }
+            self.deadlines.remove(&(old.deadline_ms, old.id));
+            self.sum = self.sum.wrapping_sub(old.hash());
+        }
+        self.deadlines.insert((lease.deadline_ms, lease.id));
+        self.sum = self.sum.wrapping_add(lease.hash());
+        self.table.insert(lease);
+    }
+
+    /// Forgets a lease. Its candidates are swept later.
+    pub fn remove(&mut self, id: i64) {
+        if let Some(&old) = self.table.get(id) {
+            self.deadlines.remove(&(old.deadline_ms, old.id));
+            self.sum = self.sum.wrapping_sub(old.hash());
+            self.table.remove(id);
+            self.doubtful.push_back(Doubt::Lease(id, None));
+        }
+    }
+
+    /// Notes that a key was put with a lease.
+    pub fn attach(&mut self, id: i64, key: &[u8]) {
+        self.candidates.insert((id, key.into()));
+    }
+
+    /// Notes that a key no longer hangs on a lease.
+    pub fn detach(&mut self, id: i64, key: &[u8]) {
+        self.doubtful.push_back(Doubt::Key(id, key.into()));
+    }
+
+    /// Visits the candidates of a lease after a key, in key order, until `visit` says stop.
+    pub fn candidates(&self, id: i64, after: Option<&[u8]>, mut visit: impl FnMut(&[u8]) -> bool) {
+        let from = match after {
+            Some(key) => Bound::Excluded((id, key.into())),
+            None => Bound::Included((id, Box::default())),
+        };
+        for (lease, key) in self.candidates.range((from, Bound::Unbounded)) {
+            if *lease != id || !visit(key) {
+                return;
+            }
+        }
+    }
+
+    /// Looks at one candidate that may no longer hold, and forgets it unless `attached` says it does. False if there was none.
+    pub fn sweep(&mut self, attached: impl Fn(i64, &[u8]) -> bool) -> bool {
+        match self.doubtful.pop_front() {
+            None => return false,
+            Some(Doubt::Key(id, key)) => {
+                if !attached(id, &key) {
+                    self.candidates.remove(&(id, key));
+                }
+            }
+            Some(Doubt::Lease(id, after)) => {
+                let mut next = None;
+                self.candidates(id, after.as_deref(), |key| {
+                    next = Some(Box::from(key));
+                    false
+                });
+                let Some(key) = next else { return true };
+                if !attached(id, &key) {
+                    self.candidates.remove(&(id, key.clone()));
+                }
+                self.doubtful.push_front(Doubt::Lease(id, Some(key)));
+            }
+        }
+        true
+    }
+
+    /// Checks that every candidate hangs on a lease that exists, as `attached` tells; gives one that does not.
+    pub fn dangling(&self, attached: impl Fn(i64, &[u8]) -> bool) -> Option<(i64, &[u8])> {
+        let mut candidates = self.candidates.iter().map(|(id, key)| (*id, &key[..]));
+        candidates.find(|&(id, key)| self.get(id).is_none() && attached(id, key))
+    }
+}

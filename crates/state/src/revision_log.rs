@@ -1,0 +1,426 @@
+//! The revision log: every record in the order of revisions, in chunks of memory that are filled once.
+//!
+//! Records that outlive a compaction move to *settled* chunks, which have no order; nothing at or above the compacted revision ever
+//! moves, so the log part can be walked in order by whoever watches. A [`Position`] names a record until it is moved.
+
+use crate::record::{self, NewRecord, Record};
+use std::collections::VecDeque;
+
+/// Bytes of a chunk; a larger record gets a chunk of its own.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Distance of the marks by which a revision is found inside a chunk.
+const MARK_BYTES: usize = 4 << 10;
+
+/// Where a record lies: chunk in the upper half, offset in the lower; bit 62 tells a settled chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Position(pub u64);
+
+const SETTLED: u64 = 1 << 62;
+
+impl Position {
+    fn new(settled: bool, chunk: u32, offset: usize) -> Position {
+        assert!(chunk < 1 << 30, "chunk {chunk} out of range");
+        Position(u64::from(chunk) << 32 | offset as u64 | if settled { SETTLED } else { 0 })
+    }
+
+    /// It lies in a settled chunk.
+    pub fn settled(self) -> bool {
+        self.0 & SETTLED != 0
+    }
+
+    fn chunk(self) -> u32 {
+        ((self.0 & !SETTLED) >> 32) as u32
+    }
+
+    fn offset(self) -> usize {
+        self.0 as u32 as usize
+    }
+}
+
+/// A run of records.
+pub(crate) struct Chunk {
+    bytes: Vec<u8>,
+    first_revision: i64,
+    last_revision: i64,
+    /// Bytes of records that were replaced, and of removals: an upper bound of what compaction can free.
+    replaced: usize,
+    /// `garbage` of the log before the first record (see the field of the log).
+    garbage_before: u64,
+    marks: Vec<(i64, u32)>,
+}
+
+impl Chunk {
+    fn new(bytes: usize, garbage_before: u64) -> Chunk {
+        Chunk {
+            bytes: Vec::with_capacity(bytes),
+            first_revision: 0,
+            last_revision: 0,
+            replaced: 0,
+            garbage_before,
+            marks: Vec::new(),
+        }
+    }
+
+    fn append(&mut self, new: &NewRecord<'_>) -> usize {
+        let offset = self.bytes.len();
+        if offset == 0 {
+            self.first_revision = new.revision;
+        }
+        if self
+            .marks
+            .last()
+            .is_none_or(|&(_, at)| offset - at as usize >= MARK_BYTES)
+        {
+            self.marks.push((new.revision, offset as u32));
+        }
+        self.last_revision = self.last_revision.max(new.revision);
+        new.write(&mut self.bytes);
+        offset
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.bytes.len() + bytes <= self.bytes.capacity()
+    }
+
+    /// Bytes written.
+    pub fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Upper bound of the bytes that compaction can free.
+    pub fn replaced(&self) -> usize {
+        self.replaced
+    }
+
+    /// The newest revision in it.
+    pub fn last_revision(&self) -> i64 {
+        self.last_revision
+    }
+
+    /// The record at `offset`.
+    pub fn record(&self, offset: usize) -> Record<'_> {
+        record::read(&self.bytes, offset)
+    }
+}
+
+/// Names a chunk for walks that look at every record once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ChunkId {
+    /// By its slot among the settled chunks.
+    Settled(u32),
+    /// By its number in the log.
+    Log(u32),
+}
+
+impl ChunkId {
+    /// The next one of its kind.
+    pub fn next(self) -> ChunkId {
+        match self {
+            ChunkId::Settled(slot) => ChunkId::Settled(slot + 1),
+            ChunkId::Log(number) => ChunkId::Log(number + 1),
+        }
+    }
+}
+
+/// See the module.
+pub(crate) struct RevisionLog {
+    /// Number of the chunk at the front of `log`.
+    first: u32,
+    log: VecDeque<Option<Chunk>>,
+    settled: Vec<Option<Chunk>>,
+    free: Vec<u32>,
+    /// The settled chunk being filled.
+    target: Option<u32>,
+    /// Bytes that all records up to the end have made superfluous: what a compaction at the newest revision would have freed since the start.
+    garbage: u64,
+}
+
+impl RevisionLog {
+    pub fn new() -> RevisionLog {
+        RevisionLog {
+            first: 0,
+            log: VecDeque::new(),
+            settled: Vec::new(),
+            free: Vec::new(),
+            target: None,
+            garbage: 0,
+        }
+    }
+
+    /// Counts bytes made superfluous by the record just appended.
+    pub fn add_garbage(&mut self, bytes: u64) {
+        self.garbage += bytes;
+    }
+
+    /// Adds a record at the end.
+    pub fn append(&mut self, new: &NewRecord<'_>) -> Position {
+        let length = new.length();
+        if !self
+            .log
+            .back()
+            .and_then(Option::as_ref)
+            .is_some_and(|chunk| chunk.has_room(length))
+        {
+            if let Some(last) = self.log.back().and_then(Option::as_ref) {
+                assert!(
+                    new.revision >= last.last_revision,
+                    "revision {} after {}",
+                    new.revision,
+                    last.last_revision
+                );
+            }
+            self.log
+                .push_back(Some(Chunk::new(CHUNK_BYTES.max(length), self.garbage)));
+        }
+        let number = self.first + self.log.len() as u32 - 1;
+        let chunk = self
+            .log
+            .back_mut()
+            .and_then(Option::as_mut)
+            .expect("the last chunk is there");
+        let offset = chunk.append(new);
+        if new.deleted {
+            chunk.replaced += length;
+        }
+        Position::new(false, number, offset)
+    }
+
+    /// Adds a record that outlives compaction, where order does not matter.
+    pub fn settle(&mut self, new: &NewRecord<'_>) -> Position {
+        let length = new.length();
+        let fits =
+            |chunk: &Option<Chunk>| chunk.as_ref().is_some_and(|chunk| chunk.has_room(length));
+        let target = match self.target {
+            Some(target) if fits(&self.settled[target as usize]) => target,
+            _ => {
+                let chunk = Some(Chunk::new(CHUNK_BYTES.max(length), 0));
+                let slot = self.free.pop().unwrap_or(self.settled.len() as u32);
+                if slot as usize == self.settled.len() {
+                    self.settled.push(chunk);
+                } else {
+                    self.settled[slot as usize] = chunk;
+                }
+                self.target = Some(slot);
+                slot
+            }
+        };
+        let chunk = self.settled[target as usize]
+            .as_mut()
+            .expect("the target is there");
+        let offset = chunk.append(new);
+        if new.superseded != record::NEVER {
+            chunk.replaced += length;
+        }
+        Position::new(true, target, offset)
+    }
+
+    fn chunk_at(&self, position: Position) -> Option<&Chunk> {
+        if position.settled() {
+            self.settled.get(position.chunk() as usize)?.as_ref()
+        } else {
+            self.log
+                .get(position.chunk().checked_sub(self.first)? as usize)?
+                .as_ref()
+        }
+    }
+
+    fn chunk_at_mut(&mut self, position: Position) -> &mut Chunk {
+        let chunk = if position.settled() {
+            self.settled[position.chunk() as usize].as_mut()
+        } else {
+            self.log[(position.chunk() - self.first) as usize].as_mut()
+        };
+        chunk.unwrap_or_else(|| panic!("no chunk for {position:?}"))
+    }
+
+    /// The record at `position`, which must not have been freed.
+    pub fn record(&self, position: Position) -> Record<'_> {
+        let chunk = self
+            .chunk_at(position)
+            .unwrap_or_else(|| panic!("no chunk for {position:?}"));
+        chunk.record(position.offset())
+    }
+
+    /// The key of the record at `position`.
+    pub fn key(&self, position: Position) -> &[u8] {
+        let chunk = self
+            .chunk_at(position)
+            .unwrap_or_else(|| panic!("no chunk for {position:?}"));
+        record::key(&chunk.bytes, position.offset())
+    }
+
+    /// Notes that the record at `position` was replaced at `revision`. `length` is its [`Record::length`].
+    pub fn supersede(
+        &mut self,
+        position: Position,
+        revision: i64,
+        length: usize,
+        was_deleted: bool,
+    ) {
+        let chunk = self.chunk_at_mut(position);
+        record::supersede(&mut chunk.bytes, position.offset(), revision);
+        if !was_deleted {
+            chunk.replaced += length;
+        }
+    }
+
+    /// Points the record at `position` to its predecessor's new place, or to none.
+    pub fn set_previous(&mut self, position: Position, previous: Option<Position>) {
+        record::set_previous(
+            &mut self.chunk_at_mut(position).bytes,
+            position.offset(),
+            previous,
+        );
+    }
+
+    /// Marks a record as living elsewhere.
+    pub fn mark_moved(&mut self, position: Position) {
+        record::mark_moved(&mut self.chunk_at_mut(position).bytes, position.offset());
+    }
+
+    /// The first chunk at or after `id`, settled ones first.
+    pub fn chunk_from(&self, id: ChunkId) -> Option<(ChunkId, &Chunk)> {
+        let mut log_from = self.first;
+        match id {
+            ChunkId::Settled(slot) => {
+                let found = self
+                    .settled
+                    .iter()
+                    .enumerate()
+                    .skip(slot as usize)
+                    .find_map(|(slot, chunk)| Some((slot, chunk.as_ref()?)));
+                if let Some((slot, chunk)) = found {
+                    return Some((ChunkId::Settled(slot as u32), chunk));
+                }
+            }
+            ChunkId::Log(number) => log_from = number.max(self.first),
+        }
+        let skipped = (log_from - self.first) as usize;
+        let found = self
+            .log
+            .iter()
+            .enumerate()
+            .skip(skipped)
+            .find_map(|(at, chunk)| Some((at, chunk.as_ref()?)));
+        found.map(|(at, chunk)| (ChunkId::Log(self.first + at as u32), chunk))
+    }
+
+    /// The first chunk of the log proper.
+    pub fn log_start(&self) -> ChunkId {
+        ChunkId::Log(self.first)
+    }
+
+    /// The position of an offset in a chunk.
+    pub fn position(&self, id: ChunkId, offset: usize) -> Position {
+        match id {
+            ChunkId::Settled(slot) => Position::new(true, slot, offset),
+            ChunkId::Log(number) => Position::new(false, number, offset),
+        }
+    }
+
+    /// Drops a chunk whose records are all garbage or moved.
+    pub fn free_chunk(&mut self, id: ChunkId) {
+        match id {
+            ChunkId::Settled(slot) => {
+                self.settled[slot as usize] = None;
+                self.free.push(slot);
+            }
+            ChunkId::Log(number) => {
+                self.log[(number - self.first) as usize] = None;
+                while self.log.len() > 1 && self.log[0].is_none() {
+                    self.log.pop_front();
+                    self.first += 1;
+                }
+            }
+        }
+    }
+
+    /// The chunk being filled by [`RevisionLog::settle`] or [`RevisionLog::append`]: never to be freed.
+    pub fn is_open(&self, id: ChunkId) -> bool {
+        match id {
+            ChunkId::Settled(slot) => self.target == Some(slot),
+            ChunkId::Log(number) => number + 1 == self.first + self.log.len() as u32,
+        }
+    }
+
+    /// Where records appended from now on will lie: all positions before it, and all settled ones, are there already.
+    pub fn end(&self) -> Position {
+        match self.log.back() {
+            Some(Some(chunk)) => Position::new(
+                false,
+                self.first + self.log.len() as u32 - 1,
+                chunk.bytes.len(),
+            ),
+            _ => Position::new(false, self.first + self.log.len() as u32, 0),
+        }
+    }
+
+    /// Walks the log in order from the first record at or above `revision`, until `visit` says stop.
+    pub fn walk<'a>(&'a self, revision: i64, mut visit: impl FnMut(Record<'a>) -> bool) {
+        let before = self.log.partition_point(|chunk| {
+            chunk
+                .as_ref()
+                .is_none_or(|chunk| chunk.first_revision < revision)
+        });
+        let start = before.saturating_sub(1);
+        for chunk in self.log.iter().skip(start).flatten() {
+            if chunk.last_revision < revision {
+                continue;
+            }
+            let mark = chunk
+                .marks
+                .partition_point(|&(first, _)| first < revision)
+                .saturating_sub(1);
+            let mut offset = chunk.marks.get(mark).map_or(0, |&(_, at)| at as usize);
+            while offset < chunk.bytes.len() {
+                let record = chunk.record(offset);
+                offset += record.length;
+                if record.revision >= revision && !visit(record) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Superfluous bytes as they were right after the last record at or below `revision`; `known` is that of an earlier revision,
+    /// after which nothing was freed.
+    pub fn garbage_at(&self, revision: i64, known: (i64, u64)) -> u64 {
+        let after = self.log.partition_point(|chunk| {
+            chunk
+                .as_ref()
+                .is_none_or(|chunk| chunk.first_revision <= revision)
+        });
+        let Some(chunk) = after.checked_sub(1).and_then(|at| self.log[at].as_ref()) else {
+            return known.1;
+        };
+        let mut garbage = if chunk.first_revision <= known.0 {
+            known.1
+        } else {
+            chunk.garbage_before
+        };
+        let mut offset = 0;
+        while offset < chunk.bytes.len() {
+            let record = chunk.record(offset);
+            offset += record.length;
+            if record.revision > revision {
+                break;
+            }
+            if record.revision > known.0 {
+                garbage += self.made_superfluous(&record);
+            }
+        }
+        garbage
+    }
+
+    /// Bytes that `record` made superfluous: the version it replaced, and itself if it is a removal.
+    fn made_superfluous(&self, record: &Record<'_>) -> u64 {
+        let replaced = if record.deleted || record.version > 1 {
+            record
+                .previous
+                .map_or(0, |previous| self.record(previous).size())
+        } else {
+            0
+        };
+        replaced + if record.deleted { record.size() } else { 0 }
+    }
+}
