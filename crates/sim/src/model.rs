@@ -357,16 +357,19 @@ impl Model {
         }
         let first_change = self.changes.len();
         let revision = self.revision + 1;
-        let steps = operations
-            .iter()
-            .map(|operation| self.step(operation, revision))
-            .collect();
+        let (mut steps, mut revisions) = (Vec::new(), Vec::new());
+        for operation in operations {
+            steps.push(self.step(operation, revision));
+            let changed = self.changes.len() > first_change;
+            revisions.push(if changed { revision } else { self.revision });
+        }
         if self.changes.len() > first_change {
             self.revision = revision;
         }
         Reply::Txn(TxnReply {
             succeeded,
             steps,
+            revisions,
             revision: self.revision,
         })
     }
