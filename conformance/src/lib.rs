@@ -1,15 +1,20 @@
 //! Black-box conformance: real processes, real sockets, real clients. Owns what it takes to start members of Synod or etcd, to drive them through gRPC,
 //! and to judge what they answered. Knows nothing of Synod's insides: whatever it needs it gets through the ports a user has.
 
-// pub mod abuse;
-// pub mod churn;
+pub mod abuse;
+pub mod churn;
 pub mod connection;
 pub mod differential;
-// pub mod history;
+pub mod etcdctl;
+pub mod http;
+pub mod ledger;
+pub mod load;
 pub mod process;
 pub mod random;
-// pub mod smoke;
-// pub mod wiped;
+pub mod report;
+pub mod smoke;
+pub mod wiped;
+pub mod workload;
 
 /// What went wrong, told to the person who runs the tool.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;

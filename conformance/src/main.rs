@@ -1,9 +1,10 @@
 //! `conformance <test>`: each test starts what it needs, says what it does, and exits with 0 only if everything held.
 
-use clap::{Parser, Subcommand};
-use conformance::differential;
+use clap::{Args, Parser, Subcommand};
+use conformance::{abuse, churn, differential, smoke, wiped};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 #[derive(Parser)]
 #[command(
@@ -38,33 +39,62 @@ enum Test {
         #[arg(long, default_value_t = 1)]
         differences_max: u64,
     },
+    /// Members die one after another, or all at once, while clients go on
+    Churn {
+        #[command(flatten)]
+        program: Binary,
+        /// Members
+        #[arg(long, default_value_t = 3)]
+        members: usize,
+        /// Writers, and as many readers
+        #[arg(long, default_value_t = 8)]
+        writers: usize,
+        /// Seconds to go on
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Seed of who dies when
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Kill all members at once instead of one
+        #[arg(long)]
+        power: bool,
+        /// Members never killed, counted from the first
+        #[arg(long, default_value_t = 0)]
+        spared: usize,
+        /// Shell command to run meanwhile, with ETCD_ENDPOINT and ENDPOINTS set; the churn ends with it
+        #[arg(long)]
+        command: Option<String>,
+    },
+    /// Members lose their disks and are started with their old flags
+    Wiped {
+        #[command(flatten)]
+        program: Binary,
+    },
+    /// Broken, greedy and malicious clients
+    Abuse {
+        #[command(flatten)]
+        program: Binary,
+    },
+    /// A few minutes of everything; part of .ci/run
+    Smoke {
+        #[command(flatten)]
+        program: Binary,
+    },
+}
+
+/// The binary under test.
+#[derive(Args)]
+struct Binary {
+    /// The binary under test: Synod's, or etcd's for comparison
+    #[arg(long = "synod", default_value = "target/release/synod", value_parser = found, value_name = "BINARY")]
+    path: PathBuf,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
     let directory = std::env::temp_dir().join(format!("synod-conformance-{}", std::process::id()));
-    let held = match Arguments::parse().test {
-        Test::Differential {
-            reference,
-            subject,
-            members,
-            seed,
-            operations,
-            differences_max,
-        } => {
-            let reference = on_path(reference);
-            differential::run(&differential::Plan {
-                reference,
-                subject,
-                members,
-                seed,
-                operations,
-                differences_max,
-                directory: directory.clone(),
-            })
-            .await
-        }
-    };
+    let held = run(arguments.test, directory.clone()).await;
     // Kept when something failed: the logs of the members lie there.
     match held {
         Ok(true) => {
@@ -77,6 +107,62 @@ async fn main() -> ExitCode {
             ExitCode::from(3)
         }
     }
+}
+
+async fn run(test: Test, directory: PathBuf) -> conformance::Outcome<bool> {
+    match test {
+        Test::Differential {
+            reference,
+            subject,
+            members,
+            seed,
+            operations,
+            differences_max,
+        } => {
+            let (reference, subject) = (on_path(reference), on_path(subject));
+            differential::run(&differential::Plan {
+                reference,
+                subject,
+                members,
+                seed,
+                operations,
+                differences_max,
+                directory,
+            })
+            .await
+        }
+        Test::Churn {
+            program,
+            members,
+            writers,
+            seconds,
+            seed,
+            power,
+            spared,
+            command,
+        } => {
+            let duration = Duration::from_secs(seconds);
+            churn::run(&churn::Plan {
+                program: program.path,
+                members,
+                writers,
+                duration,
+                seed,
+                power,
+                spared,
+                command,
+                directory,
+            })
+            .await
+        }
+        Test::Wiped { program } => wiped::run(&program.path, &directory).await,
+        Test::Abuse { program } => abuse::run(&program.path, &directory).await,
+        Test::Smoke { program } => smoke::run(&program.path, &directory).await,
+    }
+}
+
+fn found(name: &str) -> Result<PathBuf, String> {
+    Ok(on_path(name.to_string()).into())
 }
 
 /// A bare name is looked up as the shell would.

@@ -1,1 +1,34 @@
-//! See Cargo.toml.
+//! The etcd door without IO: decoded requests in, commands and queries of `state` out; replies in, messages out.
+//!
+//! What is checked here, and in which order, and what each refusal says, is etcd's: clients match on codes and texts. The door keeps no state,
+//! knows no clock and no connection; the gRPC services and the JSON gateway in `server` both stand on it.
+
+mod compare;
+mod kv;
+mod large;
+mod lease;
+mod overlap;
+mod reply;
+mod status;
+
+pub use kv::{Change, Read, Transaction, compact, delete_range, put, range, txn};
+pub use large::RangeMessage;
+pub use lease::{lease_grant, lease_leases, lease_revoke, lease_time_to_live};
+pub use reply::{
+    Header, compact_response, delete_range_response, keep_alive_response, key_value,
+    lease_grant_response, lease_leases_response, lease_revoke_response,
+    lease_time_to_live_response, put_response, range_response, rejection, txn_response,
+};
+pub use status::{Code, Status};
+
+/// The etcd version this door claims to be, in `/version` and Status: clients choose paths and features by it.
+pub const VERSION: &str = "3.6.7";
+
+/// The cluster version that goes with [`VERSION`].
+pub const CLUSTER_VERSION: &str = "3.6.0";
+
+/// Bytes of one request at most, as etcd's default `--max-request-bytes`.
+pub const REQUEST_BYTES_MAX: usize = 3 << 19;
+
+/// Bytes of one gRPC message at most: a request of full size and what surrounds it. Larger ones are refused before they are decoded.
+pub const MESSAGE_BYTES_MAX: usize = REQUEST_BYTES_MAX + (512 << 10);

@@ -13,6 +13,9 @@ const MACHINE_PATHS: &[&str] = &[
     concat!("/Use", "rs/"),
 ];
 
+/// Binaries of ours outside `crates/`, each in a directory of its name.
+const TOOLS: &[&str] = &["conformance", "bench"];
+
 pub fn check(root: &Path, files: &[File], problems: &mut Vec<String>) {
     for file in files {
         check_machine_paths(file, problems);
@@ -163,17 +166,8 @@ fn commands(text: &str) -> Vec<(usize, String)> {
         }
         let command = line.trim().trim_start_matches("$ ");
         let command = command.split(" #").next().unwrap_or(command).trim();
-        let first = command.split_whitespace().next().unwrap_or_default();
-        if fenced
-            && [
-                "cargo",
-                "synod",
-                "./target/release/synod",
-                "target/release/synod",
-                ".ci/run",
-            ]
-            .contains(&first)
-        {
+        let first = program(command);
+        if fenced && (["cargo", ".ci/run", "synod"].contains(&first) || TOOLS.contains(&first)) {
             commands.push((number + 1, command.to_string()));
         }
     }
@@ -217,9 +211,21 @@ fn check_command(root: &Path, files: &[File], command: &str) -> Result<(), Strin
             }
         }
         ["cargo", ..] => Ok(()),
-        [_synod, arguments @ ..] => check_arguments(files, "crates/", arguments),
+        [first, arguments @ ..] => match program(first) {
+            tool if TOOLS.contains(&tool) => check_arguments(files, &format!("{tool}/"), arguments),
+            _ => check_arguments(files, "crates/", arguments),
+        },
         [] => Ok(()),
     }
+}
+
+/// The program a command calls, without the directory it is built into.
+fn program(command: &str) -> &str {
+    let first = command.split_whitespace().next().unwrap_or_default();
+    let built = first
+        .trim_start_matches("./")
+        .strip_prefix("target/release/");
+    built.unwrap_or(first)
 }
 
 fn package<'a>(words: &[&'a str]) -> Option<&'a str> {

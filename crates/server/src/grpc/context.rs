@@ -1,0 +1,197 @@
+//! What a request says beside its message: how fresh an answer must be, how long it waits, whether it insists on a leader.
+
+use etcd::{Code, Status};
+use http::HeaderMap;
+use replica::{Consistency, Stamp};
+use std::time::Duration;
+
+/// Where answers carry their stamp.
+pub(crate) const STAMP_HEADER: &str = "synod-stamp";
+
+/// Where requests say how fresh the answer must be.
+pub(crate) const CONSISTENCY_HEADER: &str = "synod-consistency";
+
+/// What a request's headers ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Context {
+    /// How fresh, if said.
+    pub consistency: Option<Consistency>,
+    /// Refuse while no leader is known, rather than wait.
+    pub require_leader: bool,
+    /// What the client waits at most.
+    pub timeout: Option<Duration>,
+}
+
+impl Context {
+    /// Reads the headers of a request.
+    ///
+    /// # Errors
+    /// The consistency asked for is not known.
+    pub fn of(headers: &HeaderMap) -> Result<Context, Status> {
+        // What is no text is nothing known either.
+        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+        Ok(Context {
+            consistency: text(CONSISTENCY_HEADER)
+                .map(parse_consistency)
+                .transpose()?,
+            require_leader: text("hasleader") == Some("true"),
+            timeout: text("grpc-timeout").and_then(parse_timeout),
+        })
+    }
+
+    /// The freshness of a read whose message may already allow a local one.
+    pub fn consistency(&self, serializable: bool) -> Consistency {
+        self.consistency.unwrap_or(if serializable {
+            Consistency::Local
+        } else {
+            Consistency::Linearizable
+        })
+    }
+}
+
+fn parse_consistency(text: &str) -> Result<Consistency, Status> {
+    let parsed = match text.split_once('=') {
+        None if text == "linearizable" => Some(Consistency::Linearizable),
+        None if text == "local" => Some(Consistency::Local),
+        Some(("bounded", duration)) => parse_duration(duration).map(Consistency::Bounded),
+        Some(("at-least", stamp)) => parse_stamp(stamp).map(Consistency::AtLeast),
+        _ => None,
+    };
+    parsed.ok_or_else(|| {
+        let text = format!(
+            "{CONSISTENCY_HEADER}: {text:?} is not known; one of linearizable, local, bounded=500ms, at-least=STAMP (from {STAMP_HEADER})"
+        );
+        Status::new(Code::InvalidArgument, text)
+    })
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().ok()?;
+    match &text[digits.len()..] {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "us" => Some(Duration::from_micros(number)),
+        _ => None,
+    }
+}
+
+/// Reads `grpc-timeout`: at most eight digits and a unit. One that cannot be read counts as none, as gRPC asks.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+/// A stamp as clients carry it: opaque to them.
+pub(crate) fn stamp_text(stamp: Stamp) -> String {
+    format!("{:x}.{:x}.{:x}", stamp.cluster, stamp.cell, stamp.index)
+}
+
+fn parse_stamp(text: &str) -> Option<Stamp> {
+    let mut parts = text.split('.').map(|part| u64::from_str_radix(part, 16));
+    let stamp = Stamp {
+        cluster: parts.next()?.ok()?,
+        cell: parts.next()?.ok()?,
+        index: parts.next()?.ok()?,
+    };
+    parts.next().is_none().then_some(stamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(name: &'static str, value: &'static str) -> Result<Context, Status> {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, http::HeaderValue::from_static(value));
+        Context::of(&headers)
+    }
+
+    #[test]
+    fn consistency_is_read_from_the_header() {
+        let of = |text| {
+            context(CONSISTENCY_HEADER, text)
+                .unwrap()
+                .consistency(false)
+        };
+        assert_eq!(of("linearizable"), Consistency::Linearizable);
+        assert_eq!(of("local"), Consistency::Local);
+        assert_eq!(
+            of("bounded=500ms"),
+            Consistency::Bounded(Duration::from_millis(500))
+        );
+        assert_eq!(
+            of("at-least=ff.0.1c"),
+            Consistency::AtLeast(Stamp {
+                cluster: 255,
+                cell: 0,
+                index: 28
+            })
+        );
+    }
+
+    #[test]
+    fn unknown_consistency_is_refused_with_the_known_ones() {
+        for text in [
+            "strong",
+            "bounded=",
+            "bounded=5",
+            "at-least=1.2",
+            "at-least=1.2.3.4",
+            "",
+        ] {
+            let status = context(CONSISTENCY_HEADER, text).unwrap_err();
+            assert_eq!(status.code, Code::InvalidArgument, "{text}");
+            assert!(status.text.contains("bounded=500ms"), "{text}");
+        }
+    }
+
+    #[test]
+    fn serializable_is_local_unless_the_header_says_otherwise() {
+        assert_eq!(Context::default().consistency(true), Consistency::Local);
+        assert_eq!(
+            Context::default().consistency(false),
+            Consistency::Linearizable
+        );
+        assert_eq!(
+            context(CONSISTENCY_HEADER, "linearizable")
+                .unwrap()
+                .consistency(true),
+            Consistency::Linearizable
+        );
+    }
+
+    #[test]
+    fn stamp_survives_its_text() {
+        let stamp = Stamp {
+            cluster: u64::MAX,
+            cell: 3,
+            index: 1 << 40,
+        };
+        assert_eq!(parse_stamp(&stamp_text(stamp)), Some(stamp));
+    }
+
+    #[test]
+    fn timeouts_are_read_in_all_units_and_nonsense_is_none() {
+        let of = |text| context("grpc-timeout", text).unwrap().timeout;
+        assert_eq!(of("2S"), Some(Duration::from_secs(2)));
+        assert_eq!(of("150m"), Some(Duration::from_millis(150)));
+        assert_eq!(of("7n"), Some(Duration::from_nanos(7)));
+        assert_eq!(of("1H"), Some(Duration::from_secs(3600)));
+        for text in ["", "S", "123456789S", "1x", "-1S"] {
+            assert_eq!(of(text), None, "{text}");
+        }
+    }
+}

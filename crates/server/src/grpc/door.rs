@@ -1,0 +1,517 @@
+//! The calls of the etcd API on a running member, without framing: the gRPC services and the JSON gateway stand on these.
+
+use super::context::Context;
+use super::failure;
+use crate::{Handle, MemberView};
+use etcd::{Change, Code, Header, Read, Status, Transaction};
+use proto::etcdserverpb::{
+    AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DefragmentRequest,
+    DefragmentResponse, DeleteRangeRequest, DeleteRangeResponse, DowngradeInfo, HashKvRequest,
+    HashKvResponse, HashRequest, HashResponse, LeaseGrantRequest, LeaseGrantResponse,
+    LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse,
+    LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+    Member, MemberListRequest, MemberListResponse, MoveLeaderRequest, MoveLeaderResponse,
+    PutRequest, PutResponse, RangeRequest, ResponseHeader, StatusRequest, StatusResponse,
+    TxnRequest, TxnResponse, alarm_request::AlarmAction,
+};
+use replica::{Body, Consistency, Failure, Response, Stamp};
+use state::{Answer, Query, RangeReply, Reply};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long a request may take before its caller hears that it timed out; etcd's 5 s and two election time-outs.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// The same for reads of whole ranges, which may have a million keys to fetch.
+const RANGE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The calls. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Door {
+    /// The member.
+    pub handle: Handle,
+    /// Whether streams may go on.
+    pub fate: watch::Receiver<StreamFate>,
+}
+
+/// Whether streams may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamFate {
+    /// They may.
+    Open,
+    /// No leader has been known for a while: those that insist on one end.
+    Leaderless,
+    /// The server stops: all end.
+    Stopping,
+}
+
+impl StreamFate {
+    /// Waits until a stream has to end, and says why.
+    pub async fn end(
+        fate: &mut watch::Receiver<StreamFate>,
+        require_leader: bool,
+    ) -> tonic::Status {
+        let ends = |fate: &StreamFate| match fate {
+            StreamFate::Open => false,
+            StreamFate::Leaderless => require_leader,
+            StreamFate::Stopping => true,
+        };
+        let status = match fate.wait_for(ends).await.as_deref() {
+            Ok(StreamFate::Leaderless) => Status::NO_LEADER,
+            Ok(StreamFate::Open | StreamFate::Stopping) | Err(_) => Status::STOPPED,
+        };
+        super::stream::tonic_status(&status)
+    }
+}
+
+/// An answer, and how much history it has seen.
+pub(crate) struct Answered<T> {
+    /// The message.
+    pub message: T,
+    /// The stamp, for answers of the replicated state.
+    pub stamp: Option<Stamp>,
+}
+
+impl<T> Answered<T> {
+    fn unstamped(message: T) -> Answered<T> {
+        Answered {
+            message,
+            stamp: None,
+        }
+    }
+
+    /// Changes the message.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Answered<U> {
+        Answered {
+            message: change(self.message),
+            stamp: self.stamp,
+        }
+    }
+}
+
+/// What a call gives.
+pub(crate) type Outcome<T> = Result<Answered<T>, Status>;
+
+impl Door {
+    /// Reads keys. The answer is kept as it is: large ones are written to the wire piece by piece.
+    pub async fn range(
+        &self,
+        context: &Context,
+        request: RangeRequest,
+    ) -> Outcome<(Header, RangeReply)> {
+        let timeout = if request.range_end.is_empty() || request.count_only {
+            REQUEST_TIMEOUT
+        } else {
+            RANGE_TIMEOUT
+        };
+        let (header, answer, stamp) = self.read(context, etcd::range(request)?, timeout).await?;
+        match answer {
+            Answer::Range(reply) => Ok(Answered {
+                message: (header, reply),
+                stamp: Some(stamp),
+            }),
+            other => etcd::range_response(header, other).and_then(|_| Err(unexpected())),
+        }
+    }
+
+    /// Sets a key.
+    pub async fn put(&self, context: &Context, request: PutRequest) -> Outcome<PutResponse> {
+        let (header, reply, stamp) = self.change(context, etcd::put(request)?).await?;
+        Ok(Answered {
+            message: etcd::put_response(header, reply)?,
+            stamp: Some(stamp),
+        })
+    }
+
+    /// Removes keys.
+    pub async fn delete_range(
+        &self,
+        context: &Context,
+        request: DeleteRangeRequest,
+    ) -> Outcome<DeleteRangeResponse> {
+        let (header, reply, stamp) = self.change(context, etcd::delete_range(request)?).await?;
+        Ok(Answered {
+            message: etcd::delete_range_response(header, reply)?,
+            stamp: Some(stamp),
+        })
+    }
+
+    /// Runs a transaction.
+    pub async fn txn(&self, context: &Context, request: TxnRequest) -> Outcome<TxnResponse> {
+        let (header, reply, stamp) = match etcd::txn(request)? {
+            Transaction::Write(change) => {
+                let (header, reply, stamp) = self.change(context, change).await?;
+                (header, Ok(reply), stamp)
+            }
+            Transaction::Read(read) => {
+                let (header, answer, stamp) = self.read(context, read, RANGE_TIMEOUT).await?;
+                (header, Err(answer), stamp)
+            }
+        };
+        Ok(Answered {
+            message: etcd::txn_response(header, reply)?,
+            stamp: Some(stamp),
+        })
+    }
+
+    /// Forgets history.
+    pub async fn compact(
+        &self,
+        context: &Context,
+        request: CompactionRequest,
+    ) -> Outcome<CompactionResponse> {
+        let (header, reply, stamp) = self.change(context, etcd::compact(request)).await?;
+        Ok(Answered {
+            message: etcd::compact_response(header, reply)?,
+            stamp: Some(stamp),
+        })
+    }
+
+    /// Makes a lease, with a random id unless the client chose one.
+    pub async fn lease_grant(
+        &self,
+        context: &Context,
+        request: LeaseGrantRequest,
+    ) -> Outcome<LeaseGrantResponse> {
+        let (header, reply, stamp) = self
+            .change(context, etcd::lease_grant(request, random_lease_id()?)?)
+            .await?;
+        Ok(Answered {
+            message: etcd::lease_grant_response(header, reply)?,
+            stamp: Some(stamp),
+        })
+    }
+
+    /// Ends a lease.
+    pub async fn lease_revoke(
+        &self,
+        context: &Context,
+        request: LeaseRevokeRequest,
+    ) -> Outcome<LeaseRevokeResponse> {
+        let (header, reply, stamp) = self.change(context, etcd::lease_revoke(request)).await?;
+        Ok(Answered {
+            message: etcd::lease_revoke_response(header, reply)?,
+            stamp: Some(stamp),
+        })
+    }
+
+    /// Renews a lease.
+    pub async fn lease_keep_alive(
+        &self,
+        request: LeaseKeepAliveRequest,
+    ) -> Outcome<LeaseKeepAliveResponse> {
+        let response = within(REQUEST_TIMEOUT, self.handle.keep_alive(request.id)).await?;
+        let (header, body, stamp) = self.opened(response);
+        let Body::KeepAlive(ttl_ms) = body else {
+            return Err(unexpected());
+        };
+        Ok(Answered {
+            message: etcd::keep_alive_response(header, request.id, ttl_ms),
+            stamp: Some(stamp),
+        })
+    }
+
+    /// Tells a lease's remaining time.
+    pub async fn lease_time_to_live(
+        &self,
+        context: &Context,
+        request: LeaseTimeToLiveRequest,
+    ) -> Outcome<LeaseTimeToLiveResponse> {
+        let id = request.id;
+        let (header, answer, stamp) = self
+            .read(context, etcd::lease_time_to_live(request), REQUEST_TIMEOUT)
+            .await?;
+        Ok(Answered {
+            message: etcd::lease_time_to_live_response(header, id, answer)?,
+            stamp: Some(stamp),
+        })
+    }
+
+    /// Lists the leases.
+    pub async fn lease_leases(
+        &self,
+        context: &Context,
+        _: LeaseLeasesRequest,
+    ) -> Outcome<LeaseLeasesResponse> {
+        let (header, answer, stamp) = self
+            .read(context, etcd::lease_leases(), REQUEST_TIMEOUT)
+            .await?;
+        Ok(Answered {
+            message: etcd::lease_leases_response(header, answer)?,
+            stamp: Some(stamp),
+        })
+    }
+
+    /// Lists the members as the configuration in force names them.
+    pub async fn member_list(
+        &self,
+        context: &Context,
+        request: MemberListRequest,
+    ) -> Outcome<MemberListResponse> {
+        let mut stamp = None;
+        if request.linearizable {
+            stamp = Some(
+                self.read(
+                    context,
+                    Read {
+                        query: Query::Position,
+                        serializable: false,
+                    },
+                    REQUEST_TIMEOUT,
+                )
+                .await?
+                .2,
+            );
+        }
+        let members = self.handle.members().iter().map(member).collect();
+        // etcd leaves the revision out of this one.
+        let header = ResponseHeader {
+            revision: 0,
+            ..self.header()
+        };
+        Ok(Answered {
+            message: MemberListResponse {
+                header: Some(header),
+                members,
+            },
+            stamp,
+        })
+    }
+
+    /// What the member says of itself.
+    pub async fn status(&self, _: &Context, _: StatusRequest) -> Outcome<StatusResponse> {
+        let status = self.handle.status_now().await;
+        let leader = status.raft.leader.map_or(0, |leader| leader.member.0);
+        let is_learner = status.raft.configuration.learners.contains(&status.raft.id);
+        Ok(Answered::unstamped(StatusResponse {
+            header: Some(self.header()),
+            version: etcd::VERSION.into(),
+            db_size: status.state_bytes as i64,
+            leader,
+            raft_index: status.raft.commit.0,
+            raft_term: status.raft.term.0,
+            raft_applied_index: status.applied,
+            errors: if leader == 0 {
+                vec![Status::NO_LEADER.text.into()]
+            } else {
+                Vec::new()
+            },
+            db_size_in_use: status.state_bytes as i64,
+            is_learner,
+            storage_version: etcd::CLUSTER_VERSION.into(),
+            db_size_quota: state::Settings::default().state_bytes_max as i64,
+            downgrade_info: Some(DowngradeInfo::default()),
+        }))
+    }
+
+    /// Hashes what this member has.
+    pub async fn hash_kv(
+        &self,
+        context: &Context,
+        request: HashKvRequest,
+    ) -> Outcome<HashKvResponse> {
+        let read = Read {
+            query: Query::HashKv {
+                revision: request.revision.max(0),
+            },
+            serializable: true,
+        };
+        let (header, answer, stamp) = self.read(context, read, RANGE_TIMEOUT).await?;
+        match answer {
+            Answer::HashKv {
+                hash,
+                compact_revision,
+                hash_revision,
+            } => Ok(Answered {
+                message: HashKvResponse {
+                    header: Some(header.into()),
+                    hash,
+                    compact_revision,
+                    hash_revision,
+                },
+                stamp: Some(stamp),
+            }),
+            Answer::Rejected(reason) => Err(etcd::rejection(reason)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// The older form of [`Door::hash_kv`].
+    pub async fn hash(&self, context: &Context, _: HashRequest) -> Outcome<HashResponse> {
+        let answered = self.hash_kv(context, HashKvRequest::default()).await?;
+        Ok(answered.map(|full| HashResponse {
+            header: full.header,
+            hash: full.hash,
+        }))
+    }
+
+    /// Lists alarms, of which there are none yet; raising one by hand comes later.
+    pub async fn alarm(&self, _: &Context, request: AlarmRequest) -> Outcome<AlarmResponse> {
+        if AlarmAction::try_from(request.action) == Ok(AlarmAction::Activate) {
+            return Err(unavailable("Alarm with action ACTIVATE"));
+        }
+        Ok(Answered::unstamped(AlarmResponse {
+            header: Some(self.header()),
+            alarms: Vec::new(),
+        }))
+    }
+
+    /// Nothing to do: space is given back without it.
+    pub async fn defragment(
+        &self,
+        _: &Context,
+        _: DefragmentRequest,
+    ) -> Outcome<DefragmentResponse> {
+        Ok(Answered::unstamped(DefragmentResponse::default()))
+    }
+
+    /// Hands leadership over; only the leader does.
+    pub async fn move_leader(
+        &self,
+        _: &Context,
+        request: MoveLeaderRequest,
+    ) -> Outcome<MoveLeaderResponse> {
+        let status = self.handle.status();
+        if status.raft.leader != Some(status.raft.id) {
+            return Err(Status::NOT_LEADER);
+        }
+        if !status
+            .raft
+            .configuration
+            .voters
+            .iter()
+            .any(|voter| voter.member.0 == request.target_id)
+        {
+            return Err(Status::BAD_LEADER_TRANSFEREE);
+        }
+        match self
+            .handle
+            .transfer_leadership(Some(request.target_id))
+            .await
+        {
+            Ok(()) => Ok(Answered::unstamped(MoveLeaderResponse::default())),
+            Err(Failure::NoLeader) => Err(Status::new(
+                Code::Unknown,
+                "etcdserver: request timed out, leader transfer took too long",
+            )),
+            Err(failure) => Err(failure::status(failure)),
+        }
+    }
+
+    /// The header of answers that read nothing of the replicated state.
+    pub fn header(&self) -> ResponseHeader {
+        let status = self.handle.status();
+        self.header_at(status.revision, status.raft.term.0).into()
+    }
+
+    /// The header of an answer at a revision.
+    pub fn header_at(&self, revision: i64, term: u64) -> Header {
+        Header {
+            cluster: self.handle.cluster(),
+            member: self.handle.member(),
+            term,
+            revision,
+        }
+    }
+
+    /// Refuses if the request insists on a leader and none is known.
+    pub fn check_leader(&self, context: &Context) -> Result<(), Status> {
+        if context.require_leader && self.handle.status().raft.leader.is_none() {
+            Err(Status::NO_LEADER)
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn change(
+        &self,
+        context: &Context,
+        change: Change,
+    ) -> Result<(Header, Reply, Stamp), Status> {
+        self.check_leader(context)?;
+        let response = within(REQUEST_TIMEOUT, self.handle.propose(change)).await?;
+        match self.opened(response) {
+            (header, Body::Reply(reply), stamp) => Ok((header, reply, stamp)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn read(
+        &self,
+        context: &Context,
+        read: Read,
+        timeout: Duration,
+    ) -> Result<(Header, Answer, Stamp), Status> {
+        self.check_leader(context)?;
+        let consistency: Consistency = context.consistency(read.serializable);
+        let response = within(timeout, self.handle.read(consistency, read.query)).await?;
+        match self.opened(response) {
+            (header, Body::Answer(answer), stamp) => Ok((header, answer, stamp)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn opened(&self, response: Response) -> (Header, Body, Stamp) {
+        (
+            self.header_at(response.revision, response.term.0),
+            response.body,
+            response.stamp,
+        )
+    }
+}
+
+async fn within<T>(
+    timeout: Duration,
+    call: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Status> {
+    match tokio::time::timeout(timeout, call).await {
+        Ok(outcome) => outcome.map_err(failure::status),
+        Err(_) => Err(Status::TIMED_OUT),
+    }
+}
+
+/// What callers of a call that comes later are told.
+pub(crate) fn unavailable(call: &str) -> Status {
+    Status::new(
+        Code::Unimplemented,
+        format!("etcdserver: {call} is not available in this version of synod"),
+    )
+}
+
+fn unexpected() -> Status {
+    Status::new(
+        Code::Internal,
+        "the member answered something else than asked",
+    )
+}
+
+fn random_lease_id() -> Result<i64, Status> {
+    loop {
+        let random = getrandom::u64().map_err(|error| {
+            Status::new(
+                Code::Internal,
+                format!("no randomness for a lease id: {error}"),
+            )
+        })?;
+        let id = (random >> 1) as i64;
+        if id != 0 {
+            return Ok(id);
+        }
+    }
+}
+
+fn member(view: &MemberView) -> Member {
+    let urls = |addresses: &[String]| {
+        addresses
+            .iter()
+            .map(|address| format!("http://{address}"))
+            .collect()
+    };
+    Member {
+        id: view.id,
+        name: view.name.clone(),
+        peer_ur_ls: urls(&view.peer_addresses),
+        client_ur_ls: urls(&view.client_addresses),
+        is_learner: view.is_learner,
+    }
+}

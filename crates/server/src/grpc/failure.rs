@@ -1,0 +1,34 @@
+//! What clients are told when a request ends without an answer.
+
+use etcd::{Code, Status};
+use replica::Failure;
+
+/// A member's failure in etcd's words, which say whether a retry can help.
+pub(crate) fn status(failure: Failure) -> Status {
+    match failure {
+        Failure::NoLeader => Status::NO_LEADER,
+        Failure::LeaderChanged => Status::LEADER_CHANGED,
+        // It may have been applied: clients must not retry a write on this one.
+        Failure::Unknown => Status::TIMED_OUT_LEADER_FAILURE,
+        Failure::Overloaded { .. } => Status::TOO_MANY_REQUESTS,
+        Failure::TooLarge { .. } => Status::REQUEST_TOO_LARGE,
+        Failure::DiskFull => Status::NO_SPACE,
+        Failure::TooStale { leader } => {
+            let leader = leader.map_or("no leader is known".into(), |leader| {
+                format!("the leader is {leader}")
+            });
+            Status::new(
+                Code::Unavailable,
+                format!("synod: this member is staler than the read allows; {leader}"),
+            )
+        }
+        Failure::ForeignStamp => Status::new(
+            Code::InvalidArgument,
+            "synod: the stamp is of another cluster or cell",
+        ),
+        Failure::MembershipRefused(reason) => {
+            Status::new(Code::FailedPrecondition, format!("etcdserver: {reason}"))
+        }
+        Failure::Halted => Status::STOPPED,
+    }
+}

@@ -1,0 +1,80 @@
+//! Keep-alive streams. Renewals are pipelined: many may wait for the log at once, and are answered in order.
+
+use super::door::{Door, Outcome, StreamFate};
+use super::stream::{Ended, tonic_status};
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
+use futures_util::{Stream, StreamExt};
+use proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse};
+use tokio::sync::watch;
+
+/// Renewals of one stream under way at most; beyond that its requests wait unread.
+const RENEWALS_MAX: usize = 256;
+
+/// One client's stream.
+pub(crate) struct KeepAliveSession<S> {
+    door: Door,
+    requests: S,
+    requests_open: bool,
+    renewals: FuturesOrdered<BoxFuture<'static, Outcome<LeaseKeepAliveResponse>>>,
+    fate: watch::Receiver<StreamFate>,
+    require_leader: bool,
+    ended: Ended,
+}
+
+impl<S> KeepAliveSession<S>
+where
+    S: Stream<Item = Result<LeaseKeepAliveRequest, tonic::Status>> + Unpin + Send + 'static,
+{
+    /// Opens a stream.
+    pub fn new(door: Door, requests: S, require_leader: bool, ended: Ended) -> KeepAliveSession<S> {
+        let fate = door.fate.clone();
+        KeepAliveSession {
+            door,
+            requests,
+            requests_open: true,
+            renewals: FuturesOrdered::new(),
+            fate,
+            require_leader,
+            ended,
+        }
+    }
+
+    /// The stream of its responses.
+    pub fn responses(
+        self,
+    ) -> impl Stream<Item = Result<LeaseKeepAliveResponse, tonic::Status>> + Send {
+        futures_util::stream::unfold(Some(self), async |session| {
+            let mut session = session?;
+            match session.next().await {
+                Ok(Some(response)) => Some((Ok(response), Some(session))),
+                Ok(None) => {
+                    session.ended.well();
+                    None
+                }
+                Err(status) => Some((Err(session.ended.with(status)), None)),
+            }
+        })
+    }
+
+    async fn next(&mut self) -> Result<Option<LeaseKeepAliveResponse>, tonic::Status> {
+        loop {
+            if !self.requests_open && self.renewals.is_empty() {
+                return Ok(None);
+            }
+            tokio::select! {
+                request = self.requests.next(), if self.requests_open && self.renewals.len() < RENEWALS_MAX => match request {
+                    Some(request) => {
+                        let (door, request) = (self.door.clone(), request?);
+                        self.renewals.push_back(Box::pin(async move { door.lease_keep_alive(request).await }));
+                    }
+                    None => self.requests_open = false,
+                },
+                Some(outcome) = self.renewals.next(), if !self.renewals.is_empty() => {
+                    return outcome.map(|answered| Some(answered.message)).map_err(|status| tonic_status(&status));
+                }
+                status = StreamFate::end(&mut self.fate, self.require_leader) => return Err(status),
+            }
+        }
+    }
+}

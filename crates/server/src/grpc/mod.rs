@@ -1,0 +1,12 @@
+//! The etcd API over gRPC.
+
+pub(crate) mod body;
+pub(crate) mod context;
+pub(crate) mod door;
+pub(crate) mod failure;
+pub(crate) mod keep_alive;
+pub(crate) mod method;
+pub(crate) mod services;
+pub(crate) mod stream;
+pub(crate) mod watch;
+mod wire;

@@ -1,0 +1,264 @@
+//! Requests to calls: finds the call of a path, runs it within the client's deadline, and counts it.
+
+use super::body::{Body, BodyError, Pieces};
+use super::context::Context;
+use super::door::{Answered, Door, Outcome, unavailable};
+use super::keep_alive::KeepAliveSession;
+use super::method::{self, Method};
+use super::stream::Ended;
+use super::watch::WatchSession;
+use super::wire;
+use crate::http::metrics::Metrics;
+use bytes::{Bytes, BytesMut};
+use etcd::{Code, MESSAGE_BYTES_MAX, RangeMessage, Status};
+use futures_util::Stream;
+use futures_util::future::{self, BoxFuture};
+use http::{Request, Response};
+use hyper::body::Body as HttpBody;
+use prost::Message;
+use proto::etcdserverpb::{
+    LeaseKeepAliveRequest, LeaseKeepAliveResponse, WatchRequest, WatchResponse,
+};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+use tonic::server::StreamingService;
+
+/// Keys whose size is summed up in one go before others get their turn.
+const MEASURE_KEYS: usize = 4096;
+
+/// Answers up to this size are written in one go.
+const WHOLE_BYTES_MAX: usize = 64 << 10;
+
+/// The gRPC services. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Services {
+    /// The calls.
+    pub door: Door,
+    /// Where they are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Services {
+    /// Serves one gRPC request.
+    pub async fn serve<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BodyError> + Send,
+    {
+        let Some(method) = method::by_path(request.uri().path()) else {
+            let text = format!("unknown service or method {}", request.uri().path());
+            return wire::refuse(&Status::new(Code::Unimplemented, text));
+        };
+        self.metrics.started(method);
+        let begun = Instant::now();
+        let context = match Context::of(request.headers()) {
+            Ok(context) => context,
+            Err(status) => return self.finish(method, begun, Err(status)),
+        };
+        match method {
+            method::WATCH | method::LEASE_KEEP_ALIVE => {
+                self.stream(method, &context, request).await
+            }
+            _ => {
+                let call = self.unary(method, &context, request.into_body());
+                let outcome = match context.timeout {
+                    None => call.await,
+                    Some(timeout) => {
+                        tokio::time::timeout(timeout, call)
+                            .await
+                            .unwrap_or_else(|_| {
+                                Err(Status::new(
+                                    Code::DeadlineExceeded,
+                                    "context deadline exceeded",
+                                ))
+                            })
+                    }
+                };
+                self.finish(method, begun, outcome)
+            }
+        }
+    }
+
+    fn finish(
+        &self,
+        method: Method,
+        begun: Instant,
+        outcome: Result<Response<Body>, Status>,
+    ) -> Response<Body> {
+        let code = outcome
+            .as_ref()
+            .map_or_else(|status| status.code as usize, |_| 0);
+        self.metrics.handled(method, code, begun.elapsed());
+        outcome.unwrap_or_else(|status| wire::refuse(&status))
+    }
+
+    async fn unary<B>(
+        &self,
+        method: Method,
+        context: &Context,
+        body: B,
+    ) -> Result<Response<Body>, Status>
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+    {
+        let door = &self.door;
+        match method {
+            method::RANGE => range(door.range(context, wire::read(body).await?).await?).await,
+            method::PUT => whole(door.put(context, wire::read(body).await?).await),
+            method::DELETE_RANGE => {
+                whole(door.delete_range(context, wire::read(body).await?).await)
+            }
+            method::TXN => whole(door.txn(context, wire::read(body).await?).await),
+            method::COMPACT => whole(door.compact(context, wire::read(body).await?).await),
+            method::LEASE_GRANT => whole(door.lease_grant(context, wire::read(body).await?).await),
+            method::LEASE_REVOKE => {
+                whole(door.lease_revoke(context, wire::read(body).await?).await)
+            }
+            method::LEASE_TIME_TO_LIVE => whole(
+                door.lease_time_to_live(context, wire::read(body).await?)
+                    .await,
+            ),
+            method::LEASE_LEASES => {
+                whole(door.lease_leases(context, wire::read(body).await?).await)
+            }
+            method::MEMBER_LIST => whole(door.member_list(context, wire::read(body).await?).await),
+            method::STATUS => whole(door.status(context, wire::read(body).await?).await),
+            method::HASH => whole(door.hash(context, wire::read(body).await?).await),
+            method::HASH_KV => whole(door.hash_kv(context, wire::read(body).await?).await),
+            method::ALARM => whole(door.alarm(context, wire::read(body).await?).await),
+            method::DEFRAGMENT => whole(door.defragment(context, wire::read(body).await?).await),
+            method::MOVE_LEADER => whole(door.move_leader(context, wire::read(body).await?).await),
+            other => Err(unavailable(other.name)),
+        }
+    }
+
+    async fn stream<B>(
+        &self,
+        method: Method,
+        context: &Context,
+        request: Request<B>,
+    ) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError> + Send,
+    {
+        if let Err(status) = self.door.check_leader(context) {
+            return self.finish(method, Instant::now(), Err(status));
+        }
+        let open = Open {
+            services: self.clone(),
+            method,
+            require_leader: context.require_leader,
+        };
+        let response = if method == method::WATCH {
+            grpc::<WatchResponse, WatchRequest>()
+                .streaming(open, request)
+                .await
+        } else {
+            grpc::<LeaseKeepAliveResponse, LeaseKeepAliveRequest>()
+                .streaming(open, request)
+                .await
+        };
+        response.map(Body::Stream)
+    }
+}
+
+/// An answer in one piece.
+fn whole<M: Message>(outcome: Outcome<M>) -> Result<Response<Body>, Status> {
+    outcome.map(|answered| wire::respond(&answered.message, answered.stamp))
+}
+
+/// A range's answer: in one piece if it is small, otherwise as the client reads it.
+async fn range(
+    answered: Answered<(etcd::Header, state::RangeReply)>,
+) -> Result<Response<Body>, Status> {
+    let (header, reply) = answered.message;
+    let mut message = RangeMessage::new(header, reply);
+    while message.measure(MEASURE_KEYS) {
+        tokio::task::yield_now().await;
+    }
+    let bytes = message.bytes();
+    if bytes > u32::MAX as usize {
+        return Err(Status::new(
+            Code::ResourceExhausted,
+            format!(
+                "grpc: trying to send message larger than max ({bytes} vs. {})",
+                u32::MAX
+            ),
+        ));
+    }
+    let body = if bytes > WHOLE_BYTES_MAX {
+        Body::Range(Pieces::new(message))
+    } else {
+        let mut buffer = BytesMut::with_capacity(wire::PREFIX_BYTES + bytes);
+        buffer.extend_from_slice(&wire::prefix(bytes));
+        while message.write_piece(&mut buffer, WHOLE_BYTES_MAX) {}
+        Body::Message(buffer.freeze())
+    };
+    Ok(wire::respond_body(body, answered.stamp))
+}
+
+fn grpc<E, D>() -> tonic::server::Grpc<tonic_prost::ProstCodec<E, D>>
+where
+    E: Message + 'static,
+    D: Message + Default + 'static,
+{
+    tonic::server::Grpc::new(tonic_prost::ProstCodec::default())
+        .apply_max_message_size_config(Some(MESSAGE_BYTES_MAX), None)
+}
+
+/// Opens a stream once tonic has its request.
+struct Open {
+    services: Services,
+    method: Method,
+    require_leader: bool,
+}
+
+impl Open {
+    fn ended(&self) -> Ended {
+        Ended::new(self.services.metrics.clone(), self.method)
+    }
+}
+
+type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, tonic::Status>> + Send>>;
+type Opened<T> = BoxFuture<'static, Result<tonic::Response<Responses<T>>, tonic::Status>>;
+
+impl StreamingService<WatchRequest> for Open {
+    type Response = WatchResponse;
+    type ResponseStream = Responses<WatchResponse>;
+    type Future = Opened<WatchResponse>;
+
+    fn call(&mut self, request: tonic::Request<tonic::Streaming<WatchRequest>>) -> Self::Future {
+        let session = WatchSession::new(
+            self.services.door.clone(),
+            request.into_inner(),
+            self.require_leader,
+            self.ended(),
+        );
+        Box::pin(future::ready(Ok(tonic::Response::new(
+            Box::pin(session.responses()) as Responses<_>,
+        ))))
+    }
+}
+
+impl StreamingService<LeaseKeepAliveRequest> for Open {
+    type Response = LeaseKeepAliveResponse;
+    type ResponseStream = Responses<LeaseKeepAliveResponse>;
+    type Future = Opened<LeaseKeepAliveResponse>;
+
+    fn call(
+        &mut self,
+        request: tonic::Request<tonic::Streaming<LeaseKeepAliveRequest>>,
+    ) -> Self::Future {
+        let session = KeepAliveSession::new(
+            self.services.door.clone(),
+            request.into_inner(),
+            self.require_leader,
+            self.ended(),
+        );
+        Box::pin(future::ready(Ok(tonic::Response::new(
+            Box::pin(session.responses()) as Responses<_>,
+        ))))
+    }
+}

@@ -1,0 +1,219 @@
+//! The client port: gRPC, its JSON form and the operators' pages, over HTTP/1 and HTTP/2 on one listener.
+
+mod gateway;
+mod member_metrics;
+pub(crate) mod metrics;
+mod pages;
+
+use crate::Handle;
+use crate::grpc::body::Body;
+use crate::grpc::door::{Door, StreamFate};
+use crate::grpc::services::Services;
+use axum::Router;
+use http::{HeaderValue, Method, Request, Response, Uri, header};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use metrics::Metrics;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+
+/// Calls under way on one connection at most; clients queue the rest.
+const CONCURRENT_STREAMS_MAX: u32 = 10_000;
+
+/// Bytes a client may send ahead, per stream and per connection.
+const WINDOW_BYTES: u32 = 1 << 20;
+
+/// How often the member is asked whether it knows a leader.
+const LEADER_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Checks without a leader in a row after which streams that insist on one end; etcd waits three election time-outs as well.
+const LEADERLESS_CHECKS: u32 = 6;
+
+/// How long connections may take to end when the server stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Pause after a failed accept, which mostly means that there are no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What all connections share.
+pub(crate) struct Server {
+    /// The calls.
+    pub services: Services,
+    pages: Router,
+}
+
+/// Serves clients on a listener until `shutdown`, then lets calls under way end.
+pub async fn serve(listener: TcpListener, handle: Handle, shutdown: impl Future<Output = ()>) {
+    let metrics = Arc::new(Metrics::new());
+    let (fate, streams) = watch::channel(StreamFate::Open);
+    let services = Services {
+        door: Door {
+            handle: handle.clone(),
+            fate: streams.clone(),
+        },
+        metrics,
+    };
+    let bare = Arc::new(Server {
+        services: services.clone(),
+        pages: Router::new(),
+    });
+    let pages = pages::router()
+        .merge(gateway::router())
+        .fallback(gateway::not_found)
+        .with_state(bare);
+    let server = Arc::new(Server { services, pages });
+
+    let mut connections = JoinSet::new();
+    let mut leader_check = tokio::time::interval(LEADER_CHECK_INTERVAL);
+    let mut leadership = Leadership::default();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(connection(server.clone(), stream, streams.clone()))),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            _ = leader_check.tick() => leadership.check(&handle, &fate),
+        }
+    }
+    drop(listener);
+    fate.send_replace(StreamFate::Stopping);
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, async {
+        while connections.join_next().await.is_some() {}
+    })
+    .await;
+}
+
+/// Follows who leads, for the streams that insist on a leader.
+#[derive(Default)]
+struct Leadership {
+    leaderless_checks: u32,
+}
+
+impl Leadership {
+    fn check(&mut self, handle: &Handle, fate: &watch::Sender<StreamFate>) {
+        match handle.status().raft.leader {
+            None => self.leaderless_checks += 1,
+            Some(_) => self.leaderless_checks = 0,
+        }
+        let now = if self.leaderless_checks >= LEADERLESS_CHECKS {
+            StreamFate::Leaderless
+        } else {
+            StreamFate::Open
+        };
+        fate.send_if_modified(|fate| std::mem::replace(fate, now) != now);
+    }
+}
+
+async fn connection(server: Arc<Server>, stream: TcpStream, mut fate: watch::Receiver<StreamFate>) {
+    // Answers are small and each is waited for.
+    let _ = stream.set_nodelay(true);
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES);
+    let service = service_fn(|request: Request<Incoming>| {
+        let server = server.clone();
+        async move { Ok::<_, Infallible>(server.answer(request).await) }
+    });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let stopping = async move { drop(fate.wait_for(|fate| *fate == StreamFate::Stopping).await) };
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopping => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // Clients come and go; only somebody who looks for trouble wants to know.
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+impl Server {
+    async fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
+        let content_type = request.headers().get(header::CONTENT_TYPE);
+        if content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
+            return self.services.serve(request).await;
+        }
+        if request.method() == Method::OPTIONS {
+            return with_cors(Response::new(Body::Empty));
+        }
+        if let Some(uri) = current_path(request.uri()) {
+            *request.uri_mut() = uri;
+        }
+        let response = match self
+            .pages
+            .clone()
+            .oneshot(request.map(axum::body::Body::new))
+            .await
+        {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        with_cors(response.map(Body::Page))
+    }
+}
+
+/// The path older clients mean, if theirs is an older one.
+fn current_path(uri: &Uri) -> Option<Uri> {
+    let path = uri.path();
+    let rest = path
+        .strip_prefix("/v3beta/")
+        .or_else(|| path.strip_prefix("/v3alpha/"))?;
+    let query = uri
+        .query()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
+    format!("/v3/{rest}{query}").parse().ok()
+}
+
+/// Pages in browsers may call this port, as they may call etcd's.
+fn with_cors(mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE"),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("accept, content-type, authorization"),
+    );
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_paths_are_understood() {
+        let of =
+            |path: &'static str| current_path(&Uri::from_static(path)).map(|uri| uri.to_string());
+        assert_eq!(of("/v3beta/kv/range").as_deref(), Some("/v3/kv/range"));
+        assert_eq!(of("/v3alpha/kv/put?x=1").as_deref(), Some("/v3/kv/put?x=1"));
+        assert_eq!(of("/v3/kv/put"), None);
+    }
+}
