@@ -1,8 +1,7 @@
 //! The surface of the durable side of a member: identity, log, snapshots, in one directory.
 
-use crate::{Disk, DiskError};
-use bytes::Bytes;
-use raft::{Configuration, Entry, Index, Incarnation, MemberId, Persist, SnapshotMark, Term, Vote};
+use crate::{Disk, DiskError, Identity, Snapshots};
+use raft::{Configuration, Entry, Index, MemberId, Persist, SnapshotMark, Term, Vote};
 
 /// Sizes and reserves.
 #[derive(Clone, Debug)]
@@ -15,21 +14,11 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { segment_bytes: 64 << 20, low_water_bytes: 256 << 20 }
+        Settings {
+            segment_bytes: 64 << 20,
+            low_water_bytes: 256 << 20,
+        }
     }
-}
-
-/// Who a data directory belongs to. Written once before the member speaks, then when it joins or bootstraps a cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The member: random, made when the directory was first used.
-    pub member: MemberId,
-    /// The incarnation it was admitted as; 0 before.
-    pub incarnation: Incarnation,
-    /// The cluster; 0 before it belongs to one.
-    pub cluster: u64,
-    /// The configuration the cluster began with, as this member learned it; empty before.
-    pub bootstrap: Configuration,
 }
 
 /// What recovery found.
@@ -107,7 +96,11 @@ pub struct Opened<D: Disk> {
 ///
 /// # Errors
 /// See [`OpenError`].
-pub fn open<D: Disk>(_disk: D, _settings: Settings, _new_member: MemberId) -> Result<Opened<D>, OpenError> {
+pub fn open<D: Disk>(
+    _disk: D,
+    _settings: Settings,
+    _new_member: MemberId,
+) -> Result<Opened<D>, OpenError> {
     todo!()
 }
 
@@ -155,47 +148,6 @@ impl<D: Disk> Log<D> {
 
     /// Free bytes on the disk are below the low-water mark.
     pub fn low_on_space(&mut self) -> bool {
-        todo!()
-    }
-}
-
-/// The snapshots of a member: one durable, one perhaps being written.
-pub struct Snapshots<D: Disk> {
-    _disk: D,
-}
-
-impl<D: Disk> Snapshots<D> {
-    /// Writes a piece of a snapshot into the staging file `id`; the piece at offset 0 begins it anew.
-    ///
-    /// # Errors
-    /// The disk failed; the staging file is useless from then on.
-    pub fn stage(&mut self, _id: u64, _offset: u64, _bytes: &Bytes) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    /// Ends a staging file: checks length and checksum, makes it durable and takes it as the snapshot `mark`. The previous one stays until then.
-    ///
-    /// # Errors
-    /// The disk failed, or the file is not what `checksum` (crc32c over all bytes) says.
-    pub fn stage_finish(&mut self, _id: u64, _mark: &SnapshotMark, _bytes: u64, _checksum: u32) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    /// Drops a staging file.
-    pub fn stage_abort(&mut self, _id: u64) {
-        todo!()
-    }
-
-    /// The newest durable snapshot: its mark, length and checksum (crc32c over all bytes).
-    pub fn snapshot(&self) -> Option<(SnapshotMark, u64, u32)> {
-        todo!()
-    }
-
-    /// Reads bytes of the snapshot at `index`; empty past its end.
-    ///
-    /// # Errors
-    /// It is gone (a newer one took its place), or damaged.
-    pub fn snapshot_read(&mut self, _index: Index, _offset: u64, _bytes_max: usize) -> Result<Bytes, StoreError> {
         todo!()
     }
 }
