@@ -132,6 +132,7 @@ impl Core {
             self.commit
         );
         self.log.truncate(from);
+        self.fetches.truncate(from);
         if self.membership.truncate(from) {
             self.configuration_changed();
         }
@@ -201,11 +202,18 @@ impl Core {
             },
         };
         for (offset, entry) in entries.iter().enumerate() {
+            let known = self.log.term_at(entry.index);
             assert!(
                 entry.index.0 == from.0 + offset as u64,
-                "entry {} given for {}",
+                "entry {} taken for {}",
                 entry.index,
                 from.0 + offset as u64
+            );
+            assert!(
+                known == Some(entry.term),
+                "entry {} of term {} taken, the log says {known:?}",
+                entry.index,
+                entry.term
             );
         }
         if let Some(last) = entries.last() {

@@ -125,6 +125,17 @@ impl Fetches {
         (waiting.peers, entries)
     }
 
+    /// The log was cut: what was read from there on is no longer of it.
+    pub(crate) fn truncate(&mut self, from: Index) {
+        while self
+            .for_state
+            .back()
+            .is_some_and(|entry| entry.index >= from)
+        {
+            self.for_state.pop_back();
+        }
+    }
+
     /// Forgets what was read for a state that is being replaced.
     pub(crate) fn forget_state(&mut self) {
         self.for_state.clear();

@@ -269,9 +269,9 @@ impl Progress {
             {
                 self.probed = core.now;
                 let prev_index = self.next.prev();
-                // Compacted meanwhile: the next turn begins a snapshot.
                 let Some(prev_term) = core.log.term_at(prev_index) else {
-                    return;
+                    // Compacted meanwhile: what was lost can only come with a snapshot.
+                    return self.probe_from(self.matched.next());
                 };
                 core.send(
                     peer,

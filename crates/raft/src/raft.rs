@@ -616,6 +616,10 @@ impl Raft {
             return self.on_pre_vote(from, campaign, last_index, last_term);
         }
         if term < self.core.term() {
+            // A voter that lags in terms may well agree to a newer one.
+            if let Body::PreVoteReply { campaign, granted } = body {
+                return self.on_pre_vote_reply(from, campaign, granted);
+            }
             return self.on_stale(from, body);
         }
         if term > self.core.term() {

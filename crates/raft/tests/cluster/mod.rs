@@ -7,19 +7,32 @@
 use synod_raft as raft;
 
 use raft::{
-    Boot, Configuration, Effect, Entry, Incarnation, Index, Input, Instant, Member, MemberId, Message, Payload, PeerId, Persist, Raft,
-    Restored, Role, Settings, SnapshotMark, Standing, Term, Vote,
+    Boot, Configuration, Effect, Entry, Incarnation, Index, Input, Instant, Member, MemberId,
+    Message, Payload, PeerId, Persist, Raft, Restored, Role, Settings, SnapshotMark, Standing,
+    Term, Vote,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub fn peer(member: u64, incarnation: u32) -> PeerId {
-    PeerId { member: MemberId(member), incarnation: Incarnation(incarnation) }
+    PeerId {
+        member: MemberId(member),
+        incarnation: Incarnation(incarnation),
+    }
 }
 
 /// A configuration of these voters and learners.
 pub fn configuration(voters: &[PeerId], learners: &[PeerId]) -> Configuration {
-    let member = |peer: &PeerId| (peer.member, Member { incarnation: peer.incarnation, name: format!("n{}", peer.member.0), ..Member::default() });
+    let member = |peer: &PeerId| {
+        (
+            peer.member,
+            Member {
+                incarnation: peer.incarnation,
+                name: format!("n{}", peer.member.0),
+                ..Member::default()
+            },
+        )
+    };
     Configuration {
         voters: voters.iter().copied().collect(),
         learners: learners.iter().copied().collect(),
@@ -39,8 +52,17 @@ pub struct Disk {
 
 impl Disk {
     pub fn new(configuration: Configuration) -> Disk {
-        let snapshot = SnapshotMark { index: Index(0), term: Term(0), configuration };
-        Disk { vote: Vote::default(), snapshot, entries: BTreeMap::new(), entries_lost: false }
+        let snapshot = SnapshotMark {
+            index: Index(0),
+            term: Term(0),
+            configuration,
+        };
+        Disk {
+            vote: Vote::default(),
+            snapshot,
+            entries: BTreeMap::new(),
+            entries_lost: false,
+        }
     }
 
     fn write(&mut self, persist: &Persist) {
@@ -48,7 +70,10 @@ impl Disk {
             self.vote = vote;
         }
         if let Some(mark) = &persist.reset {
-            assert!(self.snapshot.index >= mark.index, "reset to a snapshot that is not durable");
+            assert!(
+                self.snapshot.index >= mark.index,
+                "reset to a snapshot that is not durable"
+            );
             self.entries.clear();
         }
         if let Some(first) = persist.entries.first() {
@@ -60,7 +85,11 @@ impl Disk {
     }
 
     fn restored(&self, id: PeerId, boot: Boot) -> Restored {
-        let after: Vec<&Entry> = self.entries.range(self.snapshot.index.next()..).map(|(_, entry)| entry).collect();
+        let after: Vec<&Entry> = self
+            .entries
+            .range(self.snapshot.index.next()..)
+            .map(|(_, entry)| entry)
+            .collect();
         let mut terms: Vec<(Index, Term)> = Vec::new();
         let mut configurations = Vec::new();
         for entry in &after {
@@ -77,9 +106,15 @@ impl Disk {
             vote: self.vote,
             snapshot: self.snapshot.clone(),
             terms,
-            last: after.last().map_or(self.snapshot.index, |entry| entry.index),
+            last: after
+                .last()
+                .map_or(self.snapshot.index, |entry| entry.index),
             configurations,
-            standing: if self.entries_lost { Standing::EntriesLost } else { Standing::Sound },
+            standing: if self.entries_lost {
+                Standing::EntriesLost
+            } else {
+                Standing::Sound
+            },
         }
     }
 }
@@ -132,6 +167,8 @@ pub struct Cluster {
     pub network: Vec<Envelope>,
     pub trace: Vec<String>,
     pub traced: bool,
+    /// Prints the trace as it happens instead of keeping it.
+    pub live: bool,
     pub seed: u64,
     /// What was decided at each index, by the first member that took it.
     pub decided: BTreeMap<Index, Entry>,
@@ -157,6 +194,7 @@ impl Cluster {
             network: Vec::new(),
             trace: Vec::new(),
             traced: true,
+            live: false,
             seed,
             decided: BTreeMap::new(),
             leaders: BTreeMap::new(),
@@ -190,17 +228,25 @@ impl Cluster {
     }
 
     pub fn note(&mut self, line: String) {
-        if self.traced {
+        if self.live {
+            eprintln!("{:>9} {line}", self.now.0);
+        } else if self.traced {
             self.trace.push(line);
         }
     }
 
     pub fn name(&self, peer: PeerId) -> String {
-        if peer.incarnation.0 == 0 { format!("{}", peer.member.0) } else { format!("{}.{}", peer.member.0, peer.incarnation.0) }
+        if peer.incarnation.0 == 0 {
+            format!("{}", peer.member.0)
+        } else {
+            format!("{}.{}", peer.member.0, peer.incarnation.0)
+        }
     }
 
     pub fn is_up(&self, member: u64) -> bool {
-        self.nodes.get(&member).is_some_and(|node| node.raft.is_some())
+        self.nodes
+            .get(&member)
+            .is_some_and(|node| node.raft.is_some())
     }
 
     pub fn raft(&self, member: u64) -> &Raft {
@@ -241,7 +287,11 @@ impl Cluster {
 
     pub fn handle(&mut self, member: u64, input: Input) {
         let now = self.now;
-        if let Some(raft) = self.nodes.get_mut(&member).and_then(|node| node.raft.as_mut()) {
+        if let Some(raft) = self
+            .nodes
+            .get_mut(&member)
+            .and_then(|node| node.raft.as_mut())
+        {
             raft.handle(now, input);
             self.drain(member);
         }
@@ -262,7 +312,9 @@ impl Cluster {
         let node = self.nodes.get_mut(&member).expect("known");
         let mut newest = None;
         for _ in 0..count {
-            let Some(persist) = node.writes.pop_front() else { break };
+            let Some(persist) = node.writes.pop_front() else {
+                break;
+            };
             node.disk.write(&persist);
             newest = Some(persist.sequence);
         }
@@ -273,11 +325,20 @@ impl Cluster {
     }
 
     pub fn answer_fetches(&mut self, member: u64) {
-        while let Some((from, bytes_max)) = self.nodes.get_mut(&member).and_then(|node| node.fetches.pop_front()) {
+        while let Some((from, bytes_max)) = self
+            .nodes
+            .get_mut(&member)
+            .and_then(|node| node.fetches.pop_front())
+        {
             let (mut bytes, mut entries) = (0, Vec::new());
             let mut expected = from;
             for (index, entry) in self.nodes[&member].disk.entries.range(from..) {
-                bytes += 48 + if let Payload::Batch(batch) = &entry.payload { batch.len() } else { 0 };
+                bytes += 48
+                    + if let Payload::Batch(batch) = &entry.payload {
+                        batch.len()
+                    } else {
+                        0
+                    };
                 if *index != expected || (bytes > bytes_max && !entries.is_empty()) {
                     break;
                 }
@@ -294,13 +355,23 @@ impl Cluster {
         let to = envelope.to.member.0;
         if self.is_up(to) {
             let message = envelope.message();
-            self.handle(to, Input::Message { from: envelope.from, message });
+            self.handle(
+                to,
+                Input::Message {
+                    from: envelope.from,
+                    message,
+                },
+            );
         }
     }
 
     pub fn propose(&mut self, member: u64, batch: &str) -> Result<Index, raft::ProposeError> {
         let now = self.now;
-        let raft = self.nodes.get_mut(&member).and_then(|node| node.raft.as_mut()).expect("the member runs");
+        let raft = self
+            .nodes
+            .get_mut(&member)
+            .and_then(|node| node.raft.as_mut())
+            .expect("the member runs");
         let outcome = raft.propose(now, bytes::Bytes::copy_from_slice(batch.as_bytes()));
         self.drain(member);
         outcome
@@ -309,11 +380,18 @@ impl Cluster {
     pub fn forward(&mut self, member: u64, batch: &str) -> Result<u64, raft::ProposeError> {
         let (now, boot) = (self.now, self.boot(member));
         let id = self.nodes[&member].id;
-        let raft = self.nodes.get_mut(&member).and_then(|node| node.raft.as_mut()).expect("the member runs");
+        let raft = self
+            .nodes
+            .get_mut(&member)
+            .and_then(|node| node.raft.as_mut())
+            .expect("the member runs");
         let outcome = raft.forward(now, bytes::Bytes::copy_from_slice(batch.as_bytes()));
         let term = raft.term();
         if let Ok(sequence) = outcome {
-            self.forwards_sent.entry((id, boot)).or_default().push((sequence, term));
+            self.forwards_sent
+                .entry((id, boot))
+                .or_default()
+                .push((sequence, term));
         }
         self.drain(member);
         outcome
@@ -329,16 +407,34 @@ impl Cluster {
         read
     }
 
-    pub fn change(&mut self, member: u64, target: Configuration) -> Result<Index, raft::ChangeError> {
+    pub fn change(
+        &mut self,
+        member: u64,
+        target: Configuration,
+    ) -> Result<Index, raft::ChangeError> {
         let now = self.now;
-        let outcome = self.nodes.get_mut(&member).and_then(|node| node.raft.as_mut()).expect("runs").change_membership(now, target);
+        let outcome = self
+            .nodes
+            .get_mut(&member)
+            .and_then(|node| node.raft.as_mut())
+            .expect("runs")
+            .change_membership(now, target);
         self.drain(member);
         outcome
     }
 
-    pub fn transfer(&mut self, member: u64, target: Option<PeerId>) -> Result<(), raft::TransferError> {
+    pub fn transfer(
+        &mut self,
+        member: u64,
+        target: Option<PeerId>,
+    ) -> Result<(), raft::TransferError> {
         let now = self.now;
-        let outcome = self.nodes.get_mut(&member).and_then(|node| node.raft.as_mut()).expect("runs").transfer(now, target);
+        let outcome = self
+            .nodes
+            .get_mut(&member)
+            .and_then(|node| node.raft.as_mut())
+            .expect("runs")
+            .transfer(now, target);
         self.drain(member);
         outcome
     }
@@ -362,18 +458,31 @@ impl Cluster {
             return;
         }
         let term = self.decided[&index].term;
-        let mark = SnapshotMark { index, term, configuration: self.configuration_at(member, index) };
+        let mark = SnapshotMark {
+            index,
+            term,
+            configuration: self.configuration_at(member, index),
+        };
         let node = self.nodes.get_mut(&member).expect("known");
         node.disk.snapshot = mark.clone();
         let keep = keep_from.min(index.next());
         node.disk.entries = node.disk.entries.split_off(&keep);
-        node.raft.as_mut().expect("the member runs").compact(mark, keep_from);
+        node.raft
+            .as_mut()
+            .expect("the member runs")
+            .compact(mark, keep_from);
         self.drain(member);
     }
 
     /// Carries a snapshot that `from` was asked to send. `false`: it failed on the way.
     pub fn carry_snapshot(&mut self, from: u64, arrives: bool) {
-        let Some(to) = self.nodes.get_mut(&from).and_then(|node| node.snapshots.pop_front()) else { return };
+        let Some(to) = self
+            .nodes
+            .get_mut(&from)
+            .and_then(|node| node.snapshots.pop_front())
+        else {
+            return;
+        };
         let receiver = to.member.0;
         let mark = self.nodes[&from].disk.snapshot.clone();
         let up = self.is_up(receiver) && self.nodes[&receiver].id == to;
@@ -381,20 +490,34 @@ impl Cluster {
             self.handle(from, Input::SnapshotSent { to, index: None });
             return;
         }
-        self.note(format!("{from} snapshot {}/t{} → {receiver}", mark.index, mark.term));
+        self.note(format!(
+            "{from} snapshot {}/t{} → {receiver}",
+            mark.index, mark.term
+        ));
         let node = self.nodes.get_mut(&receiver).expect("known");
         if mark.index > node.disk.snapshot.index {
             node.disk.snapshot = mark.clone();
         }
         let index = mark.index;
         self.handle(receiver, Input::SnapshotStaged(mark));
-        self.handle(from, Input::SnapshotSent { to, index: Some(index) });
+        self.handle(
+            from,
+            Input::SnapshotSent {
+                to,
+                index: Some(index),
+            },
+        );
     }
 
-    /// Does what a member wants done.
-    fn drain(&mut self, member: u64) {
+    /// Does what a member wants done: its turn ends.
+    pub fn drain(&mut self, member: u64) {
         loop {
-            let Some(effect) = self.nodes.get_mut(&member).and_then(|node| node.raft.as_mut()).and_then(Raft::poll) else {
+            let Some(effect) = self
+                .nodes
+                .get_mut(&member)
+                .and_then(|node| node.raft.as_mut())
+                .and_then(Raft::poll)
+            else {
                 if self.apply(member) {
                     continue;
                 }
@@ -407,7 +530,13 @@ impl Cluster {
 
     /// Takes what is committed; tells whether there was any, or more effects came of it.
     fn apply(&mut self, member: u64) -> bool {
-        let Some(raft) = self.nodes.get_mut(&member).and_then(|node| node.raft.as_mut()) else { return false };
+        let Some(raft) = self
+            .nodes
+            .get_mut(&member)
+            .and_then(|node| node.raft.as_mut())
+        else {
+            return false;
+        };
         let entries = raft.take_committed(4096);
         if entries.is_empty() {
             return if let Some(effect) = raft.poll() {
@@ -419,11 +548,22 @@ impl Cluster {
         }
         for entry in entries {
             let node = self.nodes.get_mut(&member).expect("known");
-            assert_eq!(entry.index, node.applied.next(), "{member} takes entries in order");
+            assert_eq!(
+                entry.index,
+                node.applied.next(),
+                "{member} takes entries in order"
+            );
             node.applied = entry.index;
             // State machine safety (Raft paper, figure 3).
-            let first = self.decided.entry(entry.index).or_insert_with(|| entry.clone());
-            assert_eq!(*first, entry, "{member} decides something else at {}", entry.index);
+            let first = self
+                .decided
+                .entry(entry.index)
+                .or_insert_with(|| entry.clone());
+            assert_eq!(
+                *first, entry,
+                "{member} decides something else at {}",
+                entry.index
+            );
             self.note(format!("{member} applies {entry}"));
         }
         true
@@ -435,47 +575,106 @@ impl Cluster {
             Effect::Persist(persist) => {
                 let mut parts = Vec::new();
                 if let Some(vote) = persist.vote {
-                    let candidate = vote.candidate.map_or("nobody".to_string(), |candidate| self.name(candidate));
+                    let candidate = vote
+                        .candidate
+                        .map_or("nobody".to_string(), |candidate| self.name(candidate));
                     parts.push(format!("vote t{} for {candidate}", vote.term));
                 }
                 if let Some(mark) = &persist.reset {
                     parts.push(format!("reset to {}/t{}", mark.index, mark.term));
                 }
                 if !persist.entries.is_empty() {
-                    parts.push(persist.entries.iter().map(|entry| entry.to_string()).collect::<Vec<_>>().join(" "));
+                    parts.push(
+                        persist
+                            .entries
+                            .iter()
+                            .map(|entry| entry.to_string())
+                            .collect::<Vec<_>>()
+                            .join(" "),
+                    );
                 }
-                self.note(format!("{member} persist {}: {}", persist.sequence, parts.join("; ")));
-                self.nodes.get_mut(&member).expect("known").writes.push_back(persist);
+                self.note(format!(
+                    "{member} persist {}: {}",
+                    persist.sequence,
+                    parts.join("; ")
+                ));
+                self.nodes
+                    .get_mut(&member)
+                    .expect("known")
+                    .writes
+                    .push_back(persist);
             }
             Effect::Send { to, message } => {
                 self.note(format!("{member} → {}  {message}", self.name(to)));
                 let from = self.nodes[&member].id;
-                self.network.push(Envelope { from, to, bytes: message.encode() });
+                self.network.push(Envelope {
+                    from,
+                    to,
+                    bytes: message.encode(),
+                });
             }
             Effect::Fetch { from, bytes_max } => {
                 self.note(format!("{member} fetch from {from}"));
-                self.nodes.get_mut(&member).expect("known").fetches.push_back((from, bytes_max));
+                self.nodes
+                    .get_mut(&member)
+                    .expect("known")
+                    .fetches
+                    .push_back((from, bytes_max));
             }
             Effect::ReadReady { read, index, asked } => {
-                let begun = self.reads.remove(&(member, boots, read)).expect("a read ends once");
+                let begun = self
+                    .reads
+                    .remove(&(member, boots, read))
+                    .expect("a read ends once");
                 // Linearizability: nothing decided before the read began is missed.
-                assert!(index >= begun.floor, "{member} read {read} at {index}, {} was decided before", begun.floor);
-                assert!(asked >= begun.begun && asked <= now, "{member} read {read} asked at {asked:?}, begun {:?}", begun.begun);
+                assert!(
+                    index >= begun.floor,
+                    "{member} read {read} at {index}, {} was decided before",
+                    begun.floor
+                );
+                assert!(
+                    asked >= begun.begun && asked <= now,
+                    "{member} read {read} asked at {asked:?}, begun {:?}",
+                    begun.begun
+                );
                 self.reads_ready += 1;
                 self.note(format!("{member} read {read} ready at {index}"));
             }
             Effect::ReadFailed { read } => {
-                self.reads.remove(&(member, boots, read)).expect("a read ends once");
+                self.reads
+                    .remove(&(member, boots, read))
+                    .expect("a read ends once");
                 self.reads_failed += 1;
                 self.note(format!("{member} read {read} failed"));
             }
-            Effect::Forwarded { origin, boot, sequence, body } => {
-                assert!(self.forwarded.insert((origin, boot, sequence)), "forward {sequence} of {origin} accepted twice");
-                assert!(!self.refused.contains(&(origin, boot, sequence)), "forward {sequence} of {origin} accepted after refusal");
-                self.note(format!("{member} accepts forward {sequence} of {}", self.name(origin)));
-                let raft = self.nodes.get_mut(&member).and_then(|node| node.raft.as_mut()).expect("the member runs");
+            Effect::Forwarded {
+                origin,
+                boot,
+                sequence,
+                body,
+            } => {
+                assert!(
+                    self.forwarded.insert((origin, boot, sequence)),
+                    "forward {sequence} of {origin} accepted twice"
+                );
+                assert!(
+                    !self.refused.contains(&(origin, boot, sequence)),
+                    "forward {sequence} of {origin} accepted after refusal"
+                );
+                self.note(format!(
+                    "{member} accepts forward {sequence} of {}",
+                    self.name(origin)
+                ));
+                let raft = self
+                    .nodes
+                    .get_mut(&member)
+                    .and_then(|node| node.raft.as_mut())
+                    .expect("the member runs");
                 let outcome = raft.propose(now, body);
-                assert!(outcome.is_ok(), "{member} accepted a forward it cannot propose: {outcome:?}");
+                assert!(
+                    outcome.is_ok(),
+                    "{member} accepted a forward it cannot propose: {outcome:?}"
+                );
             }
             Effect::ForwardRefused { sequence } => {
                 self.note(format!("{member} forwards from {sequence} refused"));
@@ -483,23 +682,43 @@ impl Cluster {
                 let term = self.raft(member).term();
                 for &(sent, sent_in) in self.forwards_sent.get(&(id, boot)).into_iter().flatten() {
                     if sent >= sequence && sent_in == term {
-                        assert!(!self.forwarded.contains(&(id, boot, sent)), "forward {sent} of {member} refused after it was accepted");
+                        assert!(
+                            !self.forwarded.contains(&(id, boot, sent)),
+                            "forward {sent} of {member} refused after it was accepted"
+                        );
                         self.refused.insert((id, boot, sent));
                     }
                 }
             }
             Effect::SendSnapshot { to } => {
-                self.note(format!("{member} wants to send a snapshot to {}", self.name(to)));
-                self.nodes.get_mut(&member).expect("known").snapshots.push_back(to);
+                self.note(format!(
+                    "{member} wants to send a snapshot to {}",
+                    self.name(to)
+                ));
+                self.nodes
+                    .get_mut(&member)
+                    .expect("known")
+                    .snapshots
+                    .push_back(to);
             }
             Effect::RestoreSnapshot(mark) => {
-                self.note(format!("{member} restores snapshot {}/t{}", mark.index, mark.term));
+                self.note(format!(
+                    "{member} restores snapshot {}/t{}",
+                    mark.index, mark.term
+                ));
                 let node = self.nodes.get_mut(&member).expect("known");
-                assert!(mark.index > node.applied, "{member} goes back from {} to a snapshot at {}", node.applied, mark.index);
+                assert!(
+                    mark.index > node.applied,
+                    "{member} goes back from {} to a snapshot at {}",
+                    node.applied,
+                    mark.index
+                );
                 node.applied = mark.index;
             }
             Effect::RoleChanged { role, term, leader } => self.on_role(member, role, term, leader),
-            Effect::ConfigurationChanged(configuration) => self.note(format!("{member} configuration {configuration}")),
+            Effect::ConfigurationChanged(configuration) => {
+                self.note(format!("{member} configuration {configuration}"))
+            }
             Effect::SetTimer(at) => self.nodes.get_mut(&member).expect("known").timer = Some(at),
         }
     }
@@ -510,9 +729,15 @@ impl Cluster {
             Standing::Sound => "",
             Standing::EntriesLost => ", entries lost",
         };
-        self.note(format!("{member} is {role:?} t{term}, leader {leader}{standing}"));
+        self.note(format!(
+            "{member} is {role:?} t{term}, leader {leader}{standing}"
+        ));
         if self.raft(member).status().standing == Standing::Sound {
-            self.nodes.get_mut(&member).expect("known").disk.entries_lost = false;
+            self.nodes
+                .get_mut(&member)
+                .expect("known")
+                .disk
+                .entries_lost = false;
         }
         if role == Role::Leader {
             let id = self.nodes[&member].id;
@@ -522,9 +747,15 @@ impl Cluster {
             // Leader completeness: whatever was decided is in the log of every later leader.
             for (index, entry) in &self.decided {
                 if let Some(known) = self.raft(member).term_at(*index) {
-                    assert_eq!(known, entry.term, "leader {member} of term {term} lacks {entry}");
+                    assert_eq!(
+                        known, entry.term,
+                        "leader {member} of term {term} lacks {entry}"
+                    );
                 } else {
-                    assert!(*index < self.raft(member).status().first, "leader {member} of term {term} ends before {entry}");
+                    assert!(
+                        *index < self.raft(member).status().first,
+                        "leader {member} of term {term} ends before {entry}"
+                    );
                 }
             }
         }
@@ -532,16 +763,33 @@ impl Cluster {
 
     /// What must hold after every step of a member.
     fn check(&mut self, member: u64) {
-        let Some(node) = self.nodes.get_mut(&member) else { return };
+        let Some(node) = self.nodes.get_mut(&member) else {
+            return;
+        };
         let Some(raft) = &node.raft else { return };
-        assert!(raft.term() >= node.term, "term of {member} fell from {} to {}", node.term, raft.term());
-        assert!(raft.commit() >= node.commit, "commit of {member} fell from {} to {}", node.commit, raft.commit());
+        assert!(
+            raft.term() >= node.term,
+            "term of {member} fell from {} to {}",
+            node.term,
+            raft.term()
+        );
+        assert!(
+            raft.commit() >= node.commit,
+            "commit of {member} fell from {} to {}",
+            node.commit,
+            raft.commit()
+        );
         (node.term, node.commit) = (raft.term(), raft.commit());
     }
 
     /// Log matching: two logs with the same term at an index are equal up to there.
     pub fn check_log_matching(&self) {
-        let up: Vec<u64> = self.nodes.keys().copied().filter(|member| self.is_up(*member)).collect();
+        let up: Vec<u64> = self
+            .nodes
+            .keys()
+            .copied()
+            .filter(|member| self.is_up(*member))
+            .collect();
         for (nth, &a) in up.iter().enumerate() {
             for &b in &up[nth + 1..] {
                 let (log_a, log_b) = (self.raft(a), self.raft(b));
@@ -553,7 +801,10 @@ impl Cluster {
                 }
                 while index >= first {
                     let (at_a, at_b) = (log_a.term_at(Index(index)), log_b.term_at(Index(index)));
-                    assert_eq!(at_a, at_b, "logs of {a} and {b} agree later and differ at {index}");
+                    assert_eq!(
+                        at_a, at_b,
+                        "logs of {a} and {b} agree later and differ at {index}"
+                    );
                     index -= 1;
                 }
             }
@@ -561,7 +812,11 @@ impl Cluster {
     }
 
     pub fn leader(&self) -> Option<u64> {
-        let leaders = self.nodes.keys().copied().filter(|m| self.is_up(*m) && self.raft(*m).role() == Role::Leader);
+        let leaders = self
+            .nodes
+            .keys()
+            .copied()
+            .filter(|m| self.is_up(*m) && self.raft(*m).role() == Role::Leader);
         leaders.max_by_key(|m| self.raft(*m).term())
     }
 
@@ -598,8 +853,15 @@ impl Cluster {
         let end = self.now + time;
         self.quiesce(blocked);
         loop {
-            let next = self.nodes.iter().filter(|(_, n)| n.raft.is_some()).filter_map(|(m, n)| n.timer.map(|t| (t, *m))).min();
-            let Some((at, member)) = next.filter(|(at, _)| *at <= end) else { break };
+            let next = self
+                .nodes
+                .iter()
+                .filter(|(_, n)| n.raft.is_some())
+                .filter_map(|(m, n)| n.timer.map(|t| (t, *m)))
+                .min();
+            let Some((at, member)) = next.filter(|(at, _)| *at <= end) else {
+                break;
+            };
             self.now = self.now.max(at);
             self.fire(member);
             self.quiesce(blocked);
