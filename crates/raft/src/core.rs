@@ -54,9 +54,12 @@ impl Core {
         self.membership.current()
     }
 
-    /// May stand for election.
+    /// May stand for election: as a voter, or as one of before while the change that ends this is not known to be committed. Such a
+    /// member may be the only one with a log new enough, and leads just until the change is (Raft thesis §4.2.2).
     pub(crate) fn is_electable(&self) -> bool {
-        self.standing == Standing::Sound && self.configuration().is_voter(self.id)
+        let votes = self.configuration().is_voter(self.id);
+        let voted = || self.membership.committed(self.commit).is_voter(self.id);
+        self.standing == Standing::Sound && (votes || voted())
     }
 
     pub(crate) fn random_election_timeout(&mut self) -> Duration {

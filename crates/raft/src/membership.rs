@@ -26,6 +26,12 @@ impl Membership {
             .1
     }
 
+    /// The newest configuration known to be committed, with the log committed through `commit`.
+    pub(crate) fn committed(&self, commit: Index) -> &Configuration {
+        let after = self.history.partition_point(|(index, _)| *index <= commit);
+        &self.history[after.saturating_sub(1)].1
+    }
+
     /// The index at which the present configuration took effect.
     pub(crate) fn current_index(&self) -> Index {
         self.history
