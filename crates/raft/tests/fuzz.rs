@@ -204,10 +204,9 @@ impl Fuzz {
         match self.rng.below(8) {
             0..3 if self.cluster.is_up(member) => self.crash(member),
             0..4 if !self.cluster.is_up(member) => self.cluster.start(member),
+            4 if self.isolated.contains(&member) => self.isolated.clear(),
             4 => {
-                if !self.isolated.insert(member) {
-                    self.isolated.clear();
-                }
+                self.isolated.insert(member);
             }
             5 => {
                 let other = self.any_member();
