@@ -1,2 +1,186 @@
-//! See Cargo.toml.
-fn main() {}
+//! The one binary: runs members and talks to them. Results go to stdout, talk to stderr.
+
+mod dev;
+mod keys;
+mod lease;
+mod logging;
+mod members;
+mod output;
+mod serve;
+mod simulate;
+mod terminal;
+mod txn;
+mod watch;
+
+use clap::{Args, Parser, Subcommand};
+use client::Client;
+use output::{Failed, Output};
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const EXAMPLES: &str = "\
+Examples:
+  synod dev                                three members in this terminal
+  synod put hello world                    set a key
+  synod get hello                          read it
+  synod watch --prefix svc/                hear of changes under svc/
+  synod status --endpoints 127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379
+
+Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no member could be reached or its answer was lost.";
+
+/// A consistent core: locks, election, membership, configuration and sequencing for other systems.
+#[derive(Parser)]
+#[command(name = "synod", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 120)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every client command understands.
+#[derive(Args)]
+#[command(next_help_heading = "Options of client commands")]
+struct Global {
+    /// Members to talk to, as HOST:PORT separated by commas; the first that can serve does
+    #[arg(
+        long,
+        global = true,
+        env = "SYNOD_ENDPOINTS",
+        default_value = "127.0.0.1:2379",
+        value_delimiter = ',',
+        value_name = "HOST:PORT,..."
+    )]
+    endpoints: Vec<String>,
+    /// How long a request may take, all endpoints together
+    #[arg(long, global = true, default_value = "5s", value_parser = duration, value_name = "DURATION")]
+    timeout: Duration,
+    /// How to print results; the JSON form is stable
+    #[arg(long, short, global = true, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run one member
+    Serve(serve::ServeArgs),
+    /// Run a whole cluster on loopback in this terminal, to try things out
+    Dev(dev::DevArgs),
+    /// Set a key
+    Put(keys::PutArgs),
+    /// Read keys
+    Get(keys::GetArgs),
+    /// Remove keys
+    Del(keys::DelArgs),
+    /// Compare, then change several keys, all or nothing
+    Txn(txn::TxnArgs),
+    /// Hear of changes to keys
+    Watch(watch::WatchArgs),
+    /// Forget history before a revision
+    Compact(keys::CompactArgs),
+    /// Leases: keys that go away when their owner does
+    #[command(subcommand)]
+    Lease(lease::LeaseCommand),
+    /// Members of the cluster
+    #[command(subcommand)]
+    Member(members::MemberCommand),
+    /// Show how each endpoint is
+    Status,
+    /// Run a whole cluster on simulated time under faults drawn from a seed
+    Sim(simulate::SimArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are results; everything else is wrong usage.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            failed.print();
+            failed.exit_code()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failed> {
+    match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Dev(args) => dev::run(&args),
+        Command::Sim(args) => simulate::run(&args),
+        command => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(Failed::system)?;
+            runtime.block_on(talk(cli.global, command))
+        }
+    }
+}
+
+async fn talk(global: Global, command: Command) -> Result<(), Failed> {
+    let client = Client::new(&global.endpoints)
+        .map_err(Failed::from)?
+        .with_timeout(global.timeout);
+    let output = global.output;
+    match command {
+        Command::Put(args) => keys::put(&client, output, args).await,
+        Command::Get(args) => keys::get(&client, output, args).await,
+        Command::Del(args) => keys::del(&client, output, args).await,
+        Command::Txn(args) => txn::run(&client, output, &args).await,
+        Command::Watch(args) => watch::run(&client, output, args).await,
+        Command::Compact(args) => keys::compact(&client, output, &args).await,
+        Command::Lease(command) => lease::run(&client, output, command).await,
+        Command::Member(members::MemberCommand::List) => members::list(&client, output).await,
+        Command::Status => members::status(&client, output).await,
+        Command::Serve(_) | Command::Dev(_) | Command::Sim(_) => {
+            unreachable!("they need no client")
+        }
+    }
+}
+
+/// Reads a duration for clap.
+fn duration(text: &str) -> Result<Duration, String> {
+    server::config::parse_duration(text)
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "write a number and a unit, such as 500ms or 5s".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_flags_that_scripts_rely_on_are_understood() {
+        for line in [
+            "synod serve --name n1 --data-dir d --client-addr 127.0.0.1:2379 --peer-addr 127.0.0.1:2380 --cluster n1=127.0.0.1:2380 \
+             --advertise-client-addr h:1 --advertise-peer-addr h:2 --config f",
+            "synod serve",
+            "synod dev --members 5 --data-dir d",
+            "synod dev --ephemeral",
+            "synod get a --prefix --revision 3 --limit 2 --keys-only --consistency bounded=2s --endpoints a:1,b:2",
+            "synod put k v --output json",
+            "synod lease keep-alive 1f",
+            "synod sim --seed 42",
+        ] {
+            assert!(
+                Cli::try_parse_from(line.split_whitespace()).is_ok(),
+                "{line}"
+            );
+        }
+    }
+}

@@ -157,7 +157,7 @@ impl Acceptor {
     async fn answer(&self, stream: &mut TcpStream) -> Option<()> {
         let mut buffer = BytesMut::new();
         let frame = read_frame(stream, &mut buffer).await?;
-        let message = wire::decode_bootstrap(frame.body).ok()?;
+        let message = BootstrapMessage::decode(frame.body).ok()?;
         let (answer, answered) = oneshot::channel();
         self.questions
             .send(Question { message, answer })
@@ -165,11 +165,7 @@ impl Acceptor {
             .ok()?;
         let message = answered.await.ok()?;
         let mut out = BytesMut::new();
-        wire::put_frame(
-            &mut out,
-            FrameKind::Bootstrap,
-            &wire::encode_bootstrap(&message),
-        );
+        wire::put_frame(&mut out, FrameKind::Bootstrap, &message.encode());
         stream.write_all(&out).await.ok()
     }
 

@@ -1,9 +1,11 @@
 //! Carries the questions of a member that belongs to no cluster yet to the members it was told of, and the answers of one that does.
 //! What they mean is decided in [`replica::Bootstrap`].
 
+use crate::Handle;
 use crate::accept::{Question, read_frame};
 use crate::clock::Clock;
 use crate::greet::{self, DialError, Me};
+use crate::handle::Control;
 use crate::wire::{self, FrameKind, Purpose};
 use bytes::BytesMut;
 use replica::{Bootstrap, BootstrapMessage, BootstrapOutcome, Introduction, KnownCluster};
@@ -75,7 +77,7 @@ pub(crate) async fn find_cluster(
             return outcome;
         }
         if Instant::now() >= say_at {
-            info!("{}", bootstrap.waiting_for());
+            info!("waiting for {}", bootstrap.waiting_for());
             say_at = Instant::now() + WAITING_LOG_INTERVAL;
         }
     }
@@ -92,11 +94,7 @@ async fn ask(
     let exchange = async {
         let (mut stream, _) = greet::introduce(&me, None, &[address], Purpose::Bootstrap).await?;
         let mut out = BytesMut::new();
-        wire::put_frame(
-            &mut out,
-            FrameKind::Bootstrap,
-            &wire::encode_bootstrap(&query),
-        );
+        wire::put_frame(&mut out, FrameKind::Bootstrap, &query.encode());
         let lost = |reason: String| DialError::Unreachable {
             reason,
             hung_up: true,
@@ -108,7 +106,7 @@ async fn ask(
         let frame = read_frame(&mut stream, &mut BytesMut::new())
             .await
             .ok_or_else(|| lost("it gave no answer".into()))?;
-        wire::decode_bootstrap(frame.body).map_err(|error| DialError::Rejected(error.to_string()))
+        BootstrapMessage::decode(frame.body).map_err(|error| DialError::Rejected(error.0))
     };
     match timeout(QUESTION_TIMEOUT, exchange).await {
         Ok(Ok(answer)) => {
@@ -123,14 +121,16 @@ async fn ask(
     }
 }
 
-/// Answers those who still look for their cluster, for a member that has found it.
+/// Answers those who still look for their cluster, for a member that has found it; a leader may admit them.
 pub(crate) async fn answer_questions(
     mut questions: mpsc::Receiver<Question>,
     introduction: Introduction,
+    handle: Handle,
     known: impl Fn() -> KnownCluster,
 ) {
     while let Some(question) = questions.recv().await {
-        if let BootstrapMessage::Query(_) = question.message {
+        if let BootstrapMessage::Query(from) = question.message {
+            handle.control(Control::Join(from));
             let _ = question.answer.send(BootstrapMessage::Answer {
                 from: introduction.clone(),
                 cluster: Some(known()),

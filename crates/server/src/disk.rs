@@ -115,9 +115,11 @@ impl DiskThreads {
 }
 
 fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    let member = tracing::Span::current();
+    let named = move || member.in_scope(body);
     std::thread::Builder::new()
         .name(name)
-        .spawn(body)
+        .spawn(named)
         .expect("the system has room for a thread")
 }
 

@@ -3,8 +3,8 @@
 use crate::Metrics;
 use raft::Configuration;
 use replica::{
-    Body, Consistency, Failure, Input, Response, Status, StreamId, Ticket, WatchRequest,
-    WatchResponse,
+    Body, Consistency, Failure, Input, Introduction, Response, Status, StreamId, Ticket,
+    WatchRequest, WatchResponse,
 };
 use state::{Command, Query};
 use std::sync::Arc;
@@ -52,6 +52,8 @@ pub(crate) enum Control {
     Closed(StreamId),
     /// Hand leadership over.
     Transfer(Option<raft::MemberId>),
+    /// A member with an empty directory looks for its cluster. One per bootstrap question, and those are bounded.
+    Join(Introduction),
     /// End all watch streams: the member is about to stop.
     EndWatches,
     /// Stop the loop.

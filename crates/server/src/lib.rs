@@ -1,8 +1,5 @@
 //! The IO shell: node loop, peers, listeners, disk, clock, config, metrics. Async lives here and above, nowhere below.
 
-// The loop is mounted as soon as the log is there.
-#![allow(dead_code)]
-
 mod accept;
 mod bootstrap;
 mod clock;
@@ -16,8 +13,10 @@ mod members;
 mod metrics;
 mod node;
 mod peers;
+mod server;
 mod wire;
 
 pub use config::Config;
 pub use handle::{Handle, MemberView, REQUESTS_QUEUED_MAX, WatchStream};
 pub use metrics::{Counter, Histogram, Metrics};
+pub use server::{Member, StartError};

@@ -171,6 +171,7 @@ impl Running {
                 Input::WatchClosed(stream)
             }
             Control::Transfer(target) => Input::Transfer { target },
+            Control::Join(introduction) => Input::Join(introduction),
             Control::EndWatches => {
                 for (stream, _) in std::mem::take(&mut self.streams) {
                     self.node.replica.handle(now, Input::WatchClosed(stream));

@@ -4,9 +4,7 @@
 //! The forms are derived prost messages; their tags are the format and are never re-used.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use prost::Message as _;
-use raft::{Configuration, Incarnation, Member, MemberId, PeerId};
-use replica::{BootstrapMessage, Introduction, KnownCluster};
+use raft::{Incarnation, MemberId, PeerId};
 use std::fmt;
 
 /// Begins every connection, in both directions. The odd bytes catch text protocols, TLS and translating proxies.
@@ -140,7 +138,7 @@ pub(crate) enum FrameKind {
     Ping = 2,
     /// They come back.
     Pong = 3,
-    /// A [`BootstrapMessage`].
+    /// A [`replica::BootstrapMessage`].
     Bootstrap = 4,
 }
 
@@ -211,219 +209,6 @@ pub(crate) fn take_frame(
     Ok(Some(Frame { kind, body }))
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
-struct BootstrapForm {
-    #[prost(message, optional, tag = "1")]
-    from: Option<IntroductionForm>,
-    /// Set in an answer.
-    #[prost(bool, tag = "2")]
-    answer: bool,
-    #[prost(message, optional, tag = "3")]
-    known: Option<KnownForm>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct IntroductionForm {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(fixed64, tag = "2")]
-    member: u64,
-    #[prost(message, repeated, tag = "3")]
-    listed: Vec<ListedForm>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ListedForm {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    address: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct KnownForm {
-    #[prost(fixed64, tag = "1")]
-    cluster: u64,
-    #[prost(message, optional, tag = "2")]
-    bootstrap: Option<ConfigurationForm>,
-    #[prost(message, optional, tag = "3")]
-    current: Option<ConfigurationForm>,
-    #[prost(message, optional, tag = "4")]
-    leader: Option<PeerForm>,
-}
-
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-struct PeerForm {
-    #[prost(fixed64, tag = "1")]
-    member: u64,
-    #[prost(uint32, tag = "2")]
-    incarnation: u32,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ConfigurationForm {
-    #[prost(message, repeated, tag = "1")]
-    voters: Vec<PeerForm>,
-    #[prost(message, repeated, tag = "2")]
-    outgoing: Vec<PeerForm>,
-    #[prost(message, repeated, tag = "3")]
-    learners: Vec<PeerForm>,
-    #[prost(message, repeated, tag = "4")]
-    learners_next: Vec<PeerForm>,
-    #[prost(message, repeated, tag = "5")]
-    members: Vec<MemberForm>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct MemberForm {
-    #[prost(fixed64, tag = "1")]
-    member: u64,
-    #[prost(uint32, tag = "2")]
-    incarnation: u32,
-    #[prost(string, tag = "3")]
-    name: String,
-    #[prost(string, repeated, tag = "4")]
-    peer_addresses: Vec<String>,
-    #[prost(string, repeated, tag = "5")]
-    client_addresses: Vec<String>,
-    #[prost(uint32, tag = "6")]
-    feature_level: u32,
-    #[prost(uint32, tag = "7")]
-    priority: u32,
-}
-
-/// The body of a bootstrap frame.
-pub(crate) fn encode_bootstrap(message: &BootstrapMessage) -> Bytes {
-    let form = match message {
-        BootstrapMessage::Query(from) => BootstrapForm {
-            from: Some(introduction_form(from)),
-            answer: false,
-            known: None,
-        },
-        BootstrapMessage::Answer { from, cluster } => BootstrapForm {
-            from: Some(introduction_form(from)),
-            answer: true,
-            known: cluster.as_ref().map(known_form),
-        },
-    };
-    form.encode_to_vec().into()
-}
-
-/// Reads the body of a bootstrap frame.
-///
-/// # Errors
-/// The bytes are none.
-pub(crate) fn decode_bootstrap(body: Bytes) -> Result<BootstrapMessage, WireError> {
-    let form = BootstrapForm::decode(body)
-        .map_err(|error| WireError(format!("a bootstrap message that cannot be read: {error}")))?;
-    let from = form
-        .from
-        .ok_or_else(|| WireError("a bootstrap message without a sender".into()))?;
-    let from = Introduction {
-        name: from.name,
-        member: MemberId(from.member),
-        listed: from
-            .listed
-            .into_iter()
-            .map(|listed| (listed.name, listed.address))
-            .collect(),
-    };
-    if !form.answer {
-        return Ok(BootstrapMessage::Query(from));
-    }
-    let cluster = form.known.map(|known| KnownCluster {
-        cluster: known.cluster,
-        bootstrap: configuration(known.bootstrap.unwrap_or_default()),
-        current: configuration(known.current.unwrap_or_default()),
-        leader: known.leader.map(peer),
-    });
-    Ok(BootstrapMessage::Answer { from, cluster })
-}
-
-fn introduction_form(from: &Introduction) -> IntroductionForm {
-    let listed = from.listed.iter().map(|(name, address)| ListedForm {
-        name: name.clone(),
-        address: address.clone(),
-    });
-    IntroductionForm {
-        name: from.name.clone(),
-        member: from.member.0,
-        listed: listed.collect(),
-    }
-}
-
-fn known_form(known: &KnownCluster) -> KnownForm {
-    KnownForm {
-        cluster: known.cluster,
-        bootstrap: Some(configuration_form(&known.bootstrap)),
-        current: Some(configuration_form(&known.current)),
-        leader: known.leader.map(peer_form),
-    }
-}
-
-fn peer_form(peer: PeerId) -> PeerForm {
-    PeerForm {
-        member: peer.member.0,
-        incarnation: peer.incarnation.0,
-    }
-}
-
-fn peer(form: PeerForm) -> PeerId {
-    PeerId {
-        member: MemberId(form.member),
-        incarnation: Incarnation(form.incarnation),
-    }
-}
-
-fn configuration_form(configuration: &Configuration) -> ConfigurationForm {
-    let peers =
-        |peers: &std::collections::BTreeSet<PeerId>| peers.iter().copied().map(peer_form).collect();
-    ConfigurationForm {
-        voters: peers(&configuration.voters),
-        outgoing: peers(&configuration.outgoing),
-        learners: peers(&configuration.learners),
-        learners_next: peers(&configuration.learners_next),
-        members: configuration
-            .members
-            .iter()
-            .map(|(id, member)| MemberForm {
-                member: id.0,
-                incarnation: member.incarnation.0,
-                name: member.name.clone(),
-                peer_addresses: member.peer_addresses.clone(),
-                client_addresses: member.client_addresses.clone(),
-                feature_level: member.feature_level,
-                priority: member.priority,
-            })
-            .collect(),
-    }
-}
-
-fn configuration(form: ConfigurationForm) -> Configuration {
-    let peers = |peers: Vec<PeerForm>| peers.into_iter().map(peer).collect();
-    Configuration {
-        voters: peers(form.voters),
-        outgoing: peers(form.outgoing),
-        learners: peers(form.learners),
-        learners_next: peers(form.learners_next),
-        members: form
-            .members
-            .into_iter()
-            .map(|member| {
-                let known = Member {
-                    incarnation: Incarnation(member.incarnation),
-                    name: member.name,
-                    peer_addresses: member.peer_addresses,
-                    client_addresses: member.client_addresses,
-                    feature_level: member.feature_level,
-                    priority: member.priority,
-                };
-                (MemberId(member.member), known)
-            })
-            .collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -463,51 +248,6 @@ mod tests {
                 taken < 2,
                 "a flipped bit at byte {at} went unseen ({outcome:?})"
             );
-        }
-    }
-
-    #[test]
-    fn bootstrap_messages_come_back_as_they_were() {
-        let id = |member| PeerId {
-            member: MemberId(member),
-            incarnation: Incarnation(1),
-        };
-        let me = Introduction {
-            name: "n1".into(),
-            member: MemberId(7),
-            listed: vec![("n1".into(), "h:1".into()), ("n2".into(), "h:2".into())],
-        };
-        let member = Member {
-            name: "n1".into(),
-            peer_addresses: vec!["h:1".into()],
-            priority: 3,
-            ..Member::default()
-        };
-        let configuration = Configuration {
-            voters: [id(7), id(8)].into(),
-            outgoing: [id(9)].into(),
-            learners: [id(10)].into(),
-            learners_next: [id(9)].into(),
-            members: [(MemberId(7), member)].into(),
-        };
-        let known = KnownCluster {
-            cluster: 5,
-            bootstrap: configuration.clone(),
-            current: configuration,
-            leader: Some(id(8)),
-        };
-        for message in [
-            BootstrapMessage::Query(me.clone()),
-            BootstrapMessage::Answer {
-                from: me.clone(),
-                cluster: None,
-            },
-            BootstrapMessage::Answer {
-                from: me,
-                cluster: Some(known),
-            },
-        ] {
-            assert_eq!(decode_bootstrap(encode_bootstrap(&message)), Ok(message));
         }
     }
 }

@@ -1,0 +1,254 @@
+//! `synod dev`: a whole cluster on loopback, in one process.
+
+use crate::logging::{self, LogArgs};
+use crate::output::{Failed, line};
+use crate::serve::{Leave, failed};
+use crate::terminal::bold;
+use clap::Args;
+use server::config::Settings;
+use server::{Config, Member};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Members at most: their ports are fixed.
+const MEMBERS_MAX: u16 = 5;
+/// How long the cluster may take to find a leader before a word is said about it.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+const EXAMPLES: &str = "\
+Examples:
+  synod dev                    three members, data kept in ./synod-dev
+  synod dev --ephemeral        the same, nothing kept
+  synod dev --members 1
+
+Clients find the members at 127.0.0.1, ports 2379, 22379, 32379 and so on. Ctrl-C stops all of them; the next start goes on with the same data.";
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct DevArgs {
+    /// How many members, 1 to 5; fixed for a data directory once it is made [default: 3]
+    #[arg(long, value_name = "COUNT")]
+    members: Option<u16>,
+    /// Where to keep their data
+    #[arg(long, value_name = "DIR", default_value = "./synod-dev")]
+    data_dir: PathBuf,
+    /// Keep nothing: the data lives in a temporary directory that is removed at the end
+    #[arg(long, conflicts_with = "data_dir")]
+    ephemeral: bool,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// The data directory, removed at the end if it is to be.
+struct Directory {
+    path: PathBuf,
+    ephemeral: bool,
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if self.ephemeral {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+pub(crate) fn run(args: &DevArgs) -> Result<(), Failed> {
+    logging::start(&args.log, "warn")?;
+    let path = if args.ephemeral {
+        std::env::temp_dir().join(format!("synod-dev-{}", std::process::id()))
+    } else {
+        args.data_dir.clone()
+    };
+    let directory = Directory {
+        path,
+        ephemeral: args.ephemeral,
+    };
+    let members = members(args, &directory.path)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failed::system)?;
+    runtime.block_on(dev(members, &directory))
+}
+
+/// How many members to run: those of the directory, if it has some.
+fn members(args: &DevArgs, directory: &Path) -> Result<u16, Failed> {
+    let found = (1..=MEMBERS_MAX)
+        .filter(|number| directory.join(format!("n{number}")).is_dir())
+        .count() as u16;
+    let wanted = args.members.unwrap_or(if found > 0 { found } else { 3 });
+    if !(1..=MEMBERS_MAX).contains(&wanted) {
+        return Err(Failed::Usage(format!(
+            "--members: {wanted} is out of bounds, 1 to {MEMBERS_MAX} is allowed"
+        )));
+    }
+    if found > 0 && found != wanted {
+        let shown = directory.display();
+        return Err(Failed::Usage(format!(
+            "--members: {wanted} differs from the {found} that {shown} was made with; pass --members {found}, or another --data-dir"
+        )));
+    }
+    Ok(wanted)
+}
+
+fn client_addr(number: u16) -> String {
+    format!("127.0.0.1:{}", port(number, 2379))
+}
+
+fn port(number: u16, base: u16) -> u16 {
+    if number == 1 {
+        base
+    } else {
+        number * 10_000 + base
+    }
+}
+
+fn config(number: u16, members: u16, directory: &Path) -> Result<Config, Failed> {
+    let peer_addr = |number| format!("127.0.0.1:{}", port(number, 2380));
+    let cluster: Vec<String> = (1..=members)
+        .map(|number| format!("n{number}={}", peer_addr(number)))
+        .collect();
+    let flags = [
+        ("name", format!("n{number}")),
+        (
+            "data-dir",
+            directory.join(format!("n{number}")).display().to_string(),
+        ),
+        ("client-addr", client_addr(number)),
+        ("peer-addr", peer_addr(number)),
+        ("cluster", cluster.join(",")),
+    ];
+    let flags = flags
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value));
+    Settings::default()
+        .flags(flags)
+        .resolve()
+        .map_err(|error| Failed::Usage(error.to_string()))
+}
+
+async fn dev(members: u16, directory: &Directory) -> Result<(), Failed> {
+    let mut leave = Leave::new()?;
+    let resumed = directory.path.join("n1").is_dir();
+    let mut running = Vec::new();
+    for number in 1..=members {
+        running.push(Member::start(config(number, members, &directory.path)?).map_err(failed)?);
+    }
+    let outcome = tokio::select! {
+        outcome = watch_over(&running, resumed, directory) => outcome,
+        () = leave.asked() => Ok(()),
+    };
+    eprintln!("stopping {} members", running.len());
+    for member in &mut running {
+        // All leave together, so there is nobody to hand over to.
+        member.stop(false);
+    }
+    let all_ended = async {
+        for member in &running {
+            let _ = member.ended().await;
+        }
+    };
+    tokio::select! {
+        () = all_ended => {}
+        () = leave.asked() => {}
+    }
+    outcome
+}
+
+/// Says what runs where, then waits for a member that ends by itself.
+async fn watch_over(
+    running: &[Member],
+    resumed: bool,
+    directory: &Directory,
+) -> Result<(), Failed> {
+    let mut handles = Vec::new();
+    for member in running {
+        handles.push(member.ready().await.map_err(failed)?);
+    }
+    let elected = async {
+        while !handles
+            .iter()
+            .any(|handle| handle.status().raft.leader.is_some())
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if tokio::time::timeout(LEADER_TIMEOUT, elected).await.is_err() {
+        eprintln!(
+            "no leader was found within {} s; run again with --log-level info to see why",
+            LEADER_TIMEOUT.as_secs()
+        );
+    }
+    let leader = handles
+        .iter()
+        .find_map(|handle| handle.status().raft.leader);
+    let count = if running.len() == 1 {
+        "1 member runs".to_owned()
+    } else {
+        format!("{} members run", running.len())
+    };
+    line(format_args!(
+        "{} ({}):",
+        bold(&count),
+        if resumed { "resumed" } else { "new" }
+    ))?;
+    for (number, handle) in (1..).zip(&handles) {
+        let leads = if leader.is_some_and(|leader| leader.member.0 == handle.member()) {
+            "  leads"
+        } else {
+            ""
+        };
+        line(format_args!("  n{number}  {}{leads}", client_addr(number)))?;
+    }
+    let kept = if directory.ephemeral {
+        "removed at the end"
+    } else {
+        "kept; run the same again to resume"
+    };
+    line(format_args!(
+        "data in {} ({kept})",
+        directory.path.display()
+    ))?;
+    let endpoints: Vec<String> = (1..=running.len() as u16).map(client_addr).collect();
+    let program = program();
+    line("")?;
+    line(format_args!("{} in another terminal:", bold("Try")))?;
+    line(format_args!("  {program} put hello world"))?;
+    line(format_args!("  {program} get hello"))?;
+    line(format_args!(
+        "  {program} status --endpoints {}",
+        endpoints.join(",")
+    ))?;
+    line(format_args!(
+        "  etcdctl --endpoints={} put hello world",
+        endpoints.join(",")
+    ))?;
+    line("")?;
+    line("Ctrl-C stops everything.")?;
+    first_end(running).await
+}
+
+async fn first_end(running: &[Member]) -> Result<(), Failed> {
+    let mut ends = tokio::task::JoinSet::new();
+    for member in running {
+        ends.spawn(member.ended());
+    }
+    match ends.join_next().await {
+        Some(Ok(Err(error))) => Err(failed(error)),
+        _ => Ok(()),
+    }
+}
+
+/// How the user called this program, as far as it can be typed again.
+fn program() -> String {
+    let called = std::env::args().next().unwrap_or_default();
+    let by_cargo: BTreeSet<&str> = ["target/release/synod", "target/debug/synod"].into();
+    match by_cargo.get(called.as_str()) {
+        Some(&"target/release/synod") => "cargo run --release --".into(),
+        Some(_) => "cargo run --".into(),
+        None if called.is_empty() => "synod".into(),
+        None => called,
+    }
+}

@@ -1,0 +1,60 @@
+//! Where events of a running member go: stderr, as lines for people or as JSON for programs.
+
+use crate::output::Failed;
+use clap::{Args, ValueEnum};
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+
+/// The forms of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Log options")]
+pub(crate) struct LogArgs {
+    /// How to write the log to stderr
+    #[arg(long, env = "SYNOD_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// What to log: error, warn, info, debug, or per module such as info,server::peers=debug [default: RUST_LOG, else info; warn in dev]
+    #[arg(long, env = "SYNOD_LOG_LEVEL", value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+/// Starts logging for the process.
+pub(crate) fn start(args: &LogArgs, default: &str) -> Result<(), Failed> {
+    let written = args
+        .log_level
+        .clone()
+        .or_else(|| std::env::var("RUST_LOG").ok());
+    let text = written.as_deref().unwrap_or(default);
+    let refuse = |why: String| {
+        Failed::Usage(format!(
+            "--log-level: {text:?} {why}; use error, warn, info, debug or trace"
+        ))
+    };
+    // A bare word that is no level would be taken as the name of a module, and silence everything else.
+    if text.chars().all(|c| c.is_ascii_alphanumeric())
+        && text
+            .parse::<tracing_subscriber::filter::LevelFilter>()
+            .is_err()
+    {
+        return Err(refuse("is no level".into()));
+    }
+    let filter = EnvFilter::try_new(text).map_err(|error| refuse(error.to_string()))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match args.log_format {
+        LogFormat::Text => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! `member list` and `status`.
+
+use crate::output::{Failed, Output, json_head, line};
+use crate::terminal::{table, text};
+use clap::Subcommand;
+use client::{Answer, Client, ClientError};
+use proto::etcdserverpb as pb;
+use serde_json::{Map, Value, json};
+
+#[derive(Subcommand)]
+pub(crate) enum MemberCommand {
+    /// List the members of the cluster
+    List,
+}
+
+pub(crate) async fn list(client: &Client, output: Output) -> Result<(), Failed> {
+    let answer = client.member_list().await?;
+    let members = &answer.message.members;
+    match output {
+        Output::Text => {
+            let mut table = table(["NAME", "ID", "PEERS AT", "CLIENTS AT", "ROLE"]);
+            for member in members {
+                let role = if member.is_learner {
+                    "learner"
+                } else {
+                    "voter"
+                };
+                let id = format!("{:x}", member.id);
+                table.add_row([
+                    &member.name,
+                    &id,
+                    &addresses(&member.peer_ur_ls),
+                    &addresses(&member.client_ur_ls),
+                    role,
+                ]);
+            }
+            line(text(&table))
+        }
+        Output::Json => {
+            let mut result = json_head(&answer, answer.message.header.as_ref());
+            let members = members.iter().map(|member| {
+                json!({
+                    "name": member.name,
+                    "id": format!("{:x}", member.id),
+                    "peer_urls": member.peer_ur_ls,
+                    "client_urls": member.client_ur_ls,
+                    "learner": member.is_learner,
+                })
+            });
+            result.insert("members".into(), members.collect());
+            line(Value::Object(result))
+        }
+    }
+}
+
+fn addresses(urls: &[String]) -> String {
+    let bare: Vec<&str> = urls
+        .iter()
+        .map(|url| url.strip_prefix("http://").unwrap_or(url))
+        .collect();
+    if bare.is_empty() {
+        "-".into()
+    } else {
+        bare.join(",")
+    }
+}
+
+type Told = (String, Result<Answer<pb::StatusResponse>, ClientError>);
+
+pub(crate) async fn status(client: &Client, output: Output) -> Result<(), Failed> {
+    let mut asked = tokio::task::JoinSet::new();
+    for (place, alone) in client.each().into_iter().enumerate() {
+        let endpoint = alone.endpoints().next().unwrap_or_default().to_owned();
+        asked.spawn(async move { (place, (endpoint, alone.status().await)) });
+    }
+    let mut told: Vec<(usize, Told)> = asked.join_all().await;
+    told.sort_by_key(|(place, _)| *place);
+    let told: Vec<Told> = told.into_iter().map(|(_, told)| told).collect();
+    match output {
+        Output::Text => line(text(&status_table(&told)))?,
+        Output::Json => {
+            for told in &told {
+                line(status_json(told))?;
+            }
+        }
+    }
+    let silent: Vec<&str> = told
+        .iter()
+        .filter(|(_, answer)| answer.is_err())
+        .map(|(endpoint, _)| endpoint.as_str())
+        .collect();
+    if silent.is_empty() {
+        Ok(())
+    } else {
+        Err(Failed::Unreachable(format!(
+            "no answer from {}",
+            silent.join(", ")
+        )))
+    }
+}
+
+fn status_table(told: &[Told]) -> comfy_table::Table {
+    let mut table = table([
+        "ENDPOINT",
+        "ID",
+        "VERSION",
+        "ROLE",
+        "TERM",
+        "LOG INDEX",
+        "APPLIED",
+        "REVISION",
+        "SIZE",
+        "ERRORS",
+    ]);
+    for (endpoint, answer) in told {
+        let row = match answer {
+            Ok(answer) => {
+                let status = &answer.message;
+                let header = status.header.unwrap_or_default();
+                vec![
+                    endpoint.clone(),
+                    format!("{:x}", header.member_id),
+                    status.version.clone(),
+                    role(status).into(),
+                    status.raft_term.to_string(),
+                    status.raft_index.to_string(),
+                    status.raft_applied_index.to_string(),
+                    header.revision.to_string(),
+                    size(status.db_size_in_use),
+                    status.errors.join("; "),
+                ]
+            }
+            Err(error) => {
+                let mut row = vec![endpoint.clone()];
+                row.extend(std::iter::repeat_n("-".to_owned(), 8));
+                row.push(error.to_string());
+                row
+            }
+        };
+        table.add_row(row);
+    }
+    table
+}
+
+fn role(status: &pb::StatusResponse) -> &'static str {
+    let me = status.header.map_or(0, |header| header.member_id);
+    match status.leader {
+        _ if status.is_learner => "learner",
+        0 => "no leader",
+        leader if leader == me => "leader",
+        _ => "follower",
+    }
+}
+
+fn status_json((endpoint, answer): &Told) -> Value {
+    match answer {
+        Ok(answer) => {
+            let status = &answer.message;
+            let mut result: Map<String, Value> = json_head(answer, status.header.as_ref());
+            result.insert("endpoint".into(), endpoint.as_str().into());
+            result.insert("version".into(), status.version.as_str().into());
+            result.insert("role".into(), role(status).into());
+            result.insert("leader".into(), format!("{:x}", status.leader).into());
+            result.insert("log_index".into(), status.raft_index.into());
+            result.insert("applied_index".into(), status.raft_applied_index.into());
+            result.insert("size_bytes".into(), status.db_size_in_use.into());
+            result.insert("errors".into(), status.errors.clone().into());
+            Value::Object(result)
+        }
+        Err(error) => json!({ "endpoint": endpoint, "unreachable": error.to_string() }),
+    }
+}
+
+fn size(bytes: i64) -> String {
+    let bytes = bytes.unsigned_abs();
+    match [(30, "GiB"), (20, "MiB"), (10, "KiB")]
+        .into_iter()
+        .find(|(shift, _)| bytes >= 1 << shift)
+    {
+        Some((shift, unit)) => format!("{:.1} {unit}", bytes as f64 / (1u64 << shift) as f64),
+        None => format!("{bytes} B"),
+    }
+}

@@ -1,0 +1,140 @@
+//! `synod serve`: one member in the foreground.
+
+use crate::logging::{self, LogArgs};
+use crate::output::Failed;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+use server::config::{SETTINGS, Settings};
+use server::{Config, Member, StartError};
+use std::path::PathBuf;
+use tokio::signal::unix::{SignalKind, signal};
+
+const EXAMPLES: &str = "\
+Examples:
+  synod serve
+  synod serve --name n1 --data-dir n1 --client-addr 127.0.0.1:2379 --peer-addr 127.0.0.1:2380 \\
+              --cluster n1=127.0.0.1:2380,n2=127.0.0.1:22380,n3=127.0.0.1:32380
+  SYNOD_NAME=n2 synod serve --config synod.toml
+
+Each setting may be given as a flag, as an environment variable (SYNOD_ and its name in capitals) or in the TOML file named by --config
+(its name as the key); flags win over the environment, and that over the file.
+
+SIGTERM and SIGINT stop the member in order: it hands over leadership, answers what it was asked, and leaves.";
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ServeArgs {
+    /// A TOML file with settings
+    #[arg(long, env = "SYNOD_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: SettingFlags,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// One flag for each setting of the server's table, so that nothing about a setting is written twice.
+pub(crate) struct SettingFlags(Vec<(String, String)>);
+
+impl Args for SettingFlags {
+    fn augment_args(command: Command) -> Command {
+        SETTINGS.iter().fold(command, |command, setting| {
+            let help = format!("{} [default: {}]", setting.help, setting.default);
+            command.arg(
+                Arg::new(setting.name)
+                    .long(setting.name)
+                    .value_name(setting.value)
+                    .help(help),
+            )
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for SettingFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<SettingFlags, clap::Error> {
+        let written = |name: &str| matches.get_one::<String>(name).cloned();
+        Ok(SettingFlags(
+            SETTINGS
+                .iter()
+                .filter_map(|setting| Some((setting.name.to_owned(), written(setting.name)?)))
+                .collect(),
+        ))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+fn config(args: &ServeArgs) -> Result<Config, Failed> {
+    let usage = |error: server::config::ConfigError| Failed::Usage(error.to_string());
+    let mut settings = Settings::default();
+    if let Some(path) = &args.config {
+        settings = settings.file(path).map_err(usage)?;
+    }
+    settings
+        .environment(|name| std::env::var(name).ok())
+        .flags(args.settings.0.clone())
+        .resolve()
+        .map_err(usage)
+}
+
+pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
+    let config = config(args)?;
+    logging::start(&args.log, "info")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failed::system)?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), Failed> {
+    let mut leave = Leave::new()?;
+    let mut member = Member::start(config).map_err(failed)?;
+    tokio::select! {
+        ended = member.ended() => return ended.map_err(failed),
+        () = leave.asked() => {}
+    }
+    member.stop(true);
+    tokio::select! {
+        ended = member.ended() => ended.map_err(failed),
+        // Asked twice: whoever asks cannot wait.
+        () = leave.asked() => {
+            member.kill();
+            Err(Failed::Refused("stopped at once, without handing over".into()))
+        }
+    }
+}
+
+pub(crate) fn failed(error: StartError) -> Failed {
+    Failed::Refused(error.to_string())
+}
+
+/// The signals that ask a process to leave.
+pub(crate) struct Leave {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Leave {
+    pub(crate) fn new() -> Result<Leave, Failed> {
+        let terminate = signal(SignalKind::terminate()).map_err(Failed::system)?;
+        let interrupt = signal(SignalKind::interrupt()).map_err(Failed::system)?;
+        Ok(Leave {
+            terminate,
+            interrupt,
+        })
+    }
+
+    pub(crate) async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

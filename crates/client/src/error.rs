@@ -1,0 +1,141 @@
+//! What a caller may do about a failed request.
+
+use std::error::Error;
+use std::fmt;
+use tonic::{Code, Status};
+
+/// Why a request gave no answer, by what the caller may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientError {
+    /// No member could be reached, or none could serve; nothing happened, try again later.
+    Unreachable {
+        /// Which endpoints were tried, and the last reason.
+        reason: String,
+    },
+    /// A member said no; the same request will fail again.
+    Refused {
+        /// The kind.
+        code: Code,
+        /// In its words.
+        message: String,
+    },
+    /// The connection or the leader was lost underway: a change may or may not have been applied, once, now or later.
+    Unknown {
+        /// What happened.
+        reason: String,
+    },
+    /// An endpoint makes no sense.
+    BadEndpoint {
+        /// As it was given.
+        endpoint: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Texts by which a member says that nothing happened and a retry may help.
+const CERTAINLY_NOTHING: [&str; 3] = [
+    "etcdserver: no leader",
+    "etcdserver: leader changed",
+    "etcdserver: too many requests",
+];
+/// The text by which a member says that the read asked for may succeed at another one.
+const STALE: &str = "synod: this member is staler";
+
+impl ClientError {
+    /// Sorts an answer that is none.
+    pub(crate) fn of(endpoint: &str, status: &Status) -> ClientError {
+        let reason = || format!("{endpoint}: {}", text(status));
+        let message = status.message();
+        if never_sent(status) || CERTAINLY_NOTHING.contains(&message) || message.starts_with(STALE)
+        {
+            return ClientError::Unreachable { reason: reason() };
+        }
+        match status.code() {
+            Code::Unavailable
+            | Code::Unknown
+            | Code::Cancelled
+            | Code::DeadlineExceeded
+            | Code::Internal
+                if status.source().is_some() =>
+            {
+                ClientError::Unknown { reason: reason() }
+            }
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
+                ClientError::Unknown { reason: reason() }
+            }
+            code => ClientError::Refused {
+                code,
+                message: message.to_owned(),
+            },
+        }
+    }
+
+    /// An endpoint did not answer in time. `last`: the request has no time left.
+    pub(crate) fn silent(endpoint: &str, change: bool, last: bool) -> ClientError {
+        let reason = format!("{endpoint}: no answer in time");
+        if change || !last {
+            ClientError::Unknown { reason }
+        } else {
+            ClientError::Unreachable { reason }
+        }
+    }
+
+    /// The error to end with after all endpoints were tried.
+    pub(crate) fn at_all<'a>(self, endpoints: impl Iterator<Item = &'a str>) -> ClientError {
+        let endpoints: Vec<&str> = endpoints.collect();
+        match self {
+            ClientError::Unreachable { reason } | ClientError::Unknown { reason }
+                if endpoints.len() > 1 =>
+            {
+                ClientError::Unreachable {
+                    reason: format!(
+                        "none of {} could serve; last {reason}",
+                        endpoints.join(", ")
+                    ),
+                }
+            }
+            ClientError::Unknown { reason } => ClientError::Unreachable { reason },
+            other => other,
+        }
+    }
+}
+
+/// No connection came about, so the request never left.
+fn never_sent(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// The innermost reason: the outer ones only say that something failed.
+fn text(status: &Status) -> String {
+    let mut innermost: Option<&(dyn Error + 'static)> = status.source();
+    while let Some(inner) = innermost.and_then(Error::source) {
+        innermost = Some(inner);
+    }
+    innermost.map_or_else(|| status.message().to_owned(), ToString::to_string)
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientError::Unreachable { reason } => write!(f, "{reason}"),
+            ClientError::Refused { message, .. } => write!(f, "{message}"),
+            ClientError::Unknown { reason } => write!(
+                f,
+                "the outcome is unknown, it may or may not have been applied: {reason}"
+            ),
+            ClientError::BadEndpoint { endpoint, reason } => {
+                write!(f, "endpoints: {endpoint:?}: {reason}")
+            }
+        }
+    }
+}
+
+impl Error for ClientError {}

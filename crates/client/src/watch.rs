@@ -1,0 +1,115 @@
+//! A watch that outlives its connection: after a failure it goes on at another endpoint with the first revision not yet seen.
+
+use crate::{Client, ClientError, ROUND_WAIT};
+use proto::etcdserverpb as pb;
+use proto::etcdserverpb::watch_client::WatchClient;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+/// One watched key or range.
+pub struct Watch {
+    client: Client,
+    /// What to ask for when the connection is made anew.
+    request: pb::WatchCreateRequest,
+    stream: Option<Stream>,
+}
+
+struct Stream {
+    answers: Streaming<pb::WatchResponse>,
+    /// Holding it keeps the stream open.
+    _requests: mpsc::Sender<pb::WatchRequest>,
+}
+
+impl Watch {
+    pub(crate) fn new(client: Client, request: pb::WatchCreateRequest) -> Watch {
+        Watch {
+            client,
+            request,
+            stream: None,
+        }
+    }
+
+    /// The next response: the first one says that the watch was created. `None` after the server has ended the watch, for the reason given in the
+    /// response before.
+    ///
+    /// # Errors
+    /// No endpoint could serve for as long as a request may take, or the watch was refused.
+    pub async fn next(&mut self) -> Result<Option<pb::WatchResponse>, ClientError> {
+        let mut wait = ROUND_WAIT[0];
+        let mut deadline = None;
+        loop {
+            let error = match self.receive().await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            self.stream = None;
+            if matches!(error, ClientError::Refused { .. }) {
+                return Err(error);
+            }
+            let give_up = *deadline.get_or_insert_with(|| Instant::now() + self.client.timeout);
+            if Instant::now() + wait >= give_up {
+                return Err(error.at_all(self.client.endpoints()));
+            }
+            self.client.shared.preferred.fetch_add(1, Relaxed);
+            sleep(wait).await;
+            wait = (wait * 2).min(ROUND_WAIT[1]);
+        }
+    }
+
+    async fn receive(&mut self) -> Result<Option<pb::WatchResponse>, ClientError> {
+        let endpoint =
+            self.client.shared.preferred.load(Relaxed) % self.client.shared.endpoints.len();
+        let name = &self.client.shared.endpoints[endpoint].0;
+        if self.stream.is_none() {
+            self.stream = Some(open(&self.client, endpoint, self.request.clone()).await?);
+        }
+        let stream = self.stream.as_mut().expect("it was opened");
+        let answer = stream
+            .answers
+            .message()
+            .await
+            .map_err(|status| ClientError::of(name, &status))?;
+        let Some(response) = answer else {
+            return Err(ClientError::Unreachable {
+                reason: format!("{name}: the member ended the watch"),
+            });
+        };
+        if let Some(header) = &response.header
+            && (response.created && self.request.start_revision == 0
+                || response.events.is_empty() && !response.created && !response.canceled)
+        {
+            // Created from "now on", or a progress mark: nothing at or below this revision will follow.
+            self.request.start_revision = self.request.start_revision.max(header.revision + 1);
+        }
+        if let Some(last) = response.events.last().and_then(|event| event.kv.as_ref()) {
+            self.request.start_revision = last.mod_revision + 1;
+        }
+        Ok(Some(response))
+    }
+}
+
+async fn open(
+    client: &Client,
+    endpoint: usize,
+    request: pb::WatchCreateRequest,
+) -> Result<Stream, ClientError> {
+    let (name, channel) = &client.shared.endpoints[endpoint];
+    let (requests, outgoing) = mpsc::channel(1);
+    let create = pb::WatchRequest {
+        request_union: Some(pb::watch_request::RequestUnion::CreateRequest(request)),
+    };
+    requests.try_send(create).expect("the channel is new");
+    let mut watcher = WatchClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
+    let opening = watcher.watch(client.request(ReceiverStream::new(outgoing)));
+    match timeout(client.timeout, opening).await {
+        Ok(Ok(answers)) => Ok(Stream {
+            answers: answers.into_inner(),
+            _requests: requests,
+        }),
+        Ok(Err(status)) => Err(ClientError::of(name, &status)),
+        Err(_) => Err(ClientError::silent(name, false, false)),
+    }
+}
