@@ -1,12 +1,23 @@
 //! The durable side of a member: identity, log and snapshots in one directory. Blocking calls on a [`Disk`]; no threads, no clocks.
 
+mod chain;
 mod directory;
 mod disk;
 mod file_disk;
+mod history;
 mod identity;
+mod index;
 pub mod memory_disk;
+mod pool;
+mod read;
+mod record;
+mod recovery;
+mod scan;
+mod sector;
+mod segment;
 mod snapshot;
 mod store;
+mod wal;
 
 pub use disk::{Disk, DiskError, DiskFile};
 pub use file_disk::{FileDisk, RealFile};

@@ -1,6 +1,8 @@
 //! The surface of the durable side of a member: identity, log, snapshots, in one directory.
 
-use crate::{Disk, DiskError, Identity, Snapshots};
+use crate::recovery::recover;
+use crate::wal::Wal;
+use crate::{Disk, DiskError, Identity, Snapshots, directory, identity};
 use raft::{Configuration, Entry, Index, MemberId, Persist, SnapshotMark, Term, Vote};
 
 /// Sizes and reserves.
@@ -15,7 +17,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            segment_bytes: 64 << 20,
+            segment_bytes: 16 << 20,
             low_water_bytes: 256 << 20,
         }
     }
@@ -97,16 +99,42 @@ pub struct Opened<D: Disk> {
 /// # Errors
 /// See [`OpenError`].
 pub fn open<D: Disk>(
-    _disk: D,
-    _settings: Settings,
-    _new_member: MemberId,
+    mut disk: D,
+    settings: Settings,
+    new_member: MemberId,
 ) -> Result<Opened<D>, OpenError> {
-    todo!()
+    directory::prepare(&mut disk)?;
+    let identity = identity::load_or_create(&mut disk, new_member)?;
+    let (snapshots, mut quarantined) = Snapshots::open(disk.clone())?;
+    let snapshot = snapshots.snapshot().map(|(mark, _, _)| mark);
+    let found = recover(&mut disk, &settings, &identity, snapshot.as_ref())?;
+    quarantined.extend(found.quarantined);
+    let recovered = Recovered {
+        vote: found.vote,
+        snapshot,
+        terms: found.terms,
+        last: found.last,
+        configurations: found.configurations,
+        entries_lost: found.entries_lost,
+        quarantined,
+    };
+    Ok(Opened {
+        log: Log {
+            disk,
+            settings,
+            wal: found.wal,
+        },
+        snapshots,
+        identity,
+        recovered,
+    })
 }
 
 /// Identity and log of a member.
 pub struct Log<D: Disk> {
-    _disk: D,
+    disk: D,
+    settings: Settings,
+    wal: Wal<D>,
 }
 
 impl<D: Disk> Log<D> {
@@ -114,40 +142,57 @@ impl<D: Disk> Log<D> {
     ///
     /// # Errors
     /// The disk failed; the old record stands.
-    pub fn write_identity(&mut self, _identity: &Identity) -> Result<(), StoreError> {
-        todo!()
+    pub fn write_identity(&mut self, identity: &Identity) -> Result<(), StoreError> {
+        identity::write(&mut self.disk, identity).map_err(StoreError::from)
     }
 
     /// Queues a persist; nothing is durable before [`Log::sync`].
-    pub fn append(&mut self, _persist: &Persist) {
-        todo!()
+    ///
+    /// # Panics
+    /// The entries leave a gap, or the term of the vote falls.
+    pub fn append(&mut self, persist: &Persist) {
+        self.wal.append(persist);
     }
 
-    /// Writes what is queued and makes it durable. On an error it is all still queued.
+    /// Queues the end of [`Recovered::entries_lost`], which otherwise survives restarts: the member's log has been made good by the others.
+    pub fn clear_entries_lost(&mut self) {
+        self.wal.clear_entries_lost();
+    }
+
+    /// Writes what is queued and makes it durable: one write and one sync. On an error it is all still queued, and a further call tries again.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub fn sync(&mut self) -> Result<(), StoreError> {
-        todo!()
+        self.wal.sync()
     }
 
-    /// Reads entries back.
-    pub fn read(&mut self, _from: Index, _bytes_max: usize) -> ReadEntries {
-        todo!()
+    /// Reads durable entries back. Those that a queued persist overwrites are absent already.
+    pub fn read(&mut self, from: Index, bytes_max: usize) -> ReadEntries {
+        self.wal.read(from, bytes_max)
     }
 
-    /// Forgets entries up to and including `upto`; their segments are recycled. A durable snapshot must cover them.
-    pub fn release(&mut self, _upto: Index) {
-        todo!()
+    /// Forgets entries up to and including `upto`; their segments are recycled. A durable snapshot must cover them. Some may stay readable.
+    pub fn release(&mut self, upto: Index) {
+        self.wal.release(upto);
+    }
+
+    /// Notes that a snapshot at `index` is durable, for [`Log::log_bytes`]; [`Log::release`] says as much.
+    pub fn note_snapshot(&mut self, index: Index) {
+        self.wal.note_snapshot(index);
     }
 
     /// Bytes of log entries after the newest snapshot, to decide when to take the next.
     pub fn log_bytes(&self) -> u64 {
-        todo!()
+        self.wal.log_bytes()
     }
 
-    /// Free bytes on the disk are below the low-water mark.
+    /// Free bytes on the disk are below the low-water mark, or the reserve is in use.
     pub fn low_on_space(&mut self) -> bool {
-        todo!()
+        !self.wal.has_reserve()
+            || self
+                .disk
+                .free_bytes()
+                .is_ok_and(|free| free < self.settings.low_water_bytes)
     }
 }
