@@ -1,12 +1,10 @@
 //! Broken, greedy and malicious clients: each gets a clear error, the members' memory stays bounded, and others notice nothing.
 
-mod raw;
-
 use crate::connection::Connection;
 use crate::load::{Figures, Load, Work};
 use crate::process::{Cluster, Program};
 use crate::report::Report;
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, raw};
 use bytes::Bytes;
 use proto::etcdserverpb as pb;
 use std::net::SocketAddr;

@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod load;
 pub mod process;
 pub mod random;
+pub mod raw;
 pub mod report;
 pub mod smoke;
 pub mod wiped;

@@ -63,6 +63,19 @@ impl Figures {
         self.operations as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
+    /// Several loads, one after another, as one.
+    pub fn merged(parts: Vec<Figures>) -> Figures {
+        let mut sum = Figures::default();
+        for mut part in parts {
+            sum.operations += part.operations;
+            sum.errors += part.errors;
+            sum.elapsed += part.elapsed;
+            sum.latencies.append(&mut part.latencies);
+        }
+        sum.latencies.sort_unstable();
+        sum
+    }
+
     /// The latency below which a share of requests lies (0.5, 0.99, 1.0), in milliseconds.
     pub fn quantile_ms(&self, share: f64) -> f64 {
         let last = self.latencies.len().saturating_sub(1);
