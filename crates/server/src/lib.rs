@@ -10,6 +10,8 @@ mod grpc;
 mod handle;
 pub mod http;
 mod members;
+#[cfg(test)]
+mod memory_member;
 mod metrics;
 mod node;
 mod peers;

@@ -4,7 +4,7 @@
 //! million keys must be written piece by piece. Streams are tonic's.
 
 use super::body::Body;
-use super::context::{STAMP_HEADER, stamp_text};
+use super::context::STAMP_HEADER;
 use bytes::{BufMut, Bytes, BytesMut};
 use etcd::{Code, MESSAGE_BYTES_MAX, Status};
 use http::{HeaderMap, HeaderValue, Response};
@@ -132,7 +132,7 @@ pub(crate) fn respond_body(body: Body, stamp: Option<Stamp>) -> Response<Body> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, CONTENT_TYPE);
-    if let Some(stamp) = stamp.and_then(|stamp| HeaderValue::try_from(stamp_text(stamp)).ok()) {
+    if let Some(stamp) = stamp.and_then(|stamp| HeaderValue::try_from(stamp.to_string()).ok()) {
         headers.insert(STAMP_HEADER, stamp);
     }
     response

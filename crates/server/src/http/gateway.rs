@@ -1,7 +1,7 @@
 //! The etcd API as JSON over HTTP: original field names, 64-bit numbers as strings, bytes in base64, defaults left out. Bodies need no content type.
 
 use super::Server;
-use crate::grpc::context::{Context, STAMP_HEADER, stamp_text};
+use crate::grpc::context::{Context, STAMP_HEADER};
 use crate::grpc::door::{Answered, Door, Outcome, unavailable};
 use crate::grpc::keep_alive::KeepAliveSession;
 use crate::grpc::method;
@@ -316,7 +316,7 @@ impl Refusal {
 
 fn answer(body: Body, stamp: Option<Stamp>) -> Response {
     let mut response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
-    if let Some(stamp) = stamp.and_then(|stamp| HeaderValue::try_from(stamp_text(stamp)).ok()) {
+    if let Some(stamp) = stamp.and_then(|stamp| HeaderValue::try_from(stamp.to_string()).ok()) {
         response.headers_mut().insert(STAMP_HEADER, stamp);
     }
     response

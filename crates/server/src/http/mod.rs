@@ -205,15 +205,4 @@ fn with_cors(mut response: Response<Body>) -> Response<Body> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn older_paths_are_understood() {
-        let of =
-            |path: &'static str| current_path(&Uri::from_static(path)).map(|uri| uri.to_string());
-        assert_eq!(of("/v3beta/kv/range").as_deref(), Some("/v3/kv/range"));
-        assert_eq!(of("/v3alpha/kv/put?x=1").as_deref(), Some("/v3/kv/put?x=1"));
-        assert_eq!(of("/v3/kv/put"), None);
-    }
-}
+mod tests;
