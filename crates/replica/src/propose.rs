@@ -22,6 +22,8 @@ const BATCH_FORMAT: u32 = 1;
 /// Batches proposed and not yet applied at most, before the next waits. One is being synced and replicated, one queues behind that sync; two more keep
 /// members of different speed busy. With more, batches would stay small under load; with fewer, a command would wait out a round it could have shared.
 const BATCHES_UNDER_WAY_MAX: usize = 4;
+/// Shortest wait before an empty batch is tried.
+const CLOCK_BATCH_RETRY: Duration = Duration::from_millis(1);
 /// Bytes of commands waiting for their outcome at most.
 const PENDING_BYTES_MAX: usize = 64 << 20;
 /// A command that was sent and of which nothing was heard ends as unknown after this, in addition to two elections.
@@ -279,7 +281,7 @@ impl Replica {
             && (!self.proposals.to_send.is_empty() || !self.proposals.forwarded.is_empty())
             && self.propose_batch(now, wall_ms)
         {}
-        if self.expiry_is_due() {
+        if self.clock_batch_is_due() {
             self.propose_batch(now, wall_ms);
         }
     }
@@ -540,33 +542,32 @@ impl Replica {
         OUTCOME_TIMEOUT + self.hold()
     }
 
-    /// The earliest lease deadline has passed on the leader's clock, and no batch under way will see to it.
-    fn expiry_is_due(&self) -> bool {
-        let (Some(deadline), Some(clock), Some(last)) = (
-            self.state.next_deadline_ms(),
-            self.clock.clock_ms(),
-            self.clock.last_clock_ms(),
-        ) else {
+    /// An empty batch is needed for its clock: the earliest lease deadline has passed, or the log's clock is too far behind while there are leases.
+    fn clock_batch_is_due(&self) -> bool {
+        let Some(deadline) = self.state.next_deadline_ms() else {
             return false;
         };
+        let (Some(clock), Some(last)) = (self.clock.clock_ms(), self.clock.last_clock_ms()) else {
+            return false;
+        };
+        let idle = self.proposals.under_way.is_empty();
         // A batch under way whose clock has passed the deadline will end the lease, or at least some: applying is bounded per batch.
-        deadline <= clock && (last < deadline || self.proposals.under_way.is_empty())
+        let expiry = deadline <= clock && (last < deadline || idle);
+        expiry || idle && self.clock.until_checkpoint() == Some(Duration::ZERO)
     }
 
-    /// When a batch must be proposed for the earliest lease deadline, on a leader.
-    pub(crate) fn expiry_at(&self, now: Instant) -> Option<Instant> {
-        if !self.proposals.under_way.is_empty()
-            && self.clock.last_clock_ms() >= self.state.next_deadline_ms()
-        {
+    /// When an empty batch will be needed, on a leader.
+    pub(crate) fn clock_batch_at(&self, now: Instant) -> Option<Instant> {
+        if !self.proposals.under_way.is_empty() {
+            // Looked at again when it is applied.
             return None;
         }
-        // At least a millisecond: the clock counts in them, and a raft that takes no batch now must not be asked in a loop.
-        Some(
-            now + self
-                .clock
-                .until(self.state.next_deadline_ms()?)?
-                .max(Duration::from_millis(1)),
-        )
+        let wait = self
+            .clock
+            .until(self.state.next_deadline_ms()?)?
+            .min(self.clock.until_checkpoint()?);
+        // A raft that takes no batch now must not be asked in a loop.
+        Some(now + wait.max(CLOCK_BATCH_RETRY))
     }
 }
 

@@ -119,7 +119,7 @@ impl Replica {
             configuration,
             state,
             applying: Applying::new(snapshot.term, snapshot.configuration.clone()),
-            clock: LeaderClock::new(heartbeat),
+            clock: LeaderClock::new(heartbeat, now.monotonic),
             proposals: Proposals::new(me, process.0),
             reads: Reads::default(),
             snapshots: Snapshots::default(),
@@ -306,7 +306,17 @@ impl Replica {
     fn take_consensus(&mut self, now: Instant) {
         while let Some(effect) = self.raft.poll() {
             match effect {
-                raft::Effect::Persist(persist) => self.effects.push_back(Effect::Persist(persist)),
+                raft::Effect::Persist(persist) => {
+                    if persist.reset.is_some()
+                        || persist
+                            .entries
+                            .iter()
+                            .any(|entry| matches!(entry.payload, raft::Payload::Batch(_)))
+                    {
+                        self.clock.batch_stored();
+                    }
+                    self.effects.push_back(Effect::Persist(persist));
+                }
                 raft::Effect::Send { to, message } => self.send(to, Message::Raft(message)),
                 raft::Effect::Fetch { from, bytes_max } => {
                     self.effects.push_back(Effect::Fetch { from, bytes_max })
@@ -348,7 +358,7 @@ impl Replica {
             self.stop_sending();
             self.clock.deposed();
             if role == Role::Leader {
-                self.clock.elected(now, term);
+                self.clock.elected(term);
             }
         }
         self.membership.look(now);
@@ -379,7 +389,7 @@ impl Replica {
     fn set_timer(&mut self, now: Instant) {
         let others = [
             self.sweep_at,
-            self.expiry_at(now),
+            self.clock_batch_at(now),
             self.hub.next_notify(),
             self.membership.due_at(),
             self.snapshots

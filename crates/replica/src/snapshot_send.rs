@@ -25,6 +25,8 @@ pub(crate) struct Sending {
     sent: u64,
     /// A piece is being read.
     reading: bool,
+    /// Pieces that may be under way: one after a loss, until it arrives.
+    window: u64,
     retry_at: Instant,
     give_up_at: Instant,
 }
@@ -36,6 +38,7 @@ impl Sending {
             acknowledged: 0,
             sent: 0,
             reading: false,
+            window: UNDER_WAY_MAX,
             retry_at: now + RETRY_AFTER,
             give_up_at: now + GIVE_UP_AFTER,
         }
@@ -71,7 +74,7 @@ impl Replica {
         let Some(sending) = self.snapshots.sending.get_mut(&to) else {
             return;
         };
-        let room = sending.sent < sending.acknowledged + UNDER_WAY_MAX * PIECE_BYTES as u64;
+        let room = sending.sent < sending.acknowledged + sending.window * PIECE_BYTES as u64;
         if !sending.reading && room && sending.sent < sending.file.bytes {
             sending.reading = true;
             let effect = Effect::ReadSnapshot {
@@ -180,6 +183,9 @@ impl Replica {
             sending.sent = offset;
             sending.reading = false;
         }
+        if offset > sending.acknowledged {
+            sending.window = UNDER_WAY_MAX;
+        }
         sending.acknowledged = offset;
         self.read_piece(from);
     }
@@ -205,6 +211,7 @@ impl Replica {
             }
             sending.retry_at = now + RETRY_AFTER;
             sending.sent = sending.acknowledged;
+            sending.window = 1;
             sending.reading = false;
             self.read_piece(to);
         }

@@ -86,8 +86,18 @@ impl Replica {
             .newest
             .as_ref()
             .map_or(0, |file| file.mark.index.0);
-        let large = snapshots.log_bytes > self.limits.snapshot_log_bytes.max(self.state.bytes());
+        let large = snapshots.log_bytes > self.snapshot_after();
         idle && allowed && (large || snapshots.wanted) && self.state.applied() > newest
+    }
+
+    /// Bytes of log after which the next snapshot is taken: as many as the state has, so that no more is written for snapshots than for the log. While the
+    /// state grows, the log since the last snapshot never catches up with it; then twice the last snapshot is enough.
+    fn snapshot_after(&self) -> u64 {
+        let newest = self.snapshots.newest.as_ref().map_or(0, |file| file.bytes);
+        self.state
+            .bytes()
+            .min(newest.saturating_mul(2))
+            .max(self.limits.snapshot_log_bytes)
     }
 
     fn begin_snapshot(&mut self) {

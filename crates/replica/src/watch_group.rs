@@ -40,7 +40,9 @@ pub(crate) struct Delivery {
 /// One change, ready to be shared.
 pub(crate) struct Change {
     pub(crate) revision: i64,
-    pub(crate) bytes: usize,
+    bytes: usize,
+    /// What the state before it adds.
+    prev_bytes: usize,
     pub(crate) plain: Arc<Event>,
     /// With the state before it, made only if a watch asks for it.
     pub(crate) with_prev: Option<Arc<Event>>,
@@ -60,6 +62,7 @@ impl Change {
         Change {
             revision: view.revision,
             bytes,
+            prev_bytes: 0,
             plain: Arc::new(Event {
                 deleted: view.deleted,
                 kv,
@@ -77,11 +80,16 @@ impl Change {
         } else {
             state.key_at(&self.plain.kv.key, self.revision - 1)
         };
-        self.bytes += prev.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len());
+        self.prev_bytes = prev.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len());
         self.with_prev = Some(Arc::new(Event {
             prev,
             ..(*self.plain).clone()
         }));
+    }
+
+    /// About how large it is on the wire.
+    pub(crate) fn bytes(&self, with_prev: bool) -> usize {
+        self.bytes + if with_prev { self.prev_bytes } else { 0 }
     }
 
     pub(crate) fn event(&self, with_prev: bool) -> Arc<Event> {

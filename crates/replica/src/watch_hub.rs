@@ -646,7 +646,7 @@ fn send_response(
     while at < run.end {
         let (mut end, mut bytes) = (at, 0);
         while end < run.end {
-            bytes += delivery.change(end).bytes;
+            bytes += delivery.change(end).bytes(watch.prev_kv);
             if watch.fragment && bytes > FRAGMENT_BYTES && end > at {
                 break;
             }

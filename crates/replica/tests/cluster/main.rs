@@ -1,0 +1,10 @@
+//! Three replicas in one process: what a cell does as a whole.
+
+extern crate synod_replica as replica;
+
+mod changes;
+mod harness;
+mod leases;
+mod reads;
+mod snapshots;
+mod watches;

@@ -1,0 +1,282 @@
+//! Snapshots: taken, sent, resumed, loaded.
+
+use crate::harness::*;
+use bytes::Bytes;
+use replica::{
+    Consistency, Failure, Input, Limits, Settings, Ticket, WatchBody, WatchCreate, WatchRequest,
+};
+
+fn small_log() -> Settings {
+    let limits = Limits {
+        snapshot_log_bytes: 20_000,
+        snapshot_keep_entries: 1,
+        ..Limits::default()
+    };
+    Settings {
+        limits,
+        ..Settings::default()
+    }
+}
+
+fn fill(cell: &mut Cell, nth: u64, rounds: u64) {
+    for n in 0..rounds {
+        let tickets: Vec<Ticket> = (0..50)
+            .map(|m| {
+                cell.propose(
+                    nth,
+                    put(&format!("k{m:03}"), &format!("{n}-{}", "v".repeat(40))),
+                )
+            })
+            .collect();
+        cell.settle();
+        tickets
+            .into_iter()
+            .for_each(|ticket| drop(cell.response(ticket)));
+    }
+}
+
+#[test]
+fn the_log_is_cut_behind_a_snapshot_and_a_restart_loads_it() {
+    let mut cell = Cell::with(3, small_log());
+    let leader = cell.elect();
+    fill(&mut cell, leader, 40);
+    cell.advance(200);
+    for host in cell.hosts.values() {
+        let (mark, _) = host.disk.snapshot.as_ref().expect("a snapshot was taken");
+        assert!(
+            host.disk.released + 2 >= mark.index.0,
+            "released to {} at {}",
+            host.disk.released,
+            mark.index
+        );
+        assert!(
+            host.disk.entries.len() < 40,
+            "{} entries are left",
+            host.disk.entries.len()
+        );
+    }
+    let before = cell.replica(leader).status();
+    for nth in 1..=3 {
+        cell.kill(nth);
+    }
+    for nth in 1..=3 {
+        cell.start(nth);
+    }
+    cell.elect();
+    cell.check_equal();
+    let after = cell.replica(leader).status();
+    assert_eq!((after.revision, after.keys), (before.revision, before.keys));
+    assert!(after.serving);
+    cell.put(leader, "k", "after");
+}
+
+#[test]
+fn a_member_long_gone_catches_up_by_snapshot() {
+    for lose_chunks in [0, 2, 3] {
+        let mut cell = Cell::with(3, small_log());
+        cell.elect();
+        let gone = cell.follower();
+        cell.kill(gone);
+        let leader = cell.elect();
+        // More than one piece of 256 KiB, so that a transfer can be torn.
+        for n in 0..12 {
+            let tickets: Vec<Ticket> = (0..10)
+                .map(|m| cell.propose(leader, put(&format!("large{n}.{m}"), &"x".repeat(20_000))))
+                .collect();
+            cell.settle();
+            tickets
+                .into_iter()
+                .for_each(|ticket| drop(cell.response(ticket)));
+        }
+        fill(&mut cell, leader, 20);
+        let released = cell.hosts[&leader].disk.released;
+        assert!(
+            released > cell.hosts[&gone].disk.entries.len() as u64,
+            "the log no longer has what it lacks"
+        );
+        cell.lose_chunks = lose_chunks;
+        cell.start(gone);
+        cell.advance(60_000);
+        assert!(cell.snapshot_chunks > 1, "{} pieces", cell.snapshot_chunks);
+        cell.check_equal();
+        assert_eq!(
+            cell.get(gone, "large11.9").map(|value| value.len()),
+            Some(20_000)
+        );
+    }
+}
+
+#[test]
+fn a_transfer_resumes_after_the_receiver_restarts() {
+    let mut cell = Cell::with(3, small_log());
+    cell.elect();
+    let gone = cell.follower();
+    cell.kill(gone);
+    let leader = cell.elect();
+    for n in 0..12 {
+        let tickets: Vec<Ticket> = (0..10)
+            .map(|m| cell.propose(leader, put(&format!("large{n}.{m}"), &"x".repeat(20_000))))
+            .collect();
+        cell.settle();
+        tickets
+            .into_iter()
+            .for_each(|ticket| drop(cell.response(ticket)));
+    }
+    // From the third piece on all are lost.
+    cell.lose_chunks = 3;
+    cell.start(gone);
+    cell.advance(300);
+    cell.kill(gone);
+    cell.lose_chunks = 0;
+    cell.start(gone);
+    cell.advance(40_000);
+    cell.check_equal();
+}
+
+#[test]
+fn a_failed_write_of_a_snapshot_is_tried_again_later() {
+    let mut cell = Cell::with(1, small_log());
+    cell.elect();
+    cell.hosts.get_mut(&1).unwrap().disk.staging_fails = true;
+    fill(&mut cell, 1, 20);
+    assert!(cell.hosts[&1].disk.snapshot.is_none());
+    cell.hosts.get_mut(&1).unwrap().disk.staging_fails = false;
+    cell.advance(11_000);
+    fill(&mut cell, 1, 1);
+    assert!(cell.hosts[&1].disk.snapshot.is_some());
+}
+
+#[test]
+fn w11_watches_go_on_after_a_restore_or_hear_of_the_compaction() {
+    let mut cell = Cell::with(3, small_log());
+    let leader = cell.elect();
+    let behind = cell.follower();
+    for stream in [1, 2] {
+        cell.watch(
+            behind,
+            stream,
+            WatchRequest::Create(WatchCreate {
+                key: "k".into(),
+                range_end: "l".into(),
+                ..WatchCreate::default()
+            }),
+        );
+        cell.credit(behind, stream, 1_000_000);
+    }
+    fill(&mut cell, leader, 2);
+    cell.advance(200);
+    let first: usize = events(&cell.heard(behind, 1)).len();
+    assert_eq!(first, 100);
+    cell.isolate(behind);
+    fill(&mut cell, leader, 40);
+    cell.heal();
+    cell.advance(10_000);
+    cell.check_equal();
+    assert!(cell.snapshot_chunks > 0);
+    let revisions: Vec<i64> = events(&cell.heard(behind, 1))
+        .iter()
+        .map(|event| event.kv.mod_revision)
+        .collect();
+    assert_eq!(
+        revisions,
+        (102..=2101).collect::<Vec<i64>>(),
+        "no gap and nothing twice"
+    );
+
+    cell.isolate(behind);
+    fill(&mut cell, leader, 40);
+    let compacted = cell.replica(leader).status().revision - 5;
+    cell.compact(leader, compacted);
+    fill(&mut cell, leader, 40);
+    cell.heal();
+    cell.advance(10_000);
+    cell.check_equal();
+    let heard = cell.heard(behind, 1);
+    assert!(
+        heard
+            .iter()
+            .any(|response| response.body == WatchBody::Compacted { compacted })
+            || events(&heard).len() == 4000,
+        "{:?}",
+        heard.last()
+    );
+}
+
+fn events(responses: &[replica::WatchResponse]) -> Vec<std::sync::Arc<replica::Event>> {
+    let mut all = Vec::new();
+    for response in responses {
+        if let WatchBody::Events { events, .. } = &response.body {
+            all.extend(events.iter().cloned());
+        }
+    }
+    all
+}
+
+#[test]
+fn what_was_sent_before_a_restore_ends_as_unknown() {
+    let mut cell = Cell::with(3, small_log());
+    let leader = cell.elect();
+    let behind = cell.follower();
+    // The forward arrives, its outcome does not come back in entries but inside a snapshot.
+    let others: Vec<u64> = (1..=3).filter(|&nth| nth != behind).collect();
+    for &nth in &others {
+        cell.cut.insert((nth, behind));
+    }
+    let ticket = cell.propose(behind, put("mine", "v"));
+    cell.settle();
+    assert_eq!(cell.outcome(ticket), None);
+    fill(&mut cell, leader, 40);
+    assert_eq!(cell.get(leader, "mine").as_deref(), Some("v"));
+    cell.heal();
+    cell.advance(3000);
+    assert_eq!(cell.failure(ticket), Failure::Unknown);
+    assert_eq!(cell.get(behind, "mine").as_deref(), Some("v"));
+}
+
+#[test]
+fn a_damaged_snapshot_at_the_start_halts_with_what_to_do() {
+    let mut cell = Cell::with(1, small_log());
+    cell.elect();
+    fill(&mut cell, 1, 20);
+    cell.kill(1);
+    let (mark, bytes) = cell.hosts[&1].disk.snapshot.clone().expect("a snapshot");
+    let mut broken = bytes.to_vec();
+    let middle = broken.len() / 2;
+    broken[middle] ^= 1;
+    cell.hosts.get_mut(&1).unwrap().disk.snapshot = Some((mark, Bytes::from(broken)));
+    cell.start(1);
+    cell.advance(100);
+    let text = cell.hosts[&1].halted.clone().expect("it halts");
+    assert!(
+        text.contains("is damaged") && text.contains("start it empty"),
+        "{text}"
+    );
+    let read = cell.read(1, Consistency::Local, range("k", ""));
+    cell.settle();
+    assert_eq!(cell.failure(read), Failure::Halted);
+}
+
+#[test]
+fn requests_that_come_before_the_state_is_loaded_are_answered_after() {
+    let mut cell = Cell::with(1, small_log());
+    cell.elect();
+    fill(&mut cell, 1, 20);
+    cell.kill(1);
+    cell.start(1);
+    let read = cell.read(1, Consistency::Local, range("k001", ""));
+    cell.watch(
+        1,
+        1,
+        WatchRequest::Create(WatchCreate {
+            key: "k001".into(),
+            ..WatchCreate::default()
+        }),
+    );
+    cell.credit(1, 1, 10);
+    cell.input(1, Input::LogBytes(0));
+    cell.advance(3000);
+    assert!(value(&cell.response(read)).is_some_and(|value| value.starts_with("19-")));
+    let heard = cell.heard(1, 1);
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    assert_eq!(heard[0].body, WatchBody::Created);
+}
