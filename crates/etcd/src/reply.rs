@@ -111,16 +111,7 @@ pub fn txn_response(header: Header, reply: Result<Reply, Answer>) -> Result<TxnR
         }
         _ => return Err(mismatch("a transaction")),
     };
-    let changed = changed(&reply.steps);
-    let mut progress = Progress {
-        before: if changed {
-            reply.revision - 1
-        } else {
-            reply.revision
-        },
-        changed: false,
-    };
-    let mut response = txn_message(reply, &mut progress);
+    let mut response = txn_message(reply);
     response.header = Some(header.into());
     Ok(response)
 }
@@ -277,37 +268,12 @@ fn delete_range_message(
     }
 }
 
-/// How far a transaction has come while its answers are written: each step's header names the revision right after it, and nothing else.
-struct Progress {
-    before: i64,
-    changed: bool,
-}
-
-impl Progress {
-    fn header(&self) -> ResponseHeader {
-        ResponseHeader {
-            revision: self.before + i64::from(self.changed),
-            ..Default::default()
-        }
-    }
-}
-
-fn changed(steps: &[StepReply]) -> bool {
-    steps.iter().any(|step| match step {
-        StepReply::Range(_) => false,
-        StepReply::Put { .. } => true,
-        StepReply::DeleteRange { deleted, .. } => *deleted > 0,
-        StepReply::Txn(txn) => changed(&txn.steps),
-    })
-}
-
 /// A transaction's answer; the header of a nested one is there and empty, as etcd's.
-fn txn_message(reply: TxnReply, progress: &mut Progress) -> TxnResponse {
-    let responses = reply
-        .steps
-        .into_iter()
-        .map(|step| ResponseOp {
-            response: Some(step_message(step, progress)),
+fn txn_message(reply: TxnReply) -> TxnResponse {
+    let steps = reply.steps.into_iter().zip(reply.revisions);
+    let responses = steps
+        .map(|(step, revision)| ResponseOp {
+            response: Some(step_message(step, revision)),
         })
         .collect();
     TxnResponse {
@@ -317,17 +283,18 @@ fn txn_message(reply: TxnReply, progress: &mut Progress) -> TxnResponse {
     }
 }
 
-fn step_message(step: StepReply, progress: &mut Progress) -> Response {
+/// A step's answer; its header names the revision and nothing else.
+fn step_message(step: StepReply, revision: i64) -> Response {
+    let header = ResponseHeader {
+        revision,
+        ..Default::default()
+    };
     match step {
-        StepReply::Range(reply) => Response::ResponseRange(range_message(progress.header(), reply)),
-        StepReply::Put { prev } => {
-            progress.changed = true;
-            Response::ResponsePut(put_message(progress.header(), prev))
-        }
+        StepReply::Range(reply) => Response::ResponseRange(range_message(header, reply)),
+        StepReply::Put { prev } => Response::ResponsePut(put_message(header, prev)),
         StepReply::DeleteRange { deleted, prev } => {
-            progress.changed |= deleted > 0;
-            Response::ResponseDeleteRange(delete_range_message(progress.header(), deleted, prev))
+            Response::ResponseDeleteRange(delete_range_message(header, deleted, prev))
         }
-        StepReply::Txn(txn) => Response::ResponseTxn(txn_message(txn, progress)),
+        StepReply::Txn(txn) => Response::ResponseTxn(txn_message(txn)),
     }
 }

@@ -55,69 +55,36 @@ fn outer_header_is_whole() {
 }
 
 #[test]
-fn inner_headers_name_the_revision_right_after_each_step() {
+fn inner_headers_name_the_revision_of_each_step_and_nested_ones_are_empty() {
     let range = || StepReply::Range(RangeReply::default());
-    let delete = |deleted| StepReply::DeleteRange {
-        deleted,
-        prev: Vec::new(),
-    };
     let inner = TxnReply {
-        succeeded: true,
+        succeeded: false,
         steps: vec![range()],
+        revisions: vec![9],
         revision: 9,
+    };
+    let deleted = StepReply::DeleteRange {
+        deleted: 2,
+        prev: Vec::new(),
     };
     let steps = vec![
         range(),
-        delete(0),
         StepReply::Put { prev: None },
-        range(),
-        delete(0),
-        delete(2),
+        deleted,
         StepReply::Txn(inner),
     ];
-    let response = txn_response(
-        HEADER,
-        Ok(Reply::Txn(TxnReply {
-            succeeded: true,
-            steps,
-            revision: 9,
-        })),
-    )
-    .unwrap();
-    assert_eq!(response.header.as_ref().unwrap().revision, 9);
-    assert_eq!(revisions(&response), [8, 8, 9, 9, 9, 9, 0, 9]);
-}
-
-#[test]
-fn change_inside_a_nested_transaction_counts_for_what_follows() {
-    let inner = TxnReply {
-        succeeded: false,
-        steps: vec![StepReply::Put { prev: None }],
-        revision: 9,
-    };
-    let range = || StepReply::Range(RangeReply::default());
     let reply = TxnReply {
         succeeded: true,
-        steps: vec![range(), StepReply::Txn(inner), range()],
+        steps,
+        revisions: vec![8, 9, 9, 9],
         revision: 9,
     };
-    assert_eq!(
-        revisions(&txn_response(HEADER, Ok(Reply::Txn(reply))).unwrap()),
-        [8, 0, 9, 9]
-    );
-}
-
-#[test]
-fn transaction_without_a_change_stands_at_its_revision() {
-    let reply = TxnReply {
-        succeeded: true,
-        steps: vec![StepReply::Range(RangeReply::default())],
-        revision: 9,
-    };
-    assert_eq!(
-        revisions(&txn_response(HEADER, Err(Answer::Txn(reply))).unwrap()),
-        [9]
-    );
+    for reply in [Ok(Reply::Txn(reply.clone())), Err(Answer::Txn(reply))] {
+        let response = txn_response(HEADER, reply).unwrap();
+        assert_eq!(response.header.as_ref().unwrap().cluster_id, 1);
+        assert_eq!(response.header.as_ref().unwrap().revision, 9);
+        assert_eq!(revisions(&response), [8, 9, 9, 0, 9]);
+    }
 }
 
 #[test]

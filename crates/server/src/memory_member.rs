@@ -143,7 +143,7 @@ impl MemoryMember {
                 self.streams.remove(&stream);
                 Input::WatchClosed(stream)
             }
-            Control::Transfer(_) | Control::EndWatches | Control::Stop => return,
+            _ => return,
         };
         self.replica.handle(self.clock.now(), input);
     }
