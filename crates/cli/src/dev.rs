@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Members at most: their ports are fixed.
 const MEMBERS_MAX: u16 = 5;
+/// Length of the files of each member's log.
+const LOG_SEGMENT: &str = "16MiB";
 /// How long the cluster may take to find a leader before a word is said about it.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -119,6 +121,8 @@ fn config(number: u16, members: u16, directory: &Path) -> Result<Config, Failed>
         ("client-addr", client_addr(number)),
         ("peer-addr", peer_addr(number)),
         ("cluster", cluster.join(",")),
+        // Several members share one disk that is nobody's production.
+        ("log-segment-bytes", LOG_SEGMENT.to_owned()),
     ];
     let flags = flags
         .into_iter()

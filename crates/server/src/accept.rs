@@ -109,7 +109,9 @@ impl Acceptor {
                 (me.welcome(protocol, String::new()), Some((purpose, from)))
             }
             Err(refusal) => {
-                self.complain(&stream, &refusal);
+                if me.cluster != 0 {
+                    self.complain(&stream, &refusal);
+                }
                 (me.welcome(0, refusal), None)
             }
         };

@@ -65,14 +65,14 @@ impl Me {
 
     /// The answer to a greeting, refusal or not.
     pub(crate) fn welcome(&self, protocol: u32, refusal: String) -> Welcome {
-        let from = Some(self.party());
         Welcome {
             protocol,
+            not_yet: self.cluster == 0 && !refusal.is_empty(),
             refusal,
             feature_level: FEATURE_LEVEL,
             cluster: self.cluster,
             cell: self.cell,
-            from,
+            from: Some(self.party()),
         }
     }
 
@@ -134,16 +134,37 @@ impl Me {
 pub(crate) enum DialError {
     /// Nothing listens there: the host is up and the process is not.
     NoProcess,
-    /// No connection, or none that answered.
+    /// No connection, or none that answered. `hung_up`: a process that is just going looks like that.
     Unreachable { reason: String, hung_up: bool },
+    /// The other side still looks for its cluster.
+    NotYet,
     /// The other side refused, or is not who it should be.
     Rejected(String),
+}
+
+impl DialError {
+    fn broken(error: &io::Error) -> DialError {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let hung_up = matches!(
+            error.kind(),
+            BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+        );
+        DialError::Unreachable {
+            reason: if hung_up {
+                "it hung up".into()
+            } else {
+                error.to_string()
+            },
+            hung_up,
+        }
+    }
 }
 
 impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DialError::NoProcess => f.write_str("nothing listens at its address"),
+            DialError::NotYet => f.write_str("it still looks for its cluster"),
             DialError::Unreachable { reason, .. } | DialError::Rejected(reason) => {
                 f.write_str(reason)
             }
@@ -195,12 +216,7 @@ pub(crate) async fn introduce(
         Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
             return Err(DialError::Rejected(error.to_string()));
         }
-        Ok(Err(error)) => {
-            return Err(DialError::Unreachable {
-                reason: format!("it hung up: {error}"),
-                hung_up: true,
-            });
-        }
+        Ok(Err(error)) => return Err(DialError::broken(&error)),
         Err(_) => {
             return Err(DialError::Unreachable {
                 reason: "it accepts connections but does not answer".into(),
@@ -208,6 +224,9 @@ pub(crate) async fn introduce(
             });
         }
     };
+    if welcome.not_yet {
+        return Err(DialError::NotYet);
+    }
     if !welcome.refusal.is_empty() {
         return Err(DialError::Rejected(welcome.refusal));
     }
@@ -243,7 +262,7 @@ async fn connect(addresses: &[String]) -> Result<TcpStream, DialError> {
                 Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     failure = DialError::NoProcess
                 }
-                Ok(Err(error)) => failure = unreachable(error.to_string()),
+                Ok(Err(error)) => failure = DialError::broken(&error),
                 Err(_) => {
                     failure = unreachable(format!(
                         "no answer from {target} within {} ms",

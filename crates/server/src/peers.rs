@@ -34,7 +34,9 @@ const PINGS_UNANSWERED_MAX: u32 = 3;
 /// Waits between attempts to connect double from the first to the second.
 const REDIAL_WAIT: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 /// After a lane closed, a dial that ends before the greeting is tried again this often: the other process is just going.
-const REDIALS_AT_ONCE: u32 = 3;
+const REDIALS_AT_ONCE: u32 = 10;
+/// The pause between such attempts.
+const REDIAL_PAUSE: Duration = Duration::from_millis(2);
 /// Members that are not in the configuration but greeted this one, at most: a leader this member has not heard of yet is among them.
 const STRANGERS_MAX: usize = 16;
 
@@ -222,6 +224,7 @@ impl Dialler {
                 && matches!(dialled, Err(DialError::Unreachable { hung_up: true, .. }))
             {
                 at_once += 1;
+                tokio::time::sleep(REDIAL_PAUSE).await;
                 continue;
             }
             if std::mem::take(&mut lost) && self.purpose == Purpose::Cell {
@@ -264,12 +267,12 @@ impl Dialler {
                 self.metrics.peer_refusals.inc();
                 warn!(peer = %self.peer, address, reason = text, "connection to member refused");
             }
-            DialError::NoProcess | DialError::Unreachable { .. }
+            DialError::NoProcess | DialError::NotYet | DialError::Unreachable { .. }
                 if self.purpose == Purpose::Cell =>
             {
                 info!(peer = %self.peer, address, reason = text, "member cannot be reached, trying on");
             }
-            DialError::NoProcess | DialError::Unreachable { .. } => {}
+            DialError::NoProcess | DialError::NotYet | DialError::Unreachable { .. } => {}
         }
         self.complaint = text;
     }

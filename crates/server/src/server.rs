@@ -263,7 +263,9 @@ async fn run(
         info!("member stops");
         let deadline = tokio::time::Instant::now() + config.stop_timeout;
         if transfer {
-            hand_over(&handle, deadline).await;
+            // Whoever does not answer within two elections is not going to.
+            let patience = tokio::time::Instant::now() + 2 * config.election_timeout;
+            hand_over(&handle, deadline.min(patience)).await;
         }
         let _ = door_stop.send(());
         handle.control(Control::EndWatches);

@@ -74,6 +74,9 @@ pub(crate) struct Welcome {
     /// Who answers.
     #[prost(message, optional, tag = "6")]
     pub from: Option<Party>,
+    /// The refusal is only for now: the member still looks for its cluster.
+    #[prost(bool, tag = "7")]
+    pub not_yet: bool,
 }
 
 /// One end of a connection.
