@@ -96,6 +96,9 @@ impl fmt::Display for Configuration {
             write!(f, ")")?;
             separator = " ";
         }
+        if separator.is_empty() {
+            write!(f, "empty")?;
+        }
         Ok(())
     }
 }

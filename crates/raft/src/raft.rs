@@ -194,7 +194,9 @@ impl Raft {
         };
         raft.draw_election_deadline();
         raft.core.configuration_changed();
-        if raft.core.is_electable() && raft.core.configuration().peers().len() == 1 {
+        let configuration = raft.core.configuration();
+        let alone = configuration.voters.len() == 1 && !configuration.is_joint();
+        if alone && raft.core.is_electable() {
             // Nobody else to hear from.
             raft.on_election_timeout();
             raft.announce();
