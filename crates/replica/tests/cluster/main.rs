@@ -5,6 +5,7 @@ extern crate synod_replica as replica;
 mod changes;
 mod harness;
 mod leases;
+mod membership;
 mod reads;
 mod snapshots;
 mod watches;

@@ -1,0 +1,261 @@
+//! The cell's configuration: changed by an operator, published by members, and mended when one comes back empty.
+
+use crate::harness::*;
+use raft::{Configuration, Incarnation, MemberId, PeerId};
+use replica::{Advertised, Body, Failure, Input, Introduction, Message, Settings};
+
+fn advertising(nth: u64) -> Settings {
+    let advertised = Advertised {
+        peer_addresses: vec![format!("host{nth}:2380")],
+        client_addresses: vec![format!("host{nth}:2379")],
+        feature_level: 0,
+    };
+    Settings {
+        advertised: Some(advertised),
+        ..Settings::default()
+    }
+}
+
+fn in_force(cell: &Cell, nth: u64) -> Configuration {
+    cell.replica(nth).status().raft.configuration
+}
+
+#[test]
+fn members_publish_where_they_are_reached() {
+    let mut cell = Cell::settled();
+    for nth in 1..=3 {
+        cell.kill(nth);
+    }
+    for nth in 1..=3 {
+        cell.settings = advertising(nth);
+        cell.start(nth);
+    }
+    cell.elect();
+    cell.advance(5000);
+    for nth in 1..=3 {
+        for (id, member) in in_force(&cell, nth).members {
+            assert_eq!(
+                member.client_addresses,
+                vec![format!("host{}:2379", id.0)],
+                "as member {nth} knows it"
+            );
+        }
+    }
+    // A new address replaces the old one; nothing changes when nothing is new.
+    let leader = cell.leader().unwrap();
+    let before = cell.replica(leader).status().applied;
+    cell.advance(10_000);
+    assert_eq!(
+        cell.replica(leader).status().applied,
+        before,
+        "no change without need"
+    );
+    let moved = cell.follower();
+    cell.kill(moved);
+    cell.settings = advertising(77);
+    cell.start(moved);
+    cell.advance(5000);
+    assert_eq!(
+        in_force(&cell, leader).members[&MemberId(moved)].client_addresses,
+        vec!["host77:2379"]
+    );
+}
+
+#[test]
+fn an_operator_changes_members_on_the_leader() {
+    let mut cell = Cell::settled();
+    let leader = cell.leader().unwrap();
+    let gone = cell.follower();
+    let mut target = in_force(&cell, leader);
+    target.voters.remove(&member(gone));
+    target.members.remove(&MemberId(gone));
+    let ticket = cell.ticket();
+    cell.input(
+        gone,
+        Input::ChangeMembership {
+            ticket,
+            target: target.clone(),
+        },
+    );
+    cell.settle();
+    let failure = cell.failure(ticket);
+    assert!(
+        matches!(&failure, Failure::MembershipRefused(text) if text.contains(&format!("ask n{leader}"))),
+        "{failure:?}"
+    );
+    let ticket = cell.ticket();
+    cell.input(
+        leader,
+        Input::ChangeMembership {
+            ticket,
+            target: target.clone(),
+        },
+    );
+    cell.advance(1000);
+    assert_eq!(
+        cell.response(ticket).body,
+        Body::MembershipChanged(target.clone())
+    );
+    assert_eq!(in_force(&cell, leader), target);
+    cell.kill(gone);
+    cell.put(leader, "k", "v");
+}
+
+#[test]
+fn a_change_that_makes_no_sense_is_refused() {
+    let mut cell = Cell::settled();
+    let leader = cell.leader().unwrap();
+    let ticket = cell.ticket();
+    cell.input(
+        leader,
+        Input::ChangeMembership {
+            ticket,
+            target: Configuration::default(),
+        },
+    );
+    cell.settle();
+    assert!(matches!(
+        cell.failure(ticket),
+        Failure::MembershipRefused(_)
+    ));
+}
+
+fn introduction(nth: u64, id: u64) -> Introduction {
+    let listed = (1..=3)
+        .map(|n| (format!("n{n}"), format!("host{n}:2380")))
+        .collect();
+    Introduction {
+        name: format!("n{nth}"),
+        member: MemberId(id),
+        listed,
+    }
+}
+
+#[test]
+fn a_wiped_member_is_admitted_as_a_learner_then_votes() {
+    let mut cell = Cell::settled();
+    for n in 0..20 {
+        cell.put(1, &format!("k{n}"), "v");
+    }
+    let wiped = cell.follower();
+    cell.kill(wiped);
+    let leader = cell.elect();
+    let fresh = PeerId {
+        member: MemberId(99),
+        incarnation: Incarnation(1),
+    };
+    // While its predecessor may still be alive it is not admitted.
+    cell.input(leader, Input::Join(introduction(wiped, 99)));
+    cell.advance(100);
+    assert!(!in_force(&cell, leader).members.contains_key(&MemberId(99)));
+    // It asks every second.
+    for _ in 0..5 {
+        cell.advance(1000);
+        cell.input(leader, Input::Join(introduction(wiped, 99)));
+    }
+    cell.advance(1000);
+    let configuration = in_force(&cell, leader);
+    assert!(configuration.learners.contains(&fresh), "{configuration}");
+    assert!(
+        !configuration.members.contains_key(&MemberId(wiped)),
+        "the old one left: {configuration}"
+    );
+    assert_eq!(
+        configuration.members[&MemberId(99)].peer_addresses,
+        vec![format!("host{wiped}:2380")]
+    );
+    // It starts empty, from the configuration the cluster began with.
+    cell.hosts.remove(&wiped);
+    cell.add_host(99, fresh, crate::harness::configuration(3));
+    cell.start(99);
+    cell.advance(5000);
+    let configuration = in_force(&cell, leader);
+    assert!(configuration.voters.contains(&fresh), "{configuration}");
+    assert_eq!(configuration.voters.len(), 3);
+    cell.check_equal();
+    // Its vote is needed now.
+    let other = (1..=3).find(|&nth| nth != leader && nth != wiped).unwrap();
+    cell.kill(other);
+    cell.advance(3000);
+    cell.put(leader, "after", "v");
+    assert_eq!(cell.get(99, "after").as_deref(), Some("v"));
+}
+
+#[test]
+fn a_second_member_of_a_name_does_not_push_out_a_live_one() {
+    let mut cell = Cell::settled();
+    let leader = cell.leader().unwrap();
+    let follower = cell.follower();
+    for _ in 0..10 {
+        cell.input(leader, Input::Join(introduction(follower, 99)));
+        cell.input(leader, Input::Join(introduction(leader, 98)));
+        cell.input(leader, Input::Join(introduction(7, 97)));
+        cell.input(leader, Input::Join(introduction(follower, follower)));
+        cell.advance(1000);
+    }
+    assert_eq!(in_force(&cell, leader), crate::harness::configuration(3));
+}
+
+#[test]
+fn two_wiped_of_three_are_never_admitted() {
+    let mut cell = Cell::settled();
+    cell.put(1, "k", "v");
+    for nth in [2, 3] {
+        cell.kill(nth);
+    }
+    for _ in 0..10 {
+        cell.advance(1000);
+        for nth in [2, 3] {
+            cell.input(1, Input::Join(introduction(nth, 90 + nth)));
+        }
+    }
+    assert_eq!(in_force(&cell, 1), crate::harness::configuration(3));
+}
+
+#[test]
+fn kv5_a_member_that_a_majority_contradicts_halts() {
+    let mut cell = Cell::settled();
+    let leader = cell.leader().unwrap();
+    let wrong = cell.follower();
+    while cell.replica(wrong).status().applied < 1100 {
+        cell.put(leader, "k", "v");
+        cell.advance(1);
+    }
+    assert!(
+        cell.hosts.values().all(|host| host.halted.is_none()),
+        "all agree"
+    );
+    let others: Vec<u64> = (1..=3).filter(|&nth| nth != wrong).collect();
+    cell.input(
+        wrong,
+        Input::Message {
+            from: member(others[0]),
+            message: Message::StateHash {
+                index: 1024,
+                hash: 1,
+            },
+        },
+    );
+    cell.settle();
+    assert_eq!(cell.hosts[&wrong].halted, None, "one other is no majority");
+    cell.input(
+        wrong,
+        Input::Message {
+            from: member(others[1]),
+            message: Message::StateHash {
+                index: 1024,
+                hash: 1,
+            },
+        },
+    );
+    cell.settle();
+    let text = cell.hosts[&wrong].halted.clone().expect("it halts");
+    assert!(
+        text.contains("index 1024") && text.contains("2 of 3 voters"),
+        "{text}"
+    );
+    // The others go on.
+    cell.advance(3000);
+    cell.elect();
+    cell.put(cell.leader().unwrap(), "k", "after");
+}

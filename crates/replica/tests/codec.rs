@@ -1,0 +1,126 @@
+//! The wire form of messages: what is written can be read, and no bytes make a member panic or build more than they hold.
+
+extern crate synod_replica as replica;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use raft::{Configuration, Incarnation, Index, Member, MemberId, PeerId, SnapshotMark, Term};
+use replica::{BootstrapMessage, Introduction, Message};
+
+fn configuration() -> Configuration {
+    let mut configuration = Configuration::default();
+    for id in [7, u64::MAX] {
+        configuration.voters.insert(PeerId {
+            member: MemberId(id),
+            incarnation: Incarnation(2),
+        });
+        let member = Member {
+            incarnation: Incarnation(2),
+            name: format!("n{id}"),
+            peer_addresses: vec!["a:1".into(), "b:2".into()],
+            ..Member::default()
+        };
+        configuration.members.insert(MemberId(id), member);
+    }
+    configuration
+}
+
+fn messages() -> Vec<Message> {
+    let mark = SnapshotMark {
+        index: Index(5),
+        term: Term(3),
+        configuration: configuration(),
+    };
+    vec![
+        Message::SnapshotChunk {
+            mark,
+            bytes_total: 10,
+            checksum: 0xdead_beef,
+            offset: 4,
+            bytes: Bytes::from_static(b"abcdef"),
+        },
+        Message::SnapshotAck {
+            index: u64::MAX,
+            offset: 1,
+        },
+        Message::StateHash {
+            index: 1024,
+            hash: 0x0123_4567_89ab_cdef,
+        },
+        Message::Publish {
+            peer_addresses: vec!["h:1".into()],
+            client_addresses: vec![],
+            feature_level: 3,
+        },
+    ]
+}
+
+#[test]
+fn messages_come_back() {
+    for message in messages() {
+        assert_eq!(Message::decode(message.encode()), Ok(message));
+    }
+}
+
+#[test]
+fn golden_bytes() {
+    let hex = |bytes: Bytes| {
+        bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let all = messages();
+    assert_eq!(hex(all[1].encode()), "0308ffffffffffffffffff011001");
+    assert_eq!(hex(all[2].encode()), "0408800811efcdab8967452301");
+    assert_eq!(hex(all[3].encode()), "050a03683a311803");
+    let query = BootstrapMessage::Query(Introduction {
+        name: "n1".into(),
+        member: MemberId(1),
+        listed: vec![("n1".into(), "h:1".into())],
+    });
+    assert_eq!(
+        hex(query.encode()),
+        "400a026e311101000000000000001a090a026e311203683a31"
+    );
+}
+
+#[test]
+fn a_piece_beyond_the_end_of_its_snapshot_is_refused() {
+    let mark = SnapshotMark {
+        index: Index(5),
+        term: Term(3),
+        configuration: configuration(),
+    };
+    for (bytes_total, offset) in [(5, 0), (10, 5), (10, u64::MAX)] {
+        let bytes = Bytes::from_static(b"abcdef");
+        let message = Message::SnapshotChunk {
+            mark: mark.clone(),
+            bytes_total,
+            checksum: 0,
+            offset,
+            bytes,
+        };
+        assert!(
+            Message::decode(message.encode()).is_err(),
+            "6 bytes at {offset} of {bytes_total}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = Message::decode(Bytes::from(bytes.clone()));
+        let _ = BootstrapMessage::decode(Bytes::from(bytes));
+    }
+
+    #[test]
+    fn flipped_and_cut_messages_never_panic(which in 0usize..4, at in any::<prop::sample::Index>(), bit in 0u8..8, cut in any::<prop::sample::Index>()) {
+        let mut bytes = messages()[which].encode().to_vec();
+        let place = at.index(bytes.len());
+        bytes[place] ^= 1 << bit;
+        bytes.truncate(cut.index(bytes.len()) + 1);
+        let _ = Message::decode(Bytes::from(bytes));
+    }
+}
