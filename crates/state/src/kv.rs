@@ -272,11 +272,12 @@ impl Keys {
             let Some(previous) = record.previous else {
                 return Found::Absent;
             };
-            position = previous;
+            // Stops at a record that is too new, because only older ones may move until the search goes on.
             if *fuel == 0 {
                 return Found::Further(position);
             }
             *fuel -= 1;
+            position = previous;
         }
     }
 

@@ -60,7 +60,7 @@ pub struct TxnReply {
     pub succeeded: bool,
     /// One answer per step of the list that ran.
     pub steps: Vec<StepReply>,
-    /// Per step, the revision its header shows: a range sees what was written before it in the transaction.
+    /// Per step, the revision its header shows: of a range, the state it saw; of a nested transaction 0, as etcd leaves it out.
     pub revisions: Vec<i64>,
     /// Revision after the transaction; of a nested one, after its last step.
     pub revision: i64,

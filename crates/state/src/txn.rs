@@ -253,7 +253,7 @@ impl TxnRun {
                 }
                 revision if revision < self.compacted => {
                     return Err(Rejection::Compacted {
-                        compacted: self.compacted,
+                        compacted: self.compacted.max(0),
                     });
                 }
                 _ => {}
@@ -294,7 +294,7 @@ impl TxnRun {
                     if self.replies.is_empty() {
                         return Progress::Done(reply);
                     }
-                    self.answer(StepReply::Txn(reply), revision);
+                    self.answer(StepReply::Txn(reply), 0);
                 }
                 (Step::Range(range), access) => {
                     let view = match access {

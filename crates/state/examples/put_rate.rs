@@ -1,0 +1,250 @@
+//! Prints what applying, reading, removing and loading cost with a million keys. Run with `--release`.
+//!
+//! `cargo run --release -p synod-state --example put_rate [keys] [value bytes]`
+
+use bytes::Bytes;
+use prost::Message;
+use std::time::{Duration, Instant};
+use synod_state::{
+    Answer, Batch, Budget, Command, Compact, DeleteRange, Group, Loader, Operation, Put, Query,
+    Range, Settings, SnapshotHeader, State,
+};
+
+const COMMANDS_PER_BATCH: u64 = 64;
+
+fn main() {
+    let mut arguments = std::env::args()
+        .skip(1)
+        .map(|argument| argument.parse::<u64>().expect("a number"));
+    let keys = arguments.next().unwrap_or(1_000_000);
+    let value_bytes = arguments.next().unwrap_or(256) as usize;
+    let mut bench = Bench {
+        state: State::new(Settings::default()),
+        index: 0,
+        keys,
+        value: Bytes::from(vec![7; value_bytes]),
+    };
+    let before = resident_bytes();
+    bench.puts("put, new keys in random order", |number| {
+        scatter(number, keys)
+    });
+    let used = resident_bytes() - before;
+    println!(
+        "memory: {:.1} MiB resident, {} bytes per key",
+        used as f64 / 1048576.0,
+        used / keys
+    );
+    bench.puts("put, known keys in random order", |number| {
+        scatter(number + 17, keys)
+    });
+    bench.range(
+        "count of all keys",
+        Range {
+            count_only: true,
+            ..all()
+        },
+    );
+    let answer = bench.range("range over all keys", all());
+    drop(answer);
+    bench.compact();
+    let loaded = bench.snapshot();
+    bench.state = loaded;
+    bench.puts("put after loading, known keys", |number| {
+        scatter(number + 31, keys)
+    });
+    bench.delete_all();
+    bench.compact();
+    println!(
+        "memory in the end: {:.1} MiB resident",
+        (resident_bytes() - before) as f64 / 1048576.0
+    );
+}
+
+/// A permutation of `0..keys`, nearly.
+fn scatter(number: u64, keys: u64) -> u64 {
+    (number % keys).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 11
+}
+
+fn all() -> Range {
+    Range {
+        key: Bytes::from_static(b"\0"),
+        range_end: Bytes::from_static(b"\0"),
+        ..Range::default()
+    }
+}
+
+struct Bench {
+    state: State,
+    index: u64,
+    keys: u64,
+    value: Bytes,
+}
+
+impl Bench {
+    fn encode(&self, commands: Vec<Operation>) -> Vec<u8> {
+        let commands = commands
+            .into_iter()
+            .map(|operation| Command {
+                operation: Some(operation),
+                ..Command::default()
+            })
+            .collect();
+        Batch {
+            format: 1,
+            clock_ms: 0,
+            wall_ms: 0,
+            groups: vec![Group {
+                commands,
+                ..Group::default()
+            }],
+        }
+        .encode_to_vec()
+    }
+
+    fn apply(&mut self, batch: &[u8]) -> (u64, Duration) {
+        self.index += 1;
+        self.state
+            .apply_begin(self.index, batch)
+            .expect("a batch of this version");
+        let (mut slices, mut longest) = (0, Duration::ZERO);
+        loop {
+            let start = Instant::now();
+            let applied = self.state.apply_step(Budget(1000));
+            longest = longest.max(start.elapsed());
+            slices += 1;
+            if applied.is_some() {
+                return (slices, longest);
+            }
+        }
+    }
+
+    fn puts(&mut self, what: &str, name: impl Fn(u64) -> u64) {
+        let (mut spent, mut slowest) = (Duration::ZERO, Duration::ZERO);
+        for first in (0..self.keys).step_by(COMMANDS_PER_BATCH as usize) {
+            let numbers = first..(first + COMMANDS_PER_BATCH).min(self.keys);
+            let put = |number| Put {
+                key: format!("key/{:028}", name(number)).into(),
+                value: self.value.clone(),
+                ..Put::default()
+            };
+            let batch = self.encode(numbers.map(|number| Operation::Put(put(number))).collect());
+            let start = Instant::now();
+            self.apply(&batch);
+            spent += start.elapsed();
+            slowest = slowest.max(start.elapsed());
+        }
+        println!(
+            "{what}: {:.2} us each, slowest batch of {COMMANDS_PER_BATCH} {:.2} ms",
+            micros(spent, self.keys),
+            millis(slowest)
+        );
+    }
+
+    fn range(&mut self, what: &str, range: Range) -> Answer {
+        let mut cursor = self.state.query_begin(Query::Range(range));
+        let (mut spent, mut longest) = (Duration::ZERO, Duration::ZERO);
+        loop {
+            let start = Instant::now();
+            let answer = self.state.query_step(&mut cursor, Budget(1000));
+            spent += start.elapsed();
+            longest = longest.max(start.elapsed());
+            if let Some((answer, _)) = answer {
+                println!(
+                    "{what}: {:.3} us per key, longest slice {:.2} ms",
+                    micros(spent, self.keys),
+                    millis(longest)
+                );
+                return answer;
+            }
+        }
+    }
+
+    fn compact(&mut self) {
+        let revision = self.state.revision();
+        let batch = self.encode(vec![Operation::Compact(Compact { revision })]);
+        let start = Instant::now();
+        self.apply(&batch);
+        println!("compaction: {:.2} ms", millis(start.elapsed()));
+        let (start, mut longest) = (Instant::now(), Duration::ZERO);
+        loop {
+            let slice = Instant::now();
+            let more = self.state.background_step(Budget(1000));
+            longest = longest.max(slice.elapsed());
+            if !more {
+                break;
+            }
+        }
+        println!(
+            "freeing: {:.0} ms in all, longest slice {:.2} ms",
+            millis(start.elapsed()),
+            millis(longest)
+        );
+        println!("  {:.1} MiB resident", resident_bytes() as f64 / 1048576.0);
+    }
+
+    fn delete_all(&mut self) {
+        let everything = DeleteRange {
+            key: Bytes::from_static(b"\0"),
+            range_end: Bytes::from_static(b"\0"),
+            prev_kv: false,
+        };
+        let batch = self.encode(vec![Operation::DeleteRange(everything)]);
+        let start = Instant::now();
+        let (slices, longest) = self.apply(&batch);
+        println!(
+            "removal of all keys: {:.3} us per key, {slices} slices, the longest {:.2} ms",
+            micros(start.elapsed(), self.keys),
+            millis(longest)
+        );
+    }
+
+    fn snapshot(&mut self) -> State {
+        let start = Instant::now();
+        let mut cursor = self.state.snapshot_begin(SnapshotHeader {
+            index: self.state.applied(),
+            ..SnapshotHeader::default()
+        });
+        let (mut blocks, mut bytes, mut longest) = (Vec::new(), 0, Duration::ZERO);
+        loop {
+            let slice = Instant::now();
+            let Some(block) = self.state.snapshot_step(&mut cursor, 1 << 20) else {
+                break;
+            };
+            longest = longest.max(slice.elapsed());
+            bytes += block.len();
+            blocks.push(block);
+        }
+        self.state.snapshot_cancel(cursor);
+        println!(
+            "snapshot: {:.0} ms, {} MiB, longest slice {:.2} ms",
+            millis(start.elapsed()),
+            bytes >> 20,
+            millis(longest)
+        );
+        let start = Instant::now();
+        let mut loader = Loader::new(Settings::default());
+        blocks
+            .iter()
+            .for_each(|block| loader.feed(block).expect("our own snapshot"));
+        let (loaded, _) = loader.finish().expect("our own snapshot");
+        assert_eq!(loaded.hash(), self.state.hash());
+        println!("loading: {:.0} ms", millis(start.elapsed()));
+        loaded
+    }
+}
+
+fn micros(spent: Duration, times: u64) -> f64 {
+    spent.as_secs_f64() * 1e6 / times as f64
+}
+
+fn millis(spent: Duration) -> f64 {
+    spent.as_secs_f64() * 1e3
+}
+
+/// Resident memory as Linux tells it; 0 elsewhere.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok())
+        .map_or(0, |kib| kib * 1024)
+}
