@@ -109,7 +109,8 @@ pub enum Effect {
         /// Which read.
         read: ReadSequence,
     },
-    /// The leader accepted forwarded bytes, once and in order of the origin's stream.
+    /// The leader accepted forwarded bytes, once and in order of the origin's stream. They must be proposed before the next
+    /// [`Effect::RoleChanged`], or dropped: the origin counts on it that they are appended in this term or never.
     Forwarded {
         /// Whose.
         origin: PeerId,
@@ -120,7 +121,8 @@ pub enum Effect {
         /// What was forwarded.
         body: Bytes,
     },
-    /// Forwards of this member from `sequence` on (this term) were refused: none of them was or will be appended.
+    /// Forwards of this member from `sequence` on, as far as they are sent by now, were refused: none of them was or will be
+    /// appended. What is forwarded from now on is not concerned.
     ForwardRefused {
         /// The first refused sequence.
         sequence: u64,

@@ -1,0 +1,73 @@
+//! The end of a turn: what was gathered since the last one goes to the disk, to the others, and into one timer.
+
+use crate::Effect;
+use crate::message::Body;
+use crate::raft::{Part, Raft};
+
+impl Raft {
+    /// Tells of a new role, term, leader or standing.
+    pub(crate) fn announce(&mut self) {
+        let present = (
+            self.role(),
+            self.core.term(),
+            self.core.leader,
+            self.core.standing,
+        );
+        if present != self.announced {
+            self.announced = present;
+            let (role, term, leader, _) = present;
+            self.core
+                .effects
+                .push_back(Effect::RoleChanged { role, term, leader });
+        }
+    }
+
+    /// Ends a turn: gives the disk what was gathered, then says what may be said.
+    pub(crate) fn settle(&mut self) {
+        self.unsettled = false;
+        if let Some(persist) = self.core.writes.seal(self.core.now) {
+            self.core.effects.push_back(Effect::Persist(persist));
+        }
+        match &mut self.part {
+            Part::Leader(leader) => leader.settle(&mut self.core),
+            _ => self.ask_leader_for_reads(),
+        }
+        self.core.evict();
+        self.set_timer();
+    }
+
+    fn ask_leader_for_reads(&mut self) {
+        let Some(reads) = self.core.reads.take_open() else {
+            return;
+        };
+        match self.core.leader {
+            Some(leader) => {
+                let request = self.core.reads.ask(reads, self.core.now);
+                self.core.send(
+                    leader,
+                    Body::ReadIndex {
+                        boot: self.core.boot,
+                        request,
+                    },
+                );
+            }
+            None => reads.fail(&mut self.core.effects),
+        }
+    }
+
+    /// Asks for the earliest time at which something is due. A timer that is set for earlier stays: it will find nothing to do and be set anew.
+    fn set_timer(&mut self) {
+        let role = match &self.part {
+            Part::Leader(leader) => Some(leader.deadline()),
+            _ => self.election_deadline,
+        };
+        let reads = self.core.reads.deadline(self.core.settings.election_min);
+        let Some(due) = role.into_iter().chain(reads).min() else {
+            return;
+        };
+        if self.timer.is_none_or(|timer| due < timer) {
+            self.timer = Some(due);
+            self.core.effects.push_back(Effect::SetTimer(due));
+        }
+    }
+}
