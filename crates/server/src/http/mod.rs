@@ -1,5 +1,6 @@
 //! The client port: gRPC, its JSON form and the operators' pages, over HTTP/1 and HTTP/2 on one listener.
 
+mod authority;
 mod gateway;
 mod member_metrics;
 pub(crate) mod metrics;
@@ -9,6 +10,7 @@ use crate::Handle;
 use crate::grpc::body::Body;
 use crate::grpc::door::{Door, StreamFate};
 use crate::grpc::services::Services;
+use authority::AnyAuthority;
 use axum::Router;
 use http::{HeaderValue, Method, Request, Response, Uri, header};
 use hyper::body::Incoming;
@@ -133,7 +135,8 @@ async fn connection(server: Arc<Server>, stream: TcpStream, mut fate: watch::Rec
         let server = server.clone();
         async move { Ok::<_, Infallible>(server.answer(request).await) }
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection =
+        pin!(builder.serve_connection(TokioIo::new(AnyAuthority::new(stream)), service));
     let stopping = async move { drop(fate.wait_for(|fate| *fate == StreamFate::Stopping).await) };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
