@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ pub const SETTINGS: &[Setting] = &[
         name: "client-addr",
         value: "HOST:PORT",
         default: "127.0.0.1:2379",
-        help: "Where to listen for clients. Keep it on loopback or a private network: there is no TLS yet",
+        help: "Where to listen for clients; port 0 lets the system choose. Keep it on loopback or a private network: there is no TLS yet",
     },
     Setting {
         name: "peer-addr",
@@ -162,6 +163,20 @@ pub struct Config {
     pub disk_low_water_bytes: u64,
     /// How long a graceful stop may take.
     pub stop_timeout: Duration,
+}
+
+impl Config {
+    /// Puts the ports the system chose in the place of port 0.
+    pub(crate) fn bound(&mut self, client_addr: SocketAddr, peer_addr: SocketAddr) {
+        if self.advertise_client_addr.ends_with(":0") {
+            self.advertise_client_addr = client_addr.to_string();
+        }
+        if self.advertise_peer_addr.ends_with(":0") {
+            self.advertise_peer_addr = peer_addr.to_string();
+            self.cluster
+                .insert(self.name.clone(), peer_addr.to_string());
+        }
+    }
 }
 
 /// Why settings were refused: subject, value, limit and next step, in words.
@@ -549,7 +564,7 @@ fn check_address(text: &str, may_be_port_zero: bool) -> Result<(), String> {
 
 fn is_everywhere(address: &str) -> bool {
     address
-        .parse::<std::net::SocketAddr>()
+        .parse::<SocketAddr>()
         .is_ok_and(|address| address.ip().is_unspecified())
 }
 

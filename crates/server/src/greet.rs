@@ -334,3 +334,90 @@ pub(crate) fn random_id() -> u64 {
 pub(crate) fn random_member() -> MemberId {
     MemberId(random_id())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raft::Incarnation;
+
+    fn me(member: u64, cluster: u64) -> Me {
+        Me {
+            id: PeerId {
+                member: MemberId(member),
+                incarnation: Incarnation(1),
+            },
+            boot: Boot(9),
+            name: format!("n{member}"),
+            cluster,
+            cell: 1,
+            peer_addresses: vec!["h:1".into()],
+            client_addresses: vec!["h:2".into()],
+        }
+    }
+
+    fn refusal(here: &Me, greeting: &Greeting) -> String {
+        here.judge(greeting).expect_err("must be refused")
+    }
+
+    #[test]
+    fn members_of_one_cluster_are_let_in() {
+        let (here, there) = (me(1, 7), me(2, 7));
+        let greeting = there.greeting(Some(here.id), Purpose::Cell);
+        let (protocol, purpose, from) = here.judge(&greeting).expect("they belong together");
+        assert_eq!(
+            (protocol, purpose, from.peer()),
+            (1, Purpose::Cell, there.id)
+        );
+    }
+
+    #[test]
+    fn strangers_are_refused_in_words() {
+        let (here, there) = (me(1, 7), me(2, 7));
+        let other_cluster = me(2, 8).greeting(Some(here.id), Purpose::Cell);
+        assert!(refusal(&here, &other_cluster).contains("belongs to cluster 7, not to 8"));
+        let other_member = there.greeting(Some(me(3, 7).id), Purpose::Bulk);
+        assert!(refusal(&here, &other_member).contains("not member 3.1"));
+        let earlier_life = PeerId {
+            incarnation: Incarnation(0),
+            ..here.id
+        };
+        assert!(
+            refusal(&here, &there.greeting(Some(earlier_life), Purpose::Cell))
+                .contains("admitted anew")
+        );
+        assert!(
+            refusal(&here, &here.greeting(Some(here.id), Purpose::Cell))
+                .contains("dialled by itself")
+        );
+        let newer = Greeting {
+            protocol_min: 5,
+            protocol_max: 6,
+            ..there.greeting(Some(here.id), Purpose::Cell)
+        };
+        assert!(refusal(&here, &newer).contains("upgrade the older one"));
+        assert!(
+            refusal(
+                &here,
+                &Greeting {
+                    from: None,
+                    ..newer
+                }
+            )
+            .contains("without a sender")
+        );
+    }
+
+    #[test]
+    fn a_member_without_a_cluster_answers_questions_only() {
+        let (here, there) = (me(1, 0), me(2, 7));
+        assert!(
+            refusal(&here, &there.greeting(Some(here.id), Purpose::Cell))
+                .contains("no cluster yet")
+        );
+        assert!(here.welcome(0, "no cluster yet".into()).not_yet);
+        assert!(
+            here.judge(&there.greeting(None, Purpose::Bootstrap))
+                .is_ok()
+        );
+    }
+}

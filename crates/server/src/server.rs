@@ -211,7 +211,7 @@ impl Drop for Member {
 
 /// Everything a member is, from its start to its end.
 async fn run(
-    config: Config,
+    mut config: Config,
     bound: std::sync::mpsc::Sender<(SocketAddr, SocketAddr)>,
     phase: &watch::Sender<Phase>,
     stop: oneshot::Receiver<Stop>,
@@ -225,6 +225,7 @@ async fn run(
     let peer_addr = peer_listener
         .local_addr()
         .map_err(|error| StartError::Listen(error.to_string()))?;
+    config.bound(client_addr, peer_addr);
     let _ = bound.send((client_addr, peer_addr));
     drop(bound);
 

@@ -1,0 +1,274 @@
+//! The commands as scripts use them: output, errors and exit codes, against a member run by the same binary.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Output, Stdio};
+
+/// One member with ports the system chose; killed at the end.
+struct Member {
+    process: Child,
+    endpoint: String,
+    _directory: tempfile::TempDir,
+}
+
+impl Member {
+    fn start() -> Member {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_synod"))
+            .args([
+                "serve",
+                "--client-addr",
+                "127.0.0.1:0",
+                "--peer-addr",
+                "127.0.0.1:0",
+                "--log-format",
+                "json",
+            ])
+            .args([
+                "--log-segment-bytes",
+                "1MiB",
+                "--disk-low-water-bytes",
+                "0",
+                "--data-dir",
+            ])
+            .arg(directory.path().join("n1"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut log = BufReader::new(process.stderr.take().expect("it was asked for")).lines();
+        let endpoint = log
+            .by_ref()
+            .map(|line| line.expect("the log is text"))
+            .find_map(|line| {
+                serde_json::from_str::<serde_json::Value>(&line)
+                    .ok()?
+                    .get("client_addr")?
+                    .as_str()
+                    .map(str::to_owned)
+            })
+            .expect("the member says where it serves");
+        // Somebody must read on, or the member would wait for it.
+        std::thread::spawn(move || log.for_each(drop));
+        Member {
+            process,
+            endpoint,
+            _directory: directory,
+        }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.run_with(arguments, "")
+    }
+
+    fn run_with(&self, arguments: &[&str], input: &str) -> Output {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_synod"))
+            .args(arguments)
+            .env("SYNOD_ENDPOINTS", &self.endpoint)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        process
+            .stdin
+            .take()
+            .expect("it was asked for")
+            .write_all(input.as_bytes())
+            .expect("it reads");
+        process.wait_with_output().expect("it ends")
+    }
+
+    /// What a command that must succeed prints.
+    fn text(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).expect("the output is text")
+    }
+
+    fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let text = self.text(&[arguments, &["--output", "json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"))
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn keys_are_put_read_and_removed() {
+    let member = Member::start();
+    assert_eq!(member.text(&["put", "hello", "world"]), "OK\n");
+    assert_eq!(member.text(&["get", "hello"]), "hello\nworld\n");
+    assert_eq!(
+        member.text(&["get", "hello", "--consistency", "local", "--value-only"]),
+        "world\n"
+    );
+    assert_eq!(
+        member
+            .run_with(&["put", "from/stdin"], "a\nb")
+            .status
+            .code(),
+        Some(0)
+    );
+    assert_eq!(
+        member.text(&["get", "--prefix", "from/", "--keys-only"]),
+        "from/stdin\n"
+    );
+
+    let got = member.json(&["get", "hello"]);
+    assert_eq!(
+        (
+            got["kvs"][0]["value"].as_str(),
+            got["kvs"][0]["version"].as_i64()
+        ),
+        (Some("world"), Some(1))
+    );
+    let stamp = got["stamp"]
+        .as_str()
+        .expect("every answer has a stamp")
+        .to_owned();
+    assert_eq!(
+        member.text(&[
+            "get",
+            "hello",
+            "--consistency",
+            &format!("at-least={stamp}")
+        ]),
+        "hello\nworld\n"
+    );
+
+    let txn = [
+        "txn",
+        "--if",
+        "value(hello) = world",
+        "--then",
+        "put hello there --prev",
+        "--else",
+        "get hello",
+    ];
+    assert_eq!(member.text(&txn), "SUCCESS\n\nOK\nhello\nworld\n");
+    let again = member.run_with(&["txn"], "mod(\"hello\") = \"0\"\n\nput a b\n\nget hello\n");
+    assert_eq!(
+        String::from_utf8_lossy(&again.stdout),
+        "FAILURE\n\nhello\nthere\n"
+    );
+
+    assert_eq!(
+        member.text(&["watch", "hello", "--revision", "2", "--count", "2"]),
+        "PUT\nhello\nworld\nPUT\nhello\nthere\n"
+    );
+    assert_eq!(member.text(&["del", "--prefix", ""]), "2\n");
+    assert_eq!(member.text(&["get", "--prefix", "", "--count-only"]), "0\n");
+}
+
+#[test]
+fn leases_come_and_go() {
+    let member = Member::start();
+    let id = member.text(&["lease", "grant", "60s"]).trim().to_owned();
+    assert_eq!(member.text(&["put", "k", "v", "--lease", &id]), "OK\n");
+    assert_eq!(member.text(&["lease", "list"]).trim(), id);
+    assert_eq!(
+        member.text(&["lease", "keep-alive", &id, "--once"]).trim(),
+        format!("{id} kept alive for 60 s")
+    );
+    let ttl = member.json(&["lease", "ttl", &id, "--keys"]);
+    assert_eq!(
+        (
+            ttl["granted_ttl_seconds"].as_i64(),
+            ttl["keys"][0]["key"].as_str()
+        ),
+        (Some(60), Some("k"))
+    );
+    assert_eq!(
+        member.text(&["lease", "revoke", &id]).trim(),
+        format!("revoked {id}")
+    );
+    assert_eq!(member.run(&["lease", "ttl", &id]).status.code(), Some(1));
+    assert_eq!(member.text(&["get", "k"]), "");
+}
+
+#[test]
+fn members_and_their_state_are_shown() {
+    let member = Member::start();
+    let status = member.json(&["status"]);
+    assert_eq!(
+        (status["role"].as_str(), status["endpoint"].as_str()),
+        (Some("leader"), Some(member.endpoint.as_str()))
+    );
+    let members = member.json(&["member", "list"]);
+    assert_eq!(members["members"][0]["name"].as_str(), Some("n1"));
+    assert!(member.text(&["status"]).starts_with("ENDPOINT"));
+}
+
+#[test]
+fn exit_codes_tell_refused_from_wrong_usage_from_unreachable() {
+    let member = Member::start();
+    let code = |arguments: &[&str]| {
+        let output = member.run(arguments);
+        assert!(
+            output.stdout.is_empty(),
+            "{arguments:?} printed {:?}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+        (
+            output.status.code().expect("it ended by itself"),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (refused, text) = code(&["get", "k", "--revision", "99"]);
+    assert_eq!(
+        (refused, text.trim()),
+        (
+            1,
+            "error: etcdserver: mvcc: required revision is a future revision"
+        )
+    );
+    assert_eq!(code(&["put", "", "v"]).0, 1);
+    assert_eq!(code(&["get"]).0, 2);
+    assert_eq!(code(&["get", "k", "--consistency", "strong"]).0, 2);
+    assert_eq!(code(&["txn", "--if", "mod(k)"]).0, 2);
+    let (unreachable, text) = code(&[
+        "get",
+        "k",
+        "--endpoints",
+        "127.0.0.1:1",
+        "--timeout",
+        "200ms",
+    ]);
+    assert_eq!(unreachable, 3);
+    assert!(
+        text.contains("Connection refused") && text.contains("--endpoints"),
+        "{text}"
+    );
+}
+
+#[test]
+fn wrong_settings_are_refused_with_the_fix() {
+    let serve = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_synod"))
+            .arg("serve")
+            .args(arguments)
+            .output()
+            .expect("the binary runs");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        )
+    };
+    let (code, text) = serve(&["--election-timeout", "100ms"]);
+    assert_eq!(code, Some(2));
+    assert_eq!(
+        text,
+        "error: --election-timeout: 100 ms is too short, at least 3 heartbeats (300 ms) are needed; pass --election-timeout 300ms"
+    );
+    assert_eq!(serve(&["--log-level", "loud"]).0, Some(2));
+    assert_eq!(serve(&["--cluster", "n2=h:1"]).0, Some(2));
+}

@@ -1,0 +1,373 @@
+//! Real members in one process: sockets, disks, threads and all.
+
+use bytes::Bytes;
+use replica::{Body, Consistency, Failure, Response, WatchBody, WatchCreate, WatchRequest};
+use state::{Answer, Command, Operation, Put, Query, Range};
+use std::time::Duration;
+use synod_server::config::Settings;
+use synod_server::{Config, Handle, Member, StartError};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep, timeout};
+
+/// More than anything here needs on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A cluster whose members come and go while their directories stay.
+struct Cluster {
+    directory: TempDir,
+    listed: String,
+    members: Vec<Option<Member>>,
+}
+
+impl Cluster {
+    fn new(size: usize) -> Cluster {
+        // Ports nobody has now; all are held until all are known, so that they differ.
+        let held: Vec<_> = (0..size)
+            .map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"))
+            .collect();
+        let addresses = held
+            .iter()
+            .map(|port| port.local_addr().expect("an address"));
+        let listed: Vec<String> = (1..)
+            .zip(addresses)
+            .map(|(number, address)| format!("n{number}={address}"))
+            .collect();
+        let directory = tempfile::tempdir().expect("a directory");
+        let members = (0..size).map(|_| None).collect();
+        Cluster {
+            directory,
+            listed: listed.join(","),
+            members,
+        }
+    }
+
+    fn config(&self, at: usize) -> Config {
+        let name = format!("n{}", at + 1);
+        let peer_addr = self
+            .listed
+            .split(',')
+            .nth(at)
+            .and_then(|part| part.split_once('='))
+            .expect("it is listed")
+            .1;
+        let data_dir = self.directory.path().join(&name);
+        let flags = [
+            ("name", name.as_str()),
+            ("data-dir", data_dir.to_str().expect("a readable path")),
+            ("client-addr", "127.0.0.1:0"),
+            ("peer-addr", peer_addr),
+            ("cluster", &self.listed),
+            ("log-segment-bytes", "1MiB"),
+            ("disk-low-water-bytes", "0"),
+        ];
+        let flags = flags.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Settings::default()
+            .flags(flags)
+            .resolve()
+            .expect("the settings are good")
+    }
+
+    fn start(&mut self, at: usize) {
+        self.members[at] = Some(Member::start(self.config(at)).expect("its ports are free"));
+    }
+
+    fn start_all(&mut self) {
+        for at in 0..self.members.len() {
+            self.start(at);
+        }
+    }
+
+    async fn handle(&self, at: usize) -> Handle {
+        let ready = self.members[at].as_ref().expect("it runs").ready();
+        timeout(PATIENCE, ready)
+            .await
+            .expect("it starts in time")
+            .expect("it starts")
+    }
+
+    fn kill(&mut self, at: usize) {
+        self.members[at].take().expect("it runs").kill();
+    }
+
+    fn wipe(&self, at: usize) {
+        std::fs::remove_dir_all(self.config(at).data_dir).expect("its directory is there");
+    }
+
+    async fn stop_all(&mut self) {
+        for member in self.members.iter_mut().flatten() {
+            member.stop(false);
+        }
+        for member in self.members.iter_mut().filter_map(Option::take) {
+            timeout(PATIENCE, member.ended())
+                .await
+                .expect("it stops in time")
+                .expect("it stops in order");
+        }
+    }
+
+    /// Which member leads, once one does and knows it.
+    async fn leader(&self) -> usize {
+        let since = Instant::now();
+        while since.elapsed() < PATIENCE {
+            for at in (0..self.members.len()).filter(|at| self.members[*at].is_some()) {
+                let raft = self.handle(at).await.status().raft.clone();
+                if raft.leader == Some(raft.id) {
+                    return at;
+                }
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("nobody leads");
+    }
+}
+
+/// Puts, again while it is certain that nothing happened.
+async fn put(handle: &Handle, key: &str, value: &str) -> Response {
+    let put = Put {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        ..Put::default()
+    };
+    let command = Command {
+        operation: Some(Operation::Put(put)),
+        ..Command::default()
+    };
+    let since = Instant::now();
+    loop {
+        match handle.propose(command.clone()).await {
+            Ok(response) => return response,
+            Err(Failure::NoLeader | Failure::LeaderChanged) if since.elapsed() < PATIENCE => {
+                sleep(Duration::from_millis(10)).await
+            }
+            Err(failure) => panic!("{key} was not put: {failure:?}"),
+        }
+    }
+}
+
+/// Reads a key at the newest state.
+async fn get(handle: &Handle, key: &str) -> Option<Bytes> {
+    let range = Range {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        ..Range::default()
+    };
+    let since = Instant::now();
+    loop {
+        match handle
+            .read(Consistency::Linearizable, Query::Range(range.clone()))
+            .await
+        {
+            Ok(Response {
+                body: Body::Answer(Answer::Range(reply)),
+                ..
+            }) => return reply.kvs.into_iter().next().map(|kv| kv.value),
+            Err(_) if since.elapsed() < PATIENCE => sleep(Duration::from_millis(10)).await,
+            other => panic!("{key} was not read: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_killed_leader_and_a_restart_of_all() {
+    let mut cluster = Cluster::new(3);
+    cluster.start_all();
+    let handle = cluster.handle(0).await;
+    put(&handle, "first", "1").await;
+    for at in 0..3 {
+        assert_eq!(
+            get(&cluster.handle(at).await, "first").await.as_deref(),
+            Some(&b"1"[..]),
+            "member {at}"
+        );
+    }
+
+    let leader = cluster.leader().await;
+    cluster.kill(leader);
+    let follower = cluster.handle((leader + 1) % 3).await;
+    put(&follower, "second", "2").await;
+    cluster.start(leader);
+    assert_eq!(
+        get(&cluster.handle(leader).await, "second")
+            .await
+            .as_deref(),
+        Some(&b"2"[..])
+    );
+
+    cluster.stop_all().await;
+    cluster.start_all();
+    let handle = cluster.handle(2).await;
+    assert_eq!(get(&handle, "first").await.as_deref(), Some(&b"1"[..]));
+    assert_eq!(get(&handle, "second").await.as_deref(), Some(&b"2"[..]));
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn members_learn_where_clients_reach_each_other() {
+    let mut cluster = Cluster::new(3);
+    cluster.start_all();
+    let mut expected: Vec<String> = Vec::new();
+    for at in 0..3 {
+        cluster.handle(at).await;
+        expected.push(
+            cluster.members[at]
+                .as_ref()
+                .expect("it runs")
+                .client_addr()
+                .to_string(),
+        );
+    }
+    expected.sort();
+    for at in 0..3 {
+        let handle = cluster.handle(at).await;
+        let since = Instant::now();
+        loop {
+            let members = handle.members();
+            let mut known: Vec<String> = members
+                .iter()
+                .flat_map(|member| member.client_addresses.clone())
+                .collect();
+            known.sort();
+            if known == expected {
+                let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
+                assert!(
+                    ["n1", "n2", "n3"].iter().all(|name| names.contains(name)),
+                    "{names:?}"
+                );
+                break;
+            }
+            assert!(
+                since.elapsed() < PATIENCE,
+                "member {at} knows {known:?}, not {expected:?}"
+            );
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_leader_that_stops_hands_over_first() {
+    let mut cluster = Cluster::new(3);
+    cluster.start_all();
+    put(&cluster.handle(0).await, "key", "value").await;
+    let leader = cluster.leader().await;
+    let other = cluster.handle((leader + 1) % 3).await;
+    let term = other.status_now().await.raft.term;
+    let mut member = cluster.members[leader].take().expect("it runs");
+    member.stop(true);
+    timeout(PATIENCE, member.ended())
+        .await
+        .expect("it stops in time")
+        .expect("it stops in order");
+    let after = other.status_now().await.raft.clone();
+    assert_eq!(after.term.0, term.0 + 1, "one hand-over and no election");
+    put(&other, "key", "again").await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_wiped_member_waits_alone_and_is_admitted_by_the_others() {
+    let mut cluster = Cluster::new(3);
+    cluster.start_all();
+    let handle = cluster.handle(0).await;
+    put(&handle, "key", "value").await;
+    let id = handle.cluster();
+
+    // With the others gone it founds nothing, whatever its flags say.
+    let wiped = 2;
+    cluster.stop_all().await;
+    cluster.wipe(wiped);
+    cluster.start(wiped);
+    let ready = cluster.members[wiped].as_ref().expect("it runs").ready();
+    assert!(
+        timeout(Duration::from_secs(2), ready).await.is_err(),
+        "a wiped member started alone"
+    );
+
+    cluster.start(0);
+    cluster.start(1);
+    let readmitted = cluster.handle(wiped).await;
+    assert_eq!(readmitted.cluster(), id);
+    assert_eq!(
+        get(&readmitted, "key").await.as_deref(),
+        Some(&b"value"[..])
+    );
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_directory_or_a_port_in_use_is_refused_with_the_fix() {
+    let mut cluster = Cluster::new(1);
+    cluster.start(0);
+    cluster.handle(0).await;
+
+    let second = Config {
+        peer_addr: "127.0.0.1:0".into(),
+        ..cluster.config(0)
+    };
+    let member = Member::start(second).expect("its ports are free");
+    let Err(StartError::Directory(text)) = timeout(PATIENCE, member.ended())
+        .await
+        .expect("it ends in time")
+    else {
+        panic!("two members share a directory")
+    };
+    assert!(
+        text.contains("in use by another process") && text.contains("--data-dir"),
+        "{text}"
+    );
+
+    let data_dir = cluster.directory.path().join("other");
+    let Err(StartError::Listen(text)) = Member::start(Config {
+        data_dir,
+        ..cluster.config(0)
+    }) else {
+        panic!("two members share a port")
+    };
+    assert!(
+        text.contains("peer-addr") && text.contains("another process has it"),
+        "{text}"
+    );
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_watch_hears_every_change_in_order_and_ends_with_the_member() {
+    let mut cluster = Cluster::new(1);
+    cluster.start(0);
+    let handle = cluster.handle(0).await;
+    let mut stream = handle.watch();
+    let create = WatchCreate {
+        key: Bytes::from_static(b"k"),
+        ..WatchCreate::default()
+    };
+    stream.request(WatchRequest::Create(create)).await;
+    let created = timeout(PATIENCE, stream.next())
+        .await
+        .expect("in time")
+        .expect("an answer");
+    assert_eq!(created.body, WatchBody::Created);
+
+    // More than the stream's credit, taken only afterwards.
+    const CHANGES: i64 = 300;
+    for number in 0..CHANGES {
+        put(&handle, "k", &number.to_string()).await;
+    }
+    let mut heard = Vec::new();
+    while heard.len() < CHANGES as usize {
+        let response = timeout(PATIENCE, stream.next())
+            .await
+            .expect("in time")
+            .expect("the stream lives");
+        if let WatchBody::Events { events, .. } = response.body {
+            heard.extend(events.iter().map(|event| event.kv.mod_revision));
+        }
+    }
+    let first = heard[0];
+    assert_eq!(heard, (first..first + CHANGES).collect::<Vec<_>>());
+
+    cluster.stop_all().await;
+    assert_eq!(
+        timeout(PATIENCE, stream.next()).await.expect("in time"),
+        None
+    );
+}

@@ -1,0 +1,144 @@
+//! Settings: which source wins, and what is said of wrong ones.
+
+use std::time::Duration;
+use synod_server::Config;
+use synod_server::config::{SETTINGS, Settings, parse_bytes, parse_duration};
+
+fn flags(pairs: &[(&str, &str)]) -> Settings {
+    Settings::default().flags(
+        pairs
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string())),
+    )
+}
+
+fn refusal(pairs: &[(&str, &str)]) -> String {
+    flags(pairs)
+        .resolve()
+        .expect_err("must be refused")
+        .to_string()
+}
+
+#[test]
+fn without_settings_there_is_one_member_on_loopback() {
+    let config: Config = Settings::default()
+        .resolve()
+        .expect("the defaults are good");
+    assert_eq!(config.name, "n1");
+    assert_eq!(config.data_dir.to_str(), Some("./synod-data"));
+    assert_eq!(config.client_addr, "127.0.0.1:2379");
+    assert_eq!(
+        config.cluster,
+        [("n1".to_owned(), "127.0.0.1:2380".to_owned())].into()
+    );
+    assert_eq!(config.heartbeat_interval, Duration::from_millis(100));
+    assert_eq!(config.state_bytes_max, 2 << 30);
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("synod.toml");
+    std::fs::write(
+        &path,
+        "name = 'file'\ndata-dir = 'file'\nheartbeat-interval = '20ms'\nsnapshot-keep-entries = 7\n[cluster]\nflag = 'a:1'\nn2 = 'b:2'\n",
+    )
+    .expect("the file is written");
+    let environment = |name: &str| match name {
+        "SYNOD_NAME" | "SYNOD_DATA_DIR" => Some("environment".to_owned()),
+        _ => None,
+    };
+    let settings = Settings::default()
+        .file(&path)
+        .expect("the file is good")
+        .environment(environment);
+    let config = settings
+        .flags([("name".to_owned(), "flag".to_owned())])
+        .resolve()
+        .expect("all is good");
+    assert_eq!(config.name, "flag");
+    assert_eq!(config.data_dir.to_str(), Some("environment"));
+    assert_eq!(config.heartbeat_interval, Duration::from_millis(20));
+    assert_eq!(config.snapshot_keep_entries, 7);
+    assert_eq!(config.cluster.len(), 2);
+    assert_eq!(config.advertise_peer_addr, "a:1");
+}
+
+#[test]
+fn a_wrong_setting_is_named_as_it_was_written() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("synod.toml");
+    std::fs::write(&path, "client-adr = 'x'\n").expect("the file is written");
+    let error = Settings::default()
+        .file(&path)
+        .expect_err("an unknown key")
+        .to_string();
+    assert!(
+        error.contains("client-adr") && error.contains("client-addr,"),
+        "{error}"
+    );
+    std::fs::write(&path, "client-addr = 'x'\n").expect("the file is written");
+    let file = Settings::default().file(&path).expect("it is TOML");
+    let error = file.resolve().expect_err("no port").to_string();
+    assert!(
+        error.starts_with("client-addr in the config file: "),
+        "{error}"
+    );
+    let environment = Settings::default()
+        .environment(|name| (name == "SYNOD_PEER_ADDR").then(|| "http://h:1".to_owned()));
+    let error = environment.resolve().expect_err("a URL").to_string();
+    assert!(error.starts_with("SYNOD_PEER_ADDR: "), "{error}");
+}
+
+#[test]
+fn refusals_say_what_to_write_instead() {
+    for (pairs, expected) in [
+        (&[("name", "a b")][..], "--name: \"a b\" is no name"),
+        (&[("client-addr", "h")], "has no port; write HOST:PORT"),
+        (&[("client-addr", "::1:2379")], "write [::1]:2379"),
+        (&[("peer-addr", "h:70000")], "1 to 65535 is allowed"),
+        (
+            &[("client-addr", "0.0.0.0:1")],
+            "pass --advertise-client-addr",
+        ),
+        (&[("cluster", "n1")], "is not NAME=HOST:PORT"),
+        (&[("cluster", "n2=h:1")], "this member (n1) is not among n2"),
+        (&[("cluster", "n1=h:1,n1=h:2")], "n1 is listed twice"),
+        (&[("cluster", "n1=h:1,n2=h:1")], "stands for two members"),
+        (
+            &[("cluster", "n1=h:1"), ("advertise-peer-addr", "h:2")],
+            "h:2 differs from h:1",
+        ),
+        (&[("heartbeat-interval", "5")], "such as 100ms"),
+        (&[("heartbeat-interval", "1ms")], "10ms to 10s is allowed"),
+        (
+            &[("election-timeout", "200ms")],
+            "200 ms is too short, at least 3 heartbeats (300 ms) are needed; pass --election-timeout 300ms",
+        ),
+        (&[("state-bytes-max", "1")], "16MiB to 64TiB is allowed"),
+        (&[("state-bytes-max", "lots")], "such as 64MiB"),
+        (&[("data-dir", "")], "name a directory"),
+    ] {
+        let refusal = refusal(pairs);
+        assert!(refusal.contains(expected), "{pairs:?}: {refusal}");
+    }
+}
+
+#[test]
+fn sizes_and_durations_are_read_with_their_units() {
+    assert_eq!(parse_bytes("1536KiB"), Some(1536 << 10));
+    assert_eq!(parse_bytes("2g"), Some(2 << 30));
+    assert_eq!(parse_bytes("99999999999999t"), None);
+    assert_eq!(parse_duration("2m"), Some(Duration::from_secs(120)));
+    assert_eq!(parse_duration("2"), None);
+    assert_eq!(parse_duration("99999999999999999999s"), None);
+}
+
+#[test]
+fn every_setting_is_explained() {
+    for setting in SETTINGS {
+        assert!(setting.help.len() > 20, "{}", setting.name);
+        assert!(!setting.default.is_empty(), "{}", setting.name);
+        assert!(setting.environment().starts_with("SYNOD_"));
+    }
+}
