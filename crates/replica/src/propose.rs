@@ -26,6 +26,8 @@ const BATCHES_UNDER_WAY_MAX: usize = 4;
 const CLOCK_BATCH_RETRY: Duration = Duration::from_millis(1);
 /// Bytes of commands waiting for their outcome at most.
 const PENDING_BYTES_MAX: usize = 64 << 20;
+/// A forward without an outcome for so long may have been lost.
+const PROBE_AFTER: Duration = Duration::from_millis(500);
 /// A command that was sent and of which nothing was heard ends as unknown after this, in addition to two elections.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -495,6 +497,7 @@ impl Replica {
 
     /// Ends what has waited too long: unsent groups say why, sent ones are unknown.
     pub(crate) fn sweep_proposals(&mut self, now: Instant) {
+        self.probe_forwards(now);
         let hold = self.hold();
         let unsent = match self.leader {
             None => Failure::NoLeader,
@@ -529,6 +532,20 @@ impl Replica {
                     &Failure::Unknown
                 },
             );
+        }
+    }
+
+    /// A forward that was lost with a connection is noticed by the leader only when another follows. If none does, an empty one is sent: the leader's
+    /// replica drops it, but the gap before it is refused, and what was lost is sent again.
+    fn probe_forwards(&mut self, now: Instant) {
+        let (term, pending) = (self.term, &self.proposals.pending);
+        let waits = |group: &PendingGroup| {
+            matches!(group.sent, Sent::Forwarded(sent, _) if sent == term)
+                && now.since(group.since) > PROBE_AFTER
+        };
+        if self.leader.is_some() && self.role != Role::Leader && pending.values().any(waits) {
+            // Refused only if the leader just went; then its successor's first entry tells.
+            let _ = self.raft.forward(now, Bytes::new());
         }
     }
 

@@ -162,9 +162,9 @@ impl Replica {
         }
     }
 
-    /// Begins a round for the reads that wait for one, if a leader is known.
+    /// Begins a round for the reads that wait for one, if a leader is known; after a start also without one.
     pub(crate) fn confirm_reads(&mut self, now: Instant) {
-        if self.reads.to_confirm.is_empty()
+        if (self.reads.to_confirm.is_empty() && !self.wants_first_round())
             || self.leader.is_none()
             || self.reads.rounds.len() >= ROUNDS_MAX
         {
@@ -175,6 +175,16 @@ impl Replica {
         self.reads
             .rounds
             .insert(sequence, Round { begun: now, reads });
+    }
+
+    /// After a start one round is asked for without a read, to learn how far the state must come to be as new as what others have seen.
+    fn wants_first_round(&self) -> bool {
+        self.reads.rounds.is_empty() && !self.is_caught_up() && self.reads.confirmed.is_empty()
+    }
+
+    /// Since the start, a confirmed round was reached.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        self.reads.fresh_at.is_some()
     }
 
     /// A round was confirmed: its reads wait for its index.

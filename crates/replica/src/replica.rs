@@ -71,7 +71,9 @@ pub struct Replica {
     pub(crate) serving: bool,
     pub(crate) disk_full: bool,
     halted: bool,
-    /// Watch requests that came before the state was loaded.
+    /// When to take watches even if the state may be older than what others have seen; `None` once it is not, or that time has come.
+    watch_from: Option<Instant>,
+    /// Watch requests that came before.
     early_watches: VecDeque<(StreamId, WatchRequest)>,
     sweep_at: Option<Instant>,
     timer: Timer,
@@ -128,6 +130,7 @@ impl Replica {
             serving: false,
             disk_full: false,
             halted: false,
+            watch_from: Some(now.monotonic + election_max * 2),
             early_watches: VecDeque::new(),
             sweep_at: None,
             timer: Timer::default(),
@@ -136,7 +139,7 @@ impl Replica {
         if snapshot.index > Index(0) {
             replica.begin_loading(snapshot);
         } else {
-            replica.begin_serving(now.monotonic);
+            replica.serving = true;
         }
         replica
     }
@@ -250,10 +253,27 @@ impl Replica {
     }
 
     fn on_watch(&mut self, now: Instant, stream: StreamId, request: WatchRequest) {
-        if self.serving {
+        if self.takes_watches() {
             self.hub.request(&self.state, now, stream, request);
         } else if self.early_watches.len() < self.limits.pending_queries_max {
             self.early_watches.push_back((stream, request));
+        }
+    }
+
+    fn takes_watches(&self) -> bool {
+        self.serving && self.watch_from.is_none()
+    }
+
+    /// After a start the state goes through old history while the log is applied. A watch "from now on" must not hear that, so watches wait until a read
+    /// was confirmed and reached, or, without a quorum, for two elections.
+    fn admit_watches(&mut self, now: Instant) {
+        let Some(at) = self.watch_from else { return };
+        if !self.serving || (now < at && !self.is_caught_up()) {
+            return;
+        }
+        self.watch_from = None;
+        for (stream, request) in std::mem::take(&mut self.early_watches) {
+            self.hub.request(&self.state, now, stream, request);
         }
     }
 
@@ -280,12 +300,13 @@ impl Replica {
             self.raft.handle(at, raft::Input::TimerFired);
         }
         self.take_consensus(at);
-        let mut more = self.load_slice(at);
+        let mut more = self.load_slice();
         more |= self.apply_slice(at);
         self.send_proposals(at, wall_ms);
         self.confirm_reads(at);
         self.sweep(at);
         self.take_consensus(at);
+        self.admit_watches(at);
         more |= self.run_queries();
         more |= self.serving && self.hub.step(&self.state, at, HUB_UNITS);
         more |= self.state.background_step(Budget(BACKGROUND_UNITS));
@@ -366,14 +387,6 @@ impl Replica {
             .push_back(Effect::RoleChanged { role, term, leader });
     }
 
-    /// The state is whole: what waited for that goes on.
-    pub(crate) fn begin_serving(&mut self, now: Instant) {
-        self.serving = true;
-        for (stream, request) in std::mem::take(&mut self.early_watches) {
-            self.hub.request(&self.state, now, stream, request);
-        }
-    }
-
     /// Looks through what waits, now and then.
     fn sweep(&mut self, now: Instant) {
         if self.sweep_at.is_some_and(|at| at <= now) {
@@ -389,6 +402,7 @@ impl Replica {
     fn set_timer(&mut self, now: Instant) {
         let others = [
             self.sweep_at,
+            self.watch_from.filter(|_| !self.early_watches.is_empty()),
             self.clock_batch_at(now),
             self.hub.next_notify(),
             self.membership.due_at(),

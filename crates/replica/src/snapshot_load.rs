@@ -7,7 +7,7 @@ use crate::effect::{Effect, Failure};
 use crate::replica::Replica;
 use crate::snapshot::{PIECE_BYTES, SnapshotFile};
 use bytes::Bytes;
-use raft::{Index, Instant, SnapshotMark};
+use raft::{Index, SnapshotMark};
 use state::{Loader, SnapshotError};
 use std::collections::VecDeque;
 
@@ -90,7 +90,7 @@ impl Replica {
     }
 
     /// Loads a slice; `true` while more is at hand.
-    pub(crate) fn load_slice(&mut self, now: Instant) -> bool {
+    pub(crate) fn load_slice(&mut self) -> bool {
         let Some(loading) = &mut self.snapshots.loading else {
             return false;
         };
@@ -110,13 +110,13 @@ impl Replica {
             return false;
         };
         if loading.pieces.is_empty() && loading.ended {
-            self.finish_loading(now);
+            self.finish_loading();
             return true;
         }
         !loading.pieces.is_empty()
     }
 
-    fn finish_loading(&mut self, now: Instant) {
+    fn finish_loading(&mut self) {
         let Some(Loading {
             mark,
             loader,
@@ -163,7 +163,7 @@ impl Replica {
         });
         self.hub.restored(&self.state);
         self.reads_restored();
-        self.begin_serving(now);
+        self.serving = true;
     }
 }
 

@@ -12,8 +12,10 @@ use std::sync::Arc;
 
 /// A slice of history brings about this many bytes of changes into memory.
 const SCAN_BYTES: usize = 1 << 20;
-/// Changes read in one slice at most.
-pub(crate) const SCAN_EVENTS_MAX: u64 = 512;
+/// Changes read in one slice at most, but whole revisions.
+const SCAN_EVENTS_MAX: u64 = 512;
+/// Changes matched in one slice at most: a revision with more is matched in several, and handed out when it is whole.
+const MATCH_EVENTS_MAX: u64 = 8192;
 
 pub(crate) struct Group {
     pub(crate) id: u64,
@@ -24,6 +26,19 @@ pub(crate) struct Group {
     pub(crate) deliveries: VecDeque<Delivery>,
     /// How many changes the next slice reads: fewer when they are large.
     scan_events: u64,
+    /// A slice that is not wholly matched.
+    partial: Option<Partial>,
+}
+
+/// The beginning of a slice that holds a revision with very many changes.
+#[derive(Default)]
+struct Partial {
+    /// Changes matched so far, from the first after the cursor on.
+    matched: u64,
+    /// No revision above this one is in it.
+    horizon: i64,
+    changes: Vec<Change>,
+    mentions: Vec<(Slot, u32)>,
 }
 
 /// Changes of some consecutive revisions, and whom they concern.
@@ -108,7 +123,20 @@ impl Group {
             index: WatchIndex::default(),
             deliveries: VecDeque::new(),
             scan_events: SCAN_EVENTS_MAX,
+            partial: None,
         }
+    }
+
+    /// A slice is not wholly matched.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.partial.is_some()
+    }
+
+    /// Matching has not touched any revision above this one.
+    pub(crate) fn horizon(&self) -> i64 {
+        self.partial
+            .as_ref()
+            .map_or(self.cursor, |partial| partial.horizon)
     }
 
     /// Everything up to this revision has been handed out to every watch of the group that stands at its cursor.
@@ -136,16 +164,26 @@ impl Group {
             return Ok(0);
         }
         if self.index.len() == 0 {
+            self.partial = None;
             self.cursor = newest;
             return Ok(0);
         }
         let first = self.cursor + 1;
+        let mut partial = self.partial.take().unwrap_or(Partial {
+            horizon: newest,
+            ..Partial::default()
+        });
+        let (done, end) = (partial.matched, partial.matched + MATCH_EVENTS_MAX);
+        let Partial {
+            changes, mentions, ..
+        } = &mut partial;
         let (mut visited, mut bytes) = (0, 0);
-        let mut changes: Vec<Change> = Vec::new();
-        let mut mentions = Vec::new();
         let index = &self.index;
         let next = state.events(first, Budget(self.scan_events), &mut |view| {
             visited += 1;
+            if visited <= done || visited > end {
+                return;
+            }
             bytes += view.key.len() + view.value.len();
             let mut number = None;
             index.visit(view.key, |slot| {
@@ -167,12 +205,22 @@ impl Group {
             next > first,
             "history gave nothing from revision {first} on, next {next}, newest {newest}"
         );
+        if visited > end {
+            partial.matched = end;
+            self.partial = Some(partial);
+            return Ok(visited);
+        }
         let upto = next - 1;
         self.cursor = upto;
-        self.scan_events = match visited {
+        self.scan_events = match visited - done {
             0 => SCAN_EVENTS_MAX,
-            _ => (SCAN_BYTES as u64 * visited / (bytes as u64 + 1)).clamp(1, SCAN_EVENTS_MAX),
+            read => (SCAN_BYTES as u64 * read / (bytes as u64 + 1)).clamp(1, SCAN_EVENTS_MAX),
         };
+        let Partial {
+            changes,
+            mut mentions,
+            ..
+        } = partial;
         if !mentions.is_empty() {
             mentions.sort_unstable();
             self.deliveries.push_back(Delivery {
@@ -184,6 +232,12 @@ impl Group {
             });
         }
         Ok(visited)
+    }
+
+    /// Moves the cursor behind history that is gone.
+    pub(crate) fn skip_to(&mut self, cursor: i64) {
+        self.partial = None;
+        self.cursor = cursor;
     }
 }
 

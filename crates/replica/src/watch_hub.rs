@@ -26,6 +26,8 @@ const GROUPS_MAX: usize = 8;
 const COALESCE_BELOW: u64 = 8;
 /// Matched and not handed out, at most; beyond it matching waits (and history keeps what it waits for).
 const BACKLOG_MAX: usize = 200_000;
+/// Changes matched for the main group at once.
+const FEED_EVENTS_MAX: u64 = 4096;
 /// Responses to requests a stream may have waiting for credit; requests beyond are dropped: such a client never reads.
 const QUEUE_MAX: usize = 10_000;
 /// Watches moved from a group that caught up to the main one in one slice.
@@ -226,7 +228,7 @@ impl WatchHub {
         });
         self.streams[stream].watches.insert(id, slot);
         self.streams[stream].behind += 1;
-        if next > self.main.cursor {
+        if next > self.main.horizon() {
             self.join_main(slot);
         } else {
             self.waiting.insert(slot);
@@ -347,11 +349,11 @@ impl WatchHub {
 
     fn join_main(&mut self, slot: Slot) {
         let watch = &mut self.watches[slot];
+        let horizon = self.main.horizon();
         assert!(
-            watch.next > self.main.cursor,
-            "watch joins at {} a group that is at {}",
-            watch.next,
-            self.main.cursor
+            watch.next > horizon,
+            "watch joins at {} a group that is at {horizon}",
+            watch.next
         );
         watch.place = Place::Group(self.main.id);
         self.main.index.insert(&watch.keys, slot);
@@ -359,13 +361,23 @@ impl WatchHub {
     }
 
     /// Matches what was applied with the watches at the newest revision. Called after every entry, so that no later entry can compact away what they
-    /// have not seen.
+    /// have not seen; a very large revision goes on with the next turns.
     pub(crate) fn feed(&mut self, state: &State) {
-        while self.main.cursor < state.revision() && self.main.backlog() < BACKLOG_MAX {
-            if let Err(compacted) = self.main.scan(state, &self.watches) {
-                // Matching lagged (the backlog was full) and history is gone: those watches are treated like any others that are behind.
-                self.detach_main(state);
-                debug_assert!(compacted <= state.revision());
+        if !self.main.is_partial() {
+            self.feed_slices(state);
+        }
+    }
+
+    fn feed_slices(&mut self, state: &State) {
+        let mut left = FEED_EVENTS_MAX;
+        while left > 0 && self.main.cursor < state.revision() && self.main.backlog() < BACKLOG_MAX {
+            match self.main.scan(state, &self.watches) {
+                Ok(visited) => left = left.saturating_sub(visited.max(1)),
+                // Matching lagged and history is gone: those watches are treated like any others that are behind.
+                Err(_) => self.detach_main(state),
+            }
+            if self.main.is_partial() {
+                return;
             }
         }
     }
@@ -398,7 +410,7 @@ impl WatchHub {
 
     /// Works for about `budget` changes handed out or read; `true` while more is waiting.
     pub(crate) fn step(&mut self, state: &State, now: Instant, budget: u64) -> bool {
-        self.feed(state);
+        self.feed_slices(state);
         let mut left = budget;
         let mut main = std::mem::replace(&mut self.main, Group::new(u64::MAX, 0));
         self.deliver(&mut main, true, &mut left);
@@ -473,7 +485,10 @@ impl WatchHub {
                 }
             }
             self.deliver(&mut group, false, &mut left);
-            if group.deliveries.is_empty() && group.cursor >= self.main.cursor {
+            if group.deliveries.is_empty()
+                && group.cursor >= self.main.cursor
+                && !self.main.is_partial()
+            {
                 self.merge(&mut group);
             }
             if group.index.len() > 0 {
@@ -518,7 +533,7 @@ impl WatchHub {
         } else {
             compacted
         };
-        group.cursor = lost;
+        group.skip_to(lost);
         for slot in group.index.slots() {
             let watch = &mut self.watches[slot];
             if watch.next.max(from) <= lost {

@@ -201,6 +201,20 @@ fn a_change_of_leader_costs_time_and_no_errors_and_nothing_is_applied_twice() {
 }
 
 #[test]
+fn a_forward_lost_with_its_connection_is_sent_again_under_the_same_leader() {
+    let mut cell = Cell::settled();
+    let (leader, follower) = (cell.leader().unwrap(), cell.follower());
+    cell.cut.insert((follower, leader));
+    let ticket = cell.propose(follower, put("k", "v"));
+    cell.settle();
+    cell.heal();
+    cell.advance(1500);
+    cell.response(ticket);
+    assert_eq!(cell.leader(), Some(leader));
+    assert_eq!(cell.replica(leader).status().revision, 2, "once");
+}
+
+#[test]
 fn proposals_of_a_deposed_leader_end_definitely() {
     let mut cell = Cell::settled();
     let leader = cell.leader().unwrap();

@@ -126,6 +126,7 @@ fn a_bounded_read_is_served_while_fresh_and_refused_when_not() {
     let follower = cell.follower();
     cell.put(follower, "k", "v");
     let second = Consistency::Bounded(Duration::from_secs(1));
+    cell.advance(2000);
     // Nobody has asked the leader lately: it asks now.
     assert_eq!(cell.get_with(follower, "k", second).as_deref(), Some("v"));
     cell.isolate(follower);

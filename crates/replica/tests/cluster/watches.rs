@@ -115,6 +115,50 @@ fn w1_watch_is_ordered_and_w2_hears_nothing_twice_and_w3_watch_has_no_gap() {
 }
 
 #[test]
+fn a_watch_from_now_on_hears_no_old_history_after_a_restart() {
+    let mut cell = Cell::settled();
+    for n in 0..100 {
+        cell.put(1, &format!("k{n}"), "v");
+    }
+    for nth in 1..=3 {
+        cell.kill(nth);
+    }
+    for nth in 1..=3 {
+        cell.start(nth);
+        cell.credit(nth, 1, PLENTY);
+        cell.watch(nth, 1, WatchRequest::Create(create("k", "l")));
+    }
+    cell.settle();
+    cell.elect();
+    cell.put(1, "k5", "new");
+    cell.advance(200);
+    for nth in 1..=3 {
+        let heard = cell.heard(nth, 1);
+        assert_eq!(heard[0].body, WatchBody::Created);
+        assert_eq!(
+            short(&events(&heard)),
+            vec![(102, "k5".to_owned(), "new".to_owned())],
+            "on member {nth}"
+        );
+    }
+}
+
+#[test]
+fn without_a_quorum_watches_begin_after_two_elections() {
+    let mut cell = Cell::settled();
+    cell.put(1, "k", "v");
+    cell.isolate(1);
+    cell.kill(1);
+    cell.start(1);
+    cell.credit(1, 1, PLENTY);
+    cell.watch(1, 1, WatchRequest::Create(create("k", "")));
+    cell.advance(1900);
+    assert_eq!(cell.heard(1, 1), vec![]);
+    cell.advance(200);
+    assert_eq!(cell.heard(1, 1).len(), 1);
+}
+
+#[test]
 fn a_response_holds_one_revision_while_credit_is_ample() {
     let mut cell = Cell::new(1);
     cell.elect();
@@ -888,5 +932,67 @@ impl Random {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % below
+    }
+}
+
+#[test]
+fn a_revision_with_very_many_events_is_matched_in_slices_and_told_whole() {
+    let mut cell = Cell::new(1);
+    cell.elect();
+    for n in 0..30 {
+        for m in 0..1000 {
+            cell.propose(1, put(&format!("k{n:02}{m:03}"), "v"));
+        }
+        cell.settle();
+    }
+    open(&mut cell, 1, 1, create("k", "l"));
+    open(&mut cell, 1, 2, create("k1", "k2"));
+    open(&mut cell, 1, 3, create("other", ""));
+    let deleted = cell.propose(1, delete("k", "l"));
+    cell.propose(1, put("k15", "after"));
+    // Watches that come while the large revision is being matched hear all of it or nothing.
+    let (mut stream, mut starts) = (10, BTreeMap::new());
+    for _ in 0..10_000 {
+        cell.turn(1);
+        let revision = cell.replica(1).status().revision;
+        if revision >= 30_002 && stream < 40 {
+            let start = [0, 30_002, 30_001, 30_003][stream as usize % 4];
+            cell.credit(1, stream, PLENTY);
+            cell.watch(
+                1,
+                stream,
+                WatchRequest::Create(from(start, create("k", "l"))),
+            );
+            starts.insert(stream, if start == 0 { revision + 1 } else { start });
+            stream += 1;
+        }
+    }
+    assert_eq!(starts.len(), 30);
+    cell.settle();
+    let revision = cell.response(deleted).revision;
+    assert_eq!(revision, 30_002);
+    let heard = cell.heard(1, 1);
+    assert_eq!(heard.len(), 2);
+    assert_eq!(events(&heard[..1]).len(), 30_000);
+    assert_eq!(events(&cell.heard(1, 2)).len(), 10_001);
+    assert_eq!(cell.heard(1, 3), vec![]);
+    for (stream, start) in starts {
+        let heard = events(&cell.heard(1, stream));
+        let count = |revision| {
+            heard
+                .iter()
+                .filter(|event| event.kv.mod_revision == revision)
+                .count()
+        };
+        let expected = (
+            usize::from(start <= 30_001),
+            if start <= 30_002 { 30_000 } else { 0 },
+            usize::from(start <= 30_003),
+        );
+        assert_eq!(
+            (count(30_001), count(30_002), count(30_003)),
+            expected,
+            "from {start}"
+        );
     }
 }
