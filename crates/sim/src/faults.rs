@@ -20,6 +20,8 @@ pub enum Fault {
     PowerLoss(usize, Survival),
     /// All machines lose power.
     PowerLossAll(Survival),
+    /// All machines lose power at the very moment a member acknowledges a change.
+    PowerLossAtReply(Survival),
     /// Starts the process if it does not run.
     Start(usize),
     /// Cuts these links, each from one member to another.
@@ -73,6 +75,12 @@ impl fmt::Display for Fault {
             ),
             Fault::PowerLossAll(survival) => {
                 write!(f, "all lose power ({survival:?} of the unsynced survives)")
+            }
+            Fault::PowerLossAtReply(survival) => {
+                write!(
+                    f,
+                    "all will lose power when a change is acknowledged ({survival:?} of the unsynced survives)"
+                )
             }
             Fault::Start(m) => write!(f, "{} is to run", name(m)),
             Fault::Cut(links) => {
@@ -245,7 +253,7 @@ pub fn draw(
 ) -> Vec<Planned> {
     let rates = profile.rates();
     let mut plan = Vec::new();
-    let kinds: [(Micros, fn(&mut Drawing<'_>, Micros)); 10] = [
+    let kinds: [(Micros, DrawOne); 10] = [
         (rates.crash, |drawing, at| drawing.crash(at)),
         (rates.power, |drawing, at| drawing.power_loss(at)),
         (rates.power_all, |drawing, at| drawing.power_loss_all(at)),
@@ -277,6 +285,9 @@ pub fn draw(
     plan.sort_by_key(|planned| planned.at);
     plan
 }
+
+/// Draws a fault of one kind at a time, and what mends it.
+type DrawOne = fn(&mut Drawing<'_>, Micros);
 
 struct Drawing<'a> {
     plan: &'a mut Vec<Planned>,
@@ -336,7 +347,15 @@ impl Drawing<'_> {
 
     fn power_loss_all(&mut self, at: Micros) {
         let survival = self.survival();
-        self.add(at, Fault::PowerLossAll(survival));
+        let at_reply = self.rng.chance(500);
+        self.add(
+            at,
+            if at_reply {
+                Fault::PowerLossAtReply(survival)
+            } else {
+                Fault::PowerLossAll(survival)
+            },
+        );
         for member in 0..self.members {
             let outage = self.outage();
             self.add(at + outage, Fault::Start(member));

@@ -10,6 +10,8 @@ mod faults;
 pub mod linearizability;
 mod member;
 mod model;
+#[cfg(test)]
+mod model_against_state;
 mod network;
 mod oracle;
 mod queue;

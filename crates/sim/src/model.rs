@@ -79,7 +79,7 @@ pub struct Model {
 
 /// Time to live with the allowance for drifting clocks (DESIGN: State, clock).
 fn with_drift(ttl_ms: u64) -> u64 {
-    ttl_ms + ttl_ms.div_ceil(50)
+    ttl_ms + ttl_ms / 50
 }
 
 impl Model {
@@ -87,7 +87,8 @@ impl Model {
     pub fn new() -> Model {
         Model {
             revision: 1,
-            compacted: 0,
+            // As in etcd: an empty store may be compacted up to revision 0, once.
+            compacted: -1,
             clock_ms: 0,
             history: BTreeMap::new(),
             changes: Vec::new(),
@@ -103,7 +104,7 @@ impl Model {
 
     /// The oldest readable revision.
     pub fn compacted(&self) -> i64 {
-        self.compacted
+        self.compacted.max(0)
     }
 
     /// The replicated clock.
@@ -252,7 +253,7 @@ impl Model {
     fn compact(&mut self, revision: i64) -> Reply {
         if revision <= self.compacted {
             return Reply::Rejected(Rejection::Compacted {
-                compacted: self.compacted,
+                compacted: self.compacted(),
             });
         }
         if revision > self.revision {

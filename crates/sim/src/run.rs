@@ -140,7 +140,7 @@ pub fn run(options: &Options) -> Report {
             writers: 4,
             lessees: 2,
             watchers: 2,
-            think: *rng.pick(&[50_000, 200_000, 400_000]),
+            think: *rng.pick(&[50_000, 200_000, 400_000, 3_000_000]),
             keys: rng.between(3, 8),
         },
         drifts: options.profile.drifts(),

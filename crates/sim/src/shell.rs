@@ -67,6 +67,9 @@ impl World {
                 return self.stop(member, None);
             }
             self.perform(member, effect);
+            if self.running(member, life).is_none() {
+                return;
+            }
         }
         let spent = self.rng.between(10, 80);
         let end = self.now + spent;
@@ -99,6 +102,9 @@ impl World {
             let check = match effect {
                 Effect::Persist(persist) => self.consensus.on_persist(member, persist, self.now),
                 Effect::RoleChanged { role, term, .. } => {
+                    if *role == raft::Role::Leader {
+                        self.leases.on_leader(self.now);
+                    }
                     self.consensus.on_role(member, *role, *term)
                 }
                 _ => continue,
@@ -350,12 +356,12 @@ impl World {
         );
     }
 
-    /// How long a disk takes to write and sync: 0.2 ms mostly, sometimes a hundred times as long.
+    /// How long a disk takes to write and sync: mostly as this world's disks do, sometimes much longer.
     fn disk_latency(&mut self) -> u64 {
         if self.rng.chance(5) {
             self.rng.between(5_000, 40_000)
         } else {
-            self.rng.between(100, 400)
+            self.rng.between(self.disk_speed, self.disk_speed * 4)
         }
     }
 
@@ -533,6 +539,9 @@ impl World {
                     .is_ok()
                     .then_some(bytes);
                 finished = staged.map(|_| mark.index);
+                if staged.is_some() {
+                    process.log.note_snapshot(mark.index);
+                }
                 Some(Input::Staged { id, bytes: staged })
             }
             Some(SnapshotTask::Abort(id)) => {

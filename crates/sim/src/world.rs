@@ -12,11 +12,16 @@ use crate::rng::Rng;
 use crate::run::Plant;
 use crate::trace::Trace;
 use raft::{Configuration, Incarnation, MemberId, PeerId};
-use replica::{Failure, Input, Message, Response, StreamId, Ticket, WatchRequest, WatchResponse};
+use replica::{
+    Body, Failure, Input, Message, Response, StreamId, Ticket, WatchRequest, WatchResponse,
+};
 use std::collections::BTreeMap;
 
 /// Time between two looks at what must hold at any time.
 const LOOK_EVERY: Micros = 50_000;
+
+/// A member gives up a request of which it hears nothing within seven seconds.
+const GIVEN_UP_AFTER: Micros = 8_000_000;
 
 /// What can happen.
 pub(crate) enum Event {
@@ -144,9 +149,13 @@ pub(crate) struct World {
     pub(crate) violation: Option<Violation>,
     pub(crate) plant: Option<Plant>,
     pub(crate) rng: Rng,
+    /// Shortest time of a disk operation.
+    pub(crate) disk_speed: Micros,
     faults: Vec<Planned>,
     in_flight: BTreeMap<u64, InFlight>,
     streams: BTreeMap<StreamId, Stream>,
+    /// All lose power at the next acknowledged change; this survives of the unsynced.
+    power_fails_at_reply: Option<Survival>,
     /// When everything was healed; requests asked some time after must succeed.
     healed_at: Option<Micros>,
     must_serve_from: Option<Micros>,
@@ -223,10 +232,12 @@ impl World {
             trace: Trace::new(trace),
             violation: None,
             plant,
+            disk_speed: *rng.pick(&[50, 100, 1_000, 5_000]),
             rng,
             faults,
             in_flight: BTreeMap::new(),
             streams: BTreeMap::new(),
+            power_fails_at_reply: None,
             healed_at: None,
             must_serve_from: None,
             ended: false,
@@ -497,6 +508,7 @@ impl World {
                 }
             }
             Fault::PowerLoss(member, survival) => self.stop(member, Some(survival)),
+            Fault::PowerLossAtReply(survival) => self.power_fails_at_reply = Some(survival),
             Fault::PowerLossAll(survival) => {
                 (0..self.members.len()).for_each(|member| self.stop(member, Some(survival)))
             }
@@ -593,6 +605,10 @@ impl World {
             );
             return;
         }
+        self.trace
+            .note(self.now, &self.members[member].lane, &[25, request], || {
+                format!("is asked request {request}: {body:?}")
+            });
         self.history.on_request(request, body.clone(), self.now);
         self.in_flight.insert(
             request,
@@ -681,6 +697,7 @@ impl World {
         }
         let check = self.history.on_outcome(request, &outcome, self.now);
         self.judge(check);
+        let changed = matches!(&outcome, Ok(response) if matches!(response.body, Body::Reply(_)));
         let at = self.now + self.rng.between(50, 300);
         self.queue.plan(
             at,
@@ -690,6 +707,12 @@ impl World {
                 outcome: Outcome::Ended(outcome),
             },
         );
+        if changed && let Some(survival) = self.power_fails_at_reply.take() {
+            self.trace.note(self.now, "", &[26], || {
+                format!("all lose power at the answer to {request}")
+            });
+            (0..self.members.len()).for_each(|member| self.stop(member, Some(survival)));
+        }
     }
 
     fn open_stream(&mut self, client: usize, member: usize, stream: StreamId) {
@@ -802,18 +825,27 @@ impl World {
         self.queue.plan(self.now + LOOK_EVERY, Event::Look);
     }
 
-    /// V1: once faults are over, an answer comes within two election time-outs.
+    /// V1: every request ends. One that a fault swallowed may take until the member gives it up; once faults are over, all end soon.
     fn check_overdue(&mut self) {
         let Some(healed_at) = self.healed_at else {
             return;
         };
-        let patience = 3_500_000;
-        if self.now < healed_at + patience {
-            return;
-        }
-        if let Some(request) = self.history.overdue(self.now - patience).first() {
-            let member = self.in_flight.get(request).map(|flight| flight.member + 1);
-            self.fail("V1", format!("request {request} to n{member:?} has no answer after {patience} us without faults"));
+        let overdue = |asked_at: Micros| {
+            let serves = self.must_serve_from.is_some_and(|from| asked_at >= from);
+            self.now
+                > if serves {
+                    asked_at + 1_000_000
+                } else {
+                    asked_at.max(healed_at) + GIVEN_UP_AFTER
+                }
+        };
+        let mut flights = self.in_flight.iter();
+        if let Some((request, flight)) = flights.find(|(_, flight)| overdue(flight.asked_at)) {
+            let (waited, member) = (self.now - flight.asked_at, flight.member + 1);
+            self.fail(
+                "V1",
+                format!("request {request} to n{member} has no answer after {waited} us"),
+            );
         }
     }
 
@@ -845,6 +877,7 @@ impl World {
 
     fn heal(&mut self) {
         self.healed_at = Some(self.now);
+        self.power_fails_at_reply = None;
         self.network.heal();
         self.network.set_weather(Weather::CALM);
         for member in 0..self.members.len() {

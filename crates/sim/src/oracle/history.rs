@@ -176,15 +176,6 @@ impl History {
         );
     }
 
-    /// Requests a live member owes an answer, asked before `before`.
-    pub fn overdue(&self, before: Micros) -> Vec<u64> {
-        self.pending
-            .iter()
-            .filter(|(_, pending)| pending.asked_at < before)
-            .map(|(id, _)| *id)
-            .collect()
-    }
-
     /// Nobody will ever hear how this request ended.
     pub fn on_lost(&mut self, id: u64, at: Micros) {
         if let Some(pending) = self.pending.remove(&id) {

@@ -4,6 +4,9 @@ use super::{Check, broken};
 use crate::clock::Micros;
 use crate::model::{Expiry, Model};
 
+/// What a change of leaders may cost: the new clock goes on from the last batch, and the old leader made one at least this often.
+const LEADER_CHANGE: Micros = 600_000;
+
 /// What L2 allows beyond the time to live and the time without a leader.
 const LATENESS: Micros = 1_000_000;
 
@@ -14,6 +17,8 @@ pub struct Leases {
     samples: Vec<(Micros, Micros)>,
     leaderless: Micros,
     last_sample: Micros,
+    /// When leaders were elected.
+    elections: Vec<Micros>,
     expiries: u64,
 }
 
@@ -25,6 +30,11 @@ impl Leases {
         }
         self.last_sample = at;
         self.samples.push((at, self.leaderless));
+    }
+
+    /// A leader was elected.
+    pub fn on_leader(&mut self, at: Micros) {
+        self.elections.push(at);
     }
 
     /// Time without a leader from `since` until the last sample.
@@ -65,6 +75,8 @@ impl Leases {
                 + ttl / 1000
                 + LATENESS
                 + self.leaderless_since(lease.renewed_at);
+            let elected_before = self.elections.partition_point(|at| *at <= lease.renewed_at);
+            let allowed = allowed + LEADER_CHANGE * (self.elections.len() - elected_before) as u64;
             let lived = at - lease.renewed_at;
             if lived > allowed {
                 let (ttl_ms, clock) = (lease.ttl_ms, model.clock_ms());

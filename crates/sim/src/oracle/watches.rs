@@ -218,7 +218,7 @@ impl WatchOracle {
             Some(previous) if Some(previous) != before.as_ref() => {
                 broken!("W8", "{event:?} names a previous state, it was {before:?}")
             }
-            None if before.is_some() && event.kv.mod_revision - 1 >= model.compacted() => {
+            None if before.is_some() && event.kv.mod_revision > model.compacted() => {
                 broken!(
                     "W8",
                     "{event:?} names no previous state, it was {before:?}, and {} is readable",

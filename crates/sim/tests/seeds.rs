@@ -1,0 +1,189 @@
+//! Lives of whole clusters, from seeds.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use synod_sim::{Options, Plant, Profile, Report, run};
+
+/// Runs `options` of each number below `count`, on `threads` threads; the reports come back by number.
+fn run_all(count: u64, threads: usize, options: impl Fn(u64) -> Options + Sync) -> Vec<Report> {
+    let next = AtomicU64::new(0);
+    let worker = || {
+        let mut reports = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                return reports;
+            }
+            reports.push((number, run(&options(number))));
+        }
+    };
+    let mut reports: Vec<(u64, Report)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().expect("a run catches its panics"))
+            .collect()
+    });
+    reports.sort_by_key(|(number, _)| *number);
+    reports.into_iter().map(|(_, report)| report).collect()
+}
+
+fn mixed(number: u64) -> Options {
+    let profile = Profile::ALL[number as usize % Profile::ALL.len()];
+    Options {
+        seconds: 20,
+        ..Options::new(number, profile)
+    }
+}
+
+#[test]
+fn two_hundred_seeds_keep_every_promise() {
+    let reports = run_all(200, 2, mixed);
+    let failures: Vec<String> = reports
+        .iter()
+        .filter(|report| !report.violations.is_empty())
+        .map(|report| report.to_string())
+        .collect();
+    assert!(
+        failures.is_empty(),
+        "{} of {} seeds fail:\n{}",
+        failures.len(),
+        reports.len(),
+        failures.join("\n")
+    );
+    // The runs must have tried what they are for.
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    for (what, total, least) in [
+        (
+            "requests answered",
+            sum(|report| report.stats.answered),
+            50_000,
+        ),
+        (
+            "leases ended by time",
+            sum(|report| report.stats.expiries),
+            200,
+        ),
+        (
+            "watch events",
+            sum(|report| report.stats.watch_events),
+            20_000,
+        ),
+        ("restarts", sum(|report| report.stats.counts.restarts), 200),
+        (
+            "power losses",
+            sum(|report| report.stats.counts.power_losses),
+            100,
+        ),
+        (
+            "snapshots",
+            sum(|report| report.stats.counts.snapshots),
+            200,
+        ),
+        (
+            "snapshots installed",
+            sum(|report| report.stats.counts.installs),
+            5,
+        ),
+        ("terms led", sum(|report| report.stats.terms_led), 400),
+        (
+            "keys searched",
+            sum(|report| report.stats.keys_checked),
+            500,
+        ),
+    ] {
+        assert!(total >= least, "{what}: {total}, expected at least {least}");
+    }
+}
+
+#[test]
+fn equal_seeds_give_equal_traces_on_any_number_of_threads() {
+    let options = |number| Options {
+        trace: true,
+        seconds: 10,
+        ..mixed(number)
+    };
+    let (alone, together) = (run_all(10, 1, options), run_all(10, 2, options));
+    for (a, b) in alone.iter().zip(&together) {
+        assert_eq!((a.seed, a.trace_hash), (b.seed, b.trace_hash));
+        assert_eq!(a.trace, b.trace, "seed {}", a.seed);
+        assert!(
+            a.trace.lines().count() > 1000,
+            "seed {} has a trace of {} lines",
+            a.seed,
+            a.trace.lines().count()
+        );
+    }
+    let hashes: std::collections::BTreeSet<u64> =
+        alone.iter().map(|report| report.trace_hash).collect();
+    assert_eq!(
+        hashes.len(),
+        alone.len(),
+        "different seeds live different lives"
+    );
+}
+
+#[test]
+fn keeping_the_text_of_a_trace_changes_nothing() {
+    let hash = |trace| {
+        run(&Options {
+            trace,
+            seconds: 5,
+            ..Options::new(3, Profile::Chaos)
+        })
+        .trace_hash
+    };
+    assert_eq!(hash(true), hash(false));
+}
+
+/// Runs seeds with a bug in the shell until one is caught; gives the report.
+#[track_caller]
+fn caught(plant: Plant, profile: Profile, seeds_max: u64) -> Report {
+    for seed in 0..seeds_max {
+        let report = run(&Options {
+            plant: Some(plant),
+            seconds: 20,
+            ..Options::new(seed, profile)
+        });
+        if !report.violations.is_empty() {
+            assert!(
+                report.to_string().contains("replay: synod sim --profile"),
+                "{report}"
+            );
+            return report;
+        }
+    }
+    panic!("{plant:?} was not caught in {seeds_max} seeds of {profile}");
+}
+
+#[test]
+fn acknowledging_before_the_sync_is_caught() {
+    caught(Plant::AckBeforeSync, Profile::Crashy, 20);
+}
+
+#[test]
+fn never_syncing_is_caught() {
+    caught(Plant::SkipSync, Profile::Crashy, 20);
+}
+
+#[test]
+fn forgetting_the_vote_is_caught() {
+    caught(Plant::ForgetVote, Profile::Crashy, 20);
+}
+
+#[test]
+fn stale_reads_are_caught() {
+    let report = caught(Plant::StaleReads, Profile::Lossy, 20);
+    assert_eq!(report.violations[0].property, "KV1");
+}
+
+#[test]
+fn a_command_proposed_twice_is_caught() {
+    let report = caught(Plant::ProposeTwice, Profile::Calm, 3);
+    assert_eq!(report.violations[0].property, "E1");
+}
+
+#[test]
+fn lost_and_repeated_watch_responses_are_caught() {
+    caught(Plant::DropWatchResponse, Profile::Calm, 5);
+    caught(Plant::RepeatWatchResponse, Profile::Calm, 5);
+}
