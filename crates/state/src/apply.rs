@@ -45,6 +45,12 @@ enum Job {
     Revoke(Revocation),
 }
 
+/// How far a command came at once.
+enum Begun {
+    Done(Reply),
+    Takes(Job),
+}
+
 /// Removing the keys of a lease, and then the lease.
 struct Revocation {
     id: i64,
@@ -189,8 +195,8 @@ impl State {
                     Some(command) => {
                         let command = std::mem::take(command);
                         match self.command(command, fuel) {
-                            Ok(reply) => self.answer(work, reply),
-                            Err(job) => work.job = Some(job),
+                            Begun::Done(reply) => self.answer(work, reply),
+                            Begun::Takes(job) => work.job = Some(job),
                         }
                     }
                 },
@@ -284,9 +290,9 @@ impl State {
     }
 
     /// Runs a command, or begins one that takes slices.
-    fn command(&mut self, command: Command, fuel: &mut u64) -> Result<Reply, Job> {
+    fn command(&mut self, command: Command, fuel: &mut u64) -> Begun {
         if let Some(reason) = unsupported(&command) {
-            return Ok(invalid(reason));
+            return Begun::Done(invalid(reason));
         }
         let done = match command.operation {
             None => Err(Rejection::Invalid("the command says nothing to do".into())),
@@ -295,13 +301,13 @@ impl State {
                 self.put(&put)
             }
             Some(Operation::DeleteRange(delete)) => {
-                return Err(Job::Delete(Deletion::new(&delete)));
+                return Begun::Takes(Job::Delete(Deletion::new(&delete)));
             }
             Some(Operation::Txn(txn)) if !is_valid(&txn) => Err(Rejection::Invalid(
                 "a step of the transaction says nothing to do, or puts an empty key".into(),
             )),
             Some(Operation::Txn(txn)) => {
-                return Err(Job::Txn(Box::new(TxnRun::new(
+                return Begun::Takes(Job::Txn(Box::new(TxnRun::new(
                     txn,
                     self.keys.present(),
                     self.keys.compacted,
@@ -311,7 +317,7 @@ impl State {
             Some(Operation::LeaseGrant(grant)) => self.grant(&grant),
             Some(Operation::LeaseRevoke(LeaseRevoke { id })) => match self.leases.get(id) {
                 Some(_) => {
-                    return Err(Job::Revoke(Revocation {
+                    return Begun::Takes(Job::Revoke(Revocation {
                         id,
                         after: None,
                         deleted: 0,
@@ -323,7 +329,7 @@ impl State {
                 self.set_feature_level(level)
             }
         };
-        Ok(done.unwrap_or_else(Reply::Rejected))
+        Begun::Done(done.unwrap_or_else(Reply::Rejected))
     }
 
     fn put(&mut self, put: &Put) -> Result<Reply, Rejection> {

@@ -98,7 +98,10 @@ impl Index {
         while let Node::Inner(inner) = &mut self.root
             && inner.children.len() <= 1
         {
-            self.root = inner.children.pop().unwrap_or_else(|| Node::Leaf(Leaf::new()));
+            self.root = inner
+                .children
+                .pop()
+                .unwrap_or_else(|| Node::Leaf(Leaf::new()));
         }
     }
 

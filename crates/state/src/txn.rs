@@ -264,14 +264,17 @@ impl TxnRun {
 
     fn run(&mut self, access: &mut Access<'_>, fuel: &mut u64) -> Progress {
         loop {
-            if let Some(running) = self.running.take() {
-                match running.step(access, fuel) {
-                    Ok((reply, revision)) => self.answer(reply, revision),
-                    Err(running) => {
-                        self.running = Some(running);
-                        return Progress::Pending;
-                    }
+            if let Some(running) = &mut self.running {
+                if !running.step(access, fuel) {
+                    return Progress::Pending;
                 }
+                let reply = self
+                    .running
+                    .take()
+                    .map(Running::finish)
+                    .expect("it is at work");
+                let revision = self.revision(access);
+                self.answer(reply, revision);
             }
             if *fuel == 0 {
                 return Progress::Pending;
@@ -344,30 +347,25 @@ impl TxnRun {
 }
 
 impl Running {
-    fn step(self, access: &mut Access<'_>, fuel: &mut u64) -> Result<(StepReply, i64), Running> {
+    /// Works for about `fuel` units; true when done.
+    fn step(&mut self, access: &mut Access<'_>, fuel: &mut u64) -> bool {
         match (self, access) {
-            (Running::Range(mut scan), access) => {
-                if !scan.step(access.keys(), fuel) {
-                    return Err(Running::Range(scan));
-                }
-                let revision = match access {
-                    Access::Read(_, view) => view.revision,
-                    Access::Write(keys, ..) => keys.working().revision,
-                };
-                Ok((StepReply::Range(scan.finish()), revision))
-            }
-            (Running::Delete(mut deletion), Access::Write(keys, leases, _)) => {
-                if !deletion.step(keys, leases, fuel) {
-                    return Err(Running::Delete(deletion));
-                }
-                let (deleted, prev) = deletion.finish();
-                Ok((
-                    StepReply::DeleteRange { deleted, prev },
-                    keys.working().revision,
-                ))
+            (Running::Range(scan), access) => scan.step(access.keys(), fuel),
+            (Running::Delete(deletion), Access::Write(keys, leases, _)) => {
+                deletion.step(keys, leases, fuel)
             }
             (Running::Delete(_), Access::Read(..)) => {
                 unreachable!("a removal in a read-only transaction")
+            }
+        }
+    }
+
+    fn finish(self) -> StepReply {
+        match self {
+            Running::Range(scan) => StepReply::Range(scan.finish()),
+            Running::Delete(deletion) => {
+                let (deleted, prev) = deletion.finish();
+                StepReply::DeleteRange { deleted, prev }
             }
         }
     }
