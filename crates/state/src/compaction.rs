@@ -12,6 +12,9 @@ use crate::{Budget, State};
 /// A chunk is emptied if at least this part of it is garbage.
 const GARBAGE_PARTS: usize = 3;
 
+/// Bytes that cost as much to move as one more record.
+const BYTES_PER_UNIT: u64 = 4096;
+
 /// How far the freeing has come.
 #[derive(Default)]
 pub(crate) struct Reclaim {
@@ -155,7 +158,9 @@ impl Reclaim {
                         },
                     };
                 } else {
-                    let next = offset + chunk.record(offset).length;
+                    let length = chunk.record(offset).length;
+                    let next = offset + length;
+                    *fuel = fuel.saturating_sub(length as u64 / BYTES_PER_UNIT);
                     let search = empty_one(
                         keys,
                         keys.log.position(cursor.chunk, offset),

@@ -4,6 +4,9 @@ use crate::Answer;
 use crate::hash;
 use crate::revision_log::{ChunkId, RevisionLog};
 
+/// Bytes that cost as much as one more record.
+const BYTES_PER_UNIT: u64 = 4096;
+
 /// A walk over all records.
 pub(crate) struct HashScan {
     revision: i64,
@@ -33,8 +36,8 @@ impl HashScan {
                     self.at = (id, offset);
                     return None;
                 }
-                *fuel -= 1;
                 let record = chunk.record(offset);
+                *fuel = fuel.saturating_sub(1 + record.length as u64 / BYTES_PER_UNIT);
                 offset += record.length;
                 if record.revision > self.revision && matches!(id, ChunkId::Log(_)) {
                     // The log is in order: nothing further belongs to this revision.

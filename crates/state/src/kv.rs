@@ -46,6 +46,11 @@ pub(crate) struct View {
     pub end: Option<Position>,
 }
 
+/// Records of a key passed over one by one before a shorter way is tried.
+const STEPS_BACK_MAX: u64 = 64;
+/// Changes of one revision looked at for the shorter way.
+const CHANGES_LOOKED_AT_MAX: u64 = 10_000;
+
 /// What to do with a key on the way of a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Visit {
@@ -284,11 +289,45 @@ impl Keys {
     /// The live record of a key in a view.
     pub fn get(&self, key: &[u8], view: &View) -> Option<Record<'_>> {
         let slot = self.index.get(&self.log, key)?;
-        match self.find(slot, view, &mut u64::MAX.clone()) {
+        match self.find(slot, view, &mut { u64::MAX }) {
             Found::Live(position) => Some(self.log.record(position)),
             Found::Absent => None,
             Found::Further(at) => unreachable!("stopped at {at:?} with fuel left"),
         }
+    }
+}
+
+impl Keys {
+    /// The live record of a key at a revision that may lie far back.
+    pub fn get_past(&self, key: &[u8], revision: i64) -> Option<Record<'_>> {
+        let slot = self.index.get(&self.log, key)?;
+        let found = match self.find_from(slot.position(), revision, &mut { STEPS_BACK_MAX }) {
+            Found::Further(position) => {
+                // A key that changes all the time. Whoever asks for the state before an event finds it right behind that event.
+                let position = self.before_change(key, revision + 1).unwrap_or(position);
+                self.find_from(position, revision, &mut { u64::MAX })
+            }
+            found => found,
+        };
+        match found {
+            Found::Live(position) => Some(self.log.record(position)),
+            Found::Absent => None,
+            Found::Further(at) => unreachable!("stopped at {at:?} with fuel left"),
+        }
+    }
+
+    /// Where the record before the change of a key at exactly `revision` lies.
+    fn before_change(&self, key: &[u8], revision: i64) -> Option<Position> {
+        let (mut found, mut looked_at) = (None, 0);
+        self.log.walk(revision, |record| {
+            looked_at += 1;
+            if record.revision == revision && record.key == key {
+                found = record.previous;
+                return false;
+            }
+            record.revision == revision && looked_at < CHANGES_LOOKED_AT_MAX
+        });
+        found
     }
 }
 

@@ -230,7 +230,7 @@ impl State {
         let Some(slot) = self.keys.index.get(&self.keys.log, key) else {
             return false;
         };
-        match self.keys.find(slot, view, &mut u64::MAX.clone()) {
+        match self.keys.find(slot, view, &mut { u64::MAX }) {
             Found::Live(position) => self.keys.log.record(position).lease == lease,
             Found::Absent | Found::Further(_) => false,
         }

@@ -76,7 +76,11 @@ struct Gather {
 impl RangeScan {
     pub fn new(request: Range, view: View) -> RangeScan {
         let bounds = Bounds::new(&request.key, &request.range_end);
-        let sorter = Sorter::new(request.sort_target, request.sort_order == ORDER_DESCENDING);
+        let sorter = Sorter::new(
+            request.sort_target,
+            request.sort_order == ORDER_DESCENDING,
+            request.keys_only,
+        );
         let backwards = sorter.is_none() && request.sort_order == ORDER_DESCENDING;
         let limit = usize::try_from(request.limit)
             .ok()
@@ -162,13 +166,7 @@ impl RangeScan {
     /// The answer, once done.
     pub fn finish(self) -> RangeReply {
         assert_eq!(self.phase, Phase::Done, "a range is taken before its end");
-        let mut gather = self.gather;
-        if gather.request.keys_only {
-            gather
-                .kvs
-                .iter_mut()
-                .for_each(|kv| kv.value = bytes::Bytes::new());
-        }
+        let gather = self.gather;
         let matched = if gather.filtered {
             gather.matched
         } else {
@@ -297,8 +295,8 @@ impl Gather {
             return;
         }
         self.collected += 1;
-        // Values are needed for sorting by them even if only keys are asked for.
-        let with_value = !self.request.keys_only || self.sorter.is_some();
+        let with_value =
+            !self.request.keys_only || self.sorter.as_ref().is_some_and(Sorter::needs_values);
         self.pages.push(&record, with_value, &mut self.kvs);
         *fuel = fuel.saturating_sub(record.value.len() as u64 / BYTES_PER_UNIT);
         if let Some(sorter) = &mut self.sorter

@@ -26,6 +26,8 @@ enum Rank {
 pub(crate) struct Sorter {
     target: Target,
     descending: bool,
+    /// Values were only needed for sorting.
+    keys_only: bool,
     runs: Vec<std::vec::IntoIter<KeyValue>>,
     heads: BinaryHeap<Head>,
     keys: usize,
@@ -78,7 +80,7 @@ fn rank(target: Target, kv: &KeyValue) -> Rank {
 
 impl Sorter {
     /// For etcd's number of a target; `None` if that is the key, by which the walk already goes.
-    pub fn new(target: i32, descending: bool) -> Option<Sorter> {
+    pub fn new(target: i32, descending: bool, keys_only: bool) -> Option<Sorter> {
         let target = match target {
             1 => Target::Version,
             2 => Target::Create,
@@ -89,11 +91,17 @@ impl Sorter {
         Some(Sorter {
             target,
             descending,
+            keys_only,
             runs: Vec::new(),
             heads: BinaryHeap::new(),
             keys: 0,
             merging: false,
         })
+    }
+
+    /// The values decide the order.
+    pub fn needs_values(&self) -> bool {
+        self.target == Target::Value
     }
 
     /// Takes a run.
@@ -124,6 +132,11 @@ impl Sorter {
             self.merging = true;
             if let [run] = &mut self.runs[..] {
                 sorted.extend(run.take(limit));
+                let keys_only = self.keys_only;
+                sorted
+                    .iter_mut()
+                    .filter(|_| keys_only)
+                    .for_each(|kv| kv.value = Bytes::new());
                 return true;
             }
             sorted.reserve_exact(self.keys.min(limit));
@@ -133,7 +146,12 @@ impl Sorter {
             let Some(head) = self.heads.pop() else {
                 return true;
             };
-            sorted.push(head.kv);
+            let value = if self.keys_only {
+                Bytes::new()
+            } else {
+                head.kv.value
+            };
+            sorted.push(KeyValue { value, ..head.kv });
             self.refill(head.run);
             *fuel = fuel.saturating_sub(1);
             if *fuel == 0 {

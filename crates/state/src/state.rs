@@ -4,7 +4,7 @@ use crate::apply::Work;
 use crate::clock::Clock;
 use crate::compaction::Reclaim;
 use crate::hash;
-use crate::kv::{Keys, View, key_value};
+use crate::kv::{Keys, key_value};
 use crate::lease::{LEASE_BYTES, Leases};
 use crate::pins::Pins;
 use crate::query::QueryCursor;
@@ -259,13 +259,7 @@ impl State {
             return None;
         }
         self.keys
-            .get(
-                key,
-                &View {
-                    revision,
-                    end: None,
-                },
-            )
+            .get_past(key, revision)
             .map(|record| key_value(&record))
     }
 

@@ -430,7 +430,7 @@ impl Comparison {
         crate::range::walk_index(keys, &self.bounds, false, self.after.as_deref(), |slot| {
             *fuel = fuel.saturating_sub(1);
             // Comparisons look at the newest state, where no key has records to pass over but those of the command at work.
-            if let crate::kv::Found::Live(position) = keys.find(slot, view, &mut u64::MAX.clone()) {
+            if let crate::kv::Found::Live(position) = keys.find(slot, view, &mut { u64::MAX }) {
                 self.any = true;
                 holds = compare_record(&self.compare, &key_of(&keys.log.record(position)));
             }
