@@ -336,6 +336,10 @@ impl State {
         if put.key.is_empty() {
             return Err(Rejection::Invalid("the key is empty".into()));
         }
+        // As in etcd, a put alone is told of a missing lease first, one in a transaction of a missing key.
+        if put.lease != 0 && self.leases.get(put.lease).is_none() {
+            return Err(Rejection::LeaseNotFound);
+        }
         check_put(put, &self.keys, &self.leases, &self.keys.present())?;
         self.check_space(logical_size(put.key.len(), put.value.len()))?;
         let prev = apply_put(put, &mut self.keys, &mut self.leases);

@@ -419,6 +419,9 @@ impl Model {
     fn reply(&mut self, operation: &Operation) -> Result<Reply, Rejection> {
         Ok(match operation {
             Operation::Put(put) => {
+                if put.lease != 0 && !self.leases.contains_key(&put.lease) {
+                    return Err(Rejection::LeaseNotFound);
+                }
                 self.check_put(put)?;
                 self.check_space(put.key.len() as u64 + put.value.len() as u64 + OVERHEAD)?;
                 Reply::Put {
