@@ -22,6 +22,8 @@ pub struct Link {
 pub struct Findings {
     /// Files that hold nothing.
     pub unused: Vec<u64>,
+    /// The same, but they are not fit to be used again.
+    pub worn: Vec<u64>,
     /// The chain, oldest first.
     pub chain: Vec<Link>,
     /// Damaged segments, each with what is wrong; files behind the damage too.
@@ -42,6 +44,11 @@ pub struct Kept {
 }
 
 impl Findings {
+    /// A file in which no segment was begun.
+    pub fn is_empty_file(&self, generation: u64) -> bool {
+        self.unused.contains(&generation) || self.worn.contains(&generation)
+    }
+
     /// A segment of the chain that is not damaged.
     pub fn copied(&self, generation: u64) -> bool {
         self.chain.iter().any(|link| link.generation == generation)
@@ -74,7 +81,8 @@ pub fn find_chain<D: Disk>(
             break;
         }
         match judge_tail(&image.bytes, generation, 0, 0) {
-            Tail::Unwritten | Tail::Worn => findings.unused.push(generation),
+            Tail::Unwritten => findings.unused.push(generation),
+            Tail::Worn => findings.worn.push(generation),
             Tail::Damaged(sector) => {
                 findings
                     .damaged
@@ -125,7 +133,7 @@ fn walk<D: Disk>(
                 header.member, identity.member
             )));
         }
-        if header.sectors != sectors || header.previous.generation >= at {
+        if header.sectors < sectors || header.previous.generation >= at {
             return Err(OpenError::Damaged(format!(
                 "segment {at:x} of the log is not what its name says"
             )));

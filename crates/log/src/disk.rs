@@ -54,7 +54,10 @@ pub trait Disk: Clone {
 }
 
 /// An open file of a [`Disk`].
-#[allow(clippy::len_without_is_empty, reason = "a file is asked for its length, which may fail; nobody asks whether it is empty")]
+#[allow(
+    clippy::len_without_is_empty,
+    reason = "a file is asked for its length, which may fail; nobody asks whether it is empty"
+)]
 pub trait DiskFile {
     /// Its length in bytes.
     fn len(&mut self) -> Result<u64, DiskError>;

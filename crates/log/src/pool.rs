@@ -2,17 +2,21 @@
 //!
 //! The *ready* file is the reserve for a full disk: it exists, whole and named, before the segment in use is full. A file goes by one of three
 //! names: `blank-` while it is being filled with zeros, `spare-` when it waits, `log-` when it is ready or in use.
+//!
+//! A new file is filled with zeros, a recycled one is read through and its damaged sectors zeroed: so that old damage is not taken for damage of
+//! what will be written there, and so that its pages are in the cache when sectors of them are overwritten. Both in slices, a little with each sync.
 
-use crate::sector::SECTOR_BYTES;
+use crate::sector::{SECTOR_BYTES, Sector, parse};
 use crate::segment::{blank_name, file_name, spare_name};
+use crate::wal::Segment;
 use crate::{Disk, DiskError, DiskFile};
 
 /// Spare files kept at most; more are removed.
 const SPARES_MAX: usize = 16;
-/// Zeros written in one call.
-const ZEROS_BYTES: usize = 256 << 10;
-/// A file is synced each time this much of it was filled, so that no sync takes long.
-const FILL_SYNC_BYTES: u64 = 1 << 20;
+/// Bytes zeroed or read in one call.
+const SLICE_BYTES: usize = 256 << 10;
+/// A file is synced each time this much of it was zeroed, so that no sync takes long.
+const SYNC_BYTES: u64 = 1 << 20;
 
 /// A file under its `log-` name, durable, with nothing of its generation in it.
 pub struct ReadyFile<D: Disk> {
@@ -24,11 +28,17 @@ pub struct ReadyFile<D: Disk> {
     pub file: D::File,
 }
 
-struct Filling<D: Disk> {
-    generation: u64,
+/// A file being made ready.
+struct Preparation<D: Disk> {
+    name: String,
     sectors: u64,
     file: D::File,
+    /// It had a life before, and is read through; otherwise it is filled with zeros.
+    recycled: bool,
+    /// How far.
     bytes: u64,
+    /// Bytes written since the last sync.
+    unsynced: u64,
 }
 
 /// The files for segments to come.
@@ -37,9 +47,9 @@ pub struct Pool<D: Disk> {
     segment_sectors: u64,
     generation_next: u64,
     ready: Option<ReadyFile<D>>,
-    filling: Option<Filling<D>>,
+    preparation: Option<Preparation<D>>,
     spares: Vec<(u64, u64)>,
-    zeros: Vec<u8>,
+    slice: Vec<u8>,
 }
 
 impl<D: Disk> Pool<D> {
@@ -50,15 +60,15 @@ impl<D: Disk> Pool<D> {
             segment_sectors,
             generation_next,
             ready: None,
-            filling: None,
+            preparation: None,
             spares: Vec::new(),
-            zeros: Vec::new(),
+            slice: Vec::new(),
         }
     }
 
-    /// Whether the reserve exists.
-    pub fn is_ready(&self) -> bool {
-        self.ready.is_some()
+    /// Whether the reserve exists, or is being made.
+    pub fn has_reserve(&self) -> bool {
+        self.ready.is_some() || self.preparation.is_some()
     }
 
     /// Takes a file of at least this length for the next segment: the reserve if it exists.
@@ -73,14 +83,7 @@ impl<D: Disk> Pool<D> {
             // Generations must rise in the order of use, so a file that is passed over loses its own.
             self.recycle(ready.generation, ready.sectors);
         }
-        if let Some(file) = self.name_spare(sectors_min)? {
-            return Ok(file);
-        }
-        if sectors_min <= self.segment_sectors {
-            return self.fill_whole(self.segment_sectors);
-        }
-        self.abandon_filling();
-        self.fill_whole(sectors_min)
+        self.prepare_whole(sectors_min.max(self.segment_sectors))
     }
 
     /// Makes a file of just this length, for a disk without room for a whole one.
@@ -88,8 +91,7 @@ impl<D: Disk> Pool<D> {
     /// # Errors
     /// The disk failed.
     pub fn take_short(&mut self, sectors: u64) -> Result<ReadyFile<D>, DiskError> {
-        self.abandon_filling();
-        self.fill_whole(sectors)
+        self.prepare_whole(sectors)
     }
 
     /// Takes back a file that no segment lives in any more.
@@ -98,26 +100,56 @@ impl<D: Disk> Pool<D> {
             file_name(generation, sectors),
             spare_name(generation, sectors),
         );
-        let keep = sectors == self.segment_sectors && self.spares.len() < SPARES_MAX;
         // A failure leaves a dead file behind, which the next start finds.
-        if keep && self.disk.rename(&from, &to).is_ok() {
+        if self.is_useful(&from, sectors) && self.disk.rename(&from, &to).is_ok() {
             self.spares.push((generation, sectors));
         } else {
             let _dead_file_stays = self.disk.remove(&from);
         }
     }
 
-    /// Removes a file whose first write failed: nothing in it counts.
+    /// A file to keep for later. It may be shorter than its name says.
+    fn is_useful(&mut self, name: &str, sectors: u64) -> bool {
+        let wanted = sectors == self.segment_sectors && self.spares.len() < SPARES_MAX;
+        wanted
+            && self.disk.open(name).and_then(|mut file| file.len())
+                == Ok(sectors * SECTOR_BYTES as u64)
+    }
+
+    /// Removes a file in which nothing counts: its first write failed, or it is damaged.
     pub fn discard(&mut self, generation: u64, sectors: u64) {
         let _dead_file_stays = self.disk.remove(&file_name(generation, sectors));
     }
 
+    /// Gives back the space behind the last batch of a segment that is written to no more. Its name says the new length first, so that it never
+    /// looks cut.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn trim(&mut self, segment: &mut Segment<D>) -> Result<(), DiskError> {
+        if segment.sectors_used < segment.sectors {
+            let (from, to) = (
+                file_name(segment.generation, segment.sectors),
+                file_name(segment.generation, segment.sectors_used),
+            );
+            self.disk.rename(&from, &to)?;
+            segment.sectors = segment.sectors_used;
+            self.disk.sync_directory()?;
+            segment
+                .file
+                .set_len(segment.sectors * SECTOR_BYTES as u64)?;
+            segment.file.sync()?;
+        }
+        Ok(())
+    }
+
     /// Takes over a file found under its spare name.
     pub fn adopt_spare(&mut self, generation: u64, sectors: u64) {
-        if sectors == self.segment_sectors && self.spares.len() < SPARES_MAX {
+        let name = spare_name(generation, sectors);
+        if self.is_useful(&name, sectors) {
             self.spares.push((generation, sectors));
         } else {
-            let _dead_file_stays = self.disk.remove(&spare_name(generation, sectors));
+            let _dead_file_stays = self.disk.remove(&name);
         }
     }
 
@@ -127,129 +159,148 @@ impl<D: Disk> Pool<D> {
     /// The disk failed or is full; there is no reserve.
     pub fn prepare(&mut self) -> Result<(), DiskError> {
         if self.ready.is_none() {
-            let ready = match self.name_spare(1)? {
-                Some(ready) => ready,
-                None => self.fill_whole(self.segment_sectors)?,
-            };
-            self.ready = Some(ready);
+            self.ready = Some(self.prepare_whole(self.segment_sectors)?);
         }
         Ok(())
     }
 
-    /// Goes on making the reserve, by about `bytes` of zeros. Fails in silence: [`Pool::is_ready`] tells, and a later call tries again.
+    /// Goes on making the reserve, by about `bytes`. Fails in silence: [`Pool::has_reserve`] tells, and a later call tries again.
     pub fn step(&mut self, bytes: u64) {
         if self.ready.is_some() {
             return;
         }
-        match self.name_spare(1) {
-            Ok(Some(ready)) => {
-                self.ready = Some(ready);
-                return;
-            }
-            Ok(None) => {}
-            Err(_) => return,
+        if self.begin(self.segment_sectors).is_err() {
+            return;
         }
-        if self.filling.is_none() {
-            let needed = self.segment_sectors * SECTOR_BYTES as u64;
-            let room = self.disk.free_bytes().is_ok_and(|free| free >= needed);
-            if !room || self.begin_filling(self.segment_sectors).is_err() {
-                return;
-            }
-        }
-        match self.fill(bytes.max(ZEROS_BYTES as u64)) {
+        match self.advance(bytes.max(SLICE_BYTES as u64)) {
             Ok(ready) => self.ready = ready,
-            Err(_) => self.abandon_filling(),
+            Err(_) => self.abandon(),
         }
     }
 
-    fn name_spare(&mut self, sectors_min: u64) -> Result<Option<ReadyFile<D>>, DiskError> {
-        let Some(at) = self
-            .spares
-            .iter()
-            .position(|(_, sectors)| *sectors >= sectors_min)
-        else {
-            return Ok(None);
-        };
-        let (old, sectors) = self.spares.swap_remove(at);
-        self.name(&spare_name(old, sectors), sectors).map(Some)
-    }
-
-    /// Gives a whole file its `log-` name, under a new generation.
-    fn name(&mut self, from: &str, sectors: u64) -> Result<ReadyFile<D>, DiskError> {
-        let generation = self.generation_next;
-        self.generation_next += 1;
-        let name = file_name(generation, sectors);
-        self.disk.rename(from, &name)?;
-        self.disk.sync_directory()?;
-        let file = self.disk.open(&name)?;
-        Ok(ReadyFile {
-            generation,
-            sectors,
-            file,
-        })
-    }
-
-    fn begin_filling(&mut self, sectors: u64) -> Result<(), DiskError> {
-        let generation = self.generation_next;
-        self.generation_next += 1;
-        let file = self.disk.create(&blank_name(generation, sectors))?;
-        self.filling = Some(Filling {
-            generation,
-            sectors,
-            file,
-            bytes: 0,
-        });
-        Ok(())
-    }
-
-    /// Writes zeros for about `budget` bytes; gives the file when it is full.
-    fn fill(&mut self, budget: u64) -> Result<Option<ReadyFile<D>>, DiskError> {
-        let Some(filling) = &mut self.filling else {
-            return Ok(None);
-        };
-        self.zeros.resize(ZEROS_BYTES, 0);
-        let length = filling.sectors * SECTOR_BYTES as u64;
-        let end = length.min(filling.bytes.saturating_add(budget));
-        while filling.bytes < end {
-            let piece = (ZEROS_BYTES as u64).min(length - filling.bytes);
-            filling
-                .file
-                .write_at(filling.bytes, &self.zeros[..piece as usize])?;
-            let before = filling.bytes;
-            filling.bytes += piece;
-            if before / FILL_SYNC_BYTES != filling.bytes / FILL_SYNC_BYTES
-                || filling.bytes == length
-            {
-                filling.file.sync()?;
-            }
-        }
-        if filling.bytes < length {
-            return Ok(None);
-        }
-        let (generation, sectors) = (filling.generation, filling.sectors);
-        self.filling = None;
-        self.name(&blank_name(generation, sectors), sectors)
-            .map(Some)
-    }
-
-    fn fill_whole(&mut self, sectors: u64) -> Result<ReadyFile<D>, DiskError> {
-        if self.filling.is_none() {
-            self.begin_filling(sectors)?;
-        }
-        match self.fill(u64::MAX) {
-            Ok(ready) => Ok(ready.expect("a file filled to its end")),
+    fn prepare_whole(&mut self, sectors: u64) -> Result<ReadyFile<D>, DiskError> {
+        self.begin(sectors)?;
+        match self.advance(u64::MAX) {
+            Ok(ready) => Ok(ready.expect("a file prepared to its end")),
             Err(error) => {
-                self.abandon_filling();
+                self.abandon();
                 Err(error)
             }
         }
     }
 
-    fn abandon_filling(&mut self) {
-        if let Some(filling) = self.filling.take() {
-            let _dead_file_stays = self
-                .disk
-                .remove(&blank_name(filling.generation, filling.sectors));
+    /// Begins to prepare a file of this length, unless one is being prepared already.
+    fn begin(&mut self, sectors: u64) -> Result<(), DiskError> {
+        if self
+            .preparation
+            .as_ref()
+            .is_some_and(|preparation| preparation.sectors == sectors)
+        {
+            return Ok(());
         }
+        self.abandon();
+        let spare = self
+            .spares
+            .iter()
+            .position(|(_, spare)| *spare == sectors)
+            .map(|at| self.spares.swap_remove(at));
+        let (name, file) = match spare {
+            Some((generation, sectors)) => {
+                let name = spare_name(generation, sectors);
+                let file = self.disk.open(&name)?;
+                (name, file)
+            }
+            None => {
+                if self.disk.free_bytes()? < sectors * SECTOR_BYTES as u64 {
+                    return Err(DiskError::Full);
+                }
+                let name = blank_name(self.generation_next, sectors);
+                self.generation_next += 1;
+                let file = self.disk.create(&name)?;
+                (name, file)
+            }
+        };
+        self.preparation = Some(Preparation {
+            name,
+            sectors,
+            file,
+            recycled: spare.is_some(),
+            bytes: 0,
+            unsynced: 0,
+        });
+        Ok(())
+    }
+
+    /// Goes on with the preparation by about `budget` bytes; gives the file when it is done.
+    fn advance(&mut self, budget: u64) -> Result<Option<ReadyFile<D>>, DiskError> {
+        let Some(preparation) = &mut self.preparation else {
+            return Ok(None);
+        };
+        let length = preparation.sectors * SECTOR_BYTES as u64;
+        let end = length.min(preparation.bytes.saturating_add(budget));
+        while preparation.bytes < end {
+            let piece = (SLICE_BYTES as u64).min(length - preparation.bytes);
+            self.slice.clear();
+            self.slice.resize(piece as usize, 0);
+            preparation.advance(&mut self.slice)?;
+        }
+        if preparation.bytes < length {
+            return Ok(None);
+        }
+        let (generation, sectors) = (self.generation_next, preparation.sectors);
+        self.generation_next += 1;
+        let name = file_name(generation, sectors);
+        self.disk.rename(&preparation.name, &name)?;
+        self.preparation = None;
+        self.disk.sync_directory()?;
+        let file = self.disk.open(&name)?;
+        Ok(Some(ReadyFile {
+            generation,
+            sectors,
+            file,
+        }))
+    }
+
+    fn abandon(&mut self) {
+        if let Some(preparation) = self.preparation.take() {
+            let _dead_file_stays = self.disk.remove(&preparation.name);
+        }
+    }
+}
+
+impl<D: Disk> Preparation<D> {
+    /// Prepares the next bytes of the file, as many as `slice` holds. `slice` is zeros.
+    fn advance(&mut self, slice: &mut [u8]) -> Result<(), DiskError> {
+        if self.recycled {
+            self.mend(slice)?;
+        } else {
+            self.file.write_at(self.bytes, slice)?;
+            self.unsynced += slice.len() as u64;
+        }
+        self.bytes += slice.len() as u64;
+        let done = self.bytes == self.sectors * SECTOR_BYTES as u64;
+        if self.unsynced >= SYNC_BYTES || (done && self.unsynced > 0) {
+            self.file.sync()?;
+            self.unsynced = 0;
+        }
+        Ok(())
+    }
+
+    /// Reads sectors and zeroes those that are damaged.
+    fn mend(&mut self, slice: &mut [u8]) -> Result<(), DiskError> {
+        let read = self.file.read_at(self.bytes, slice)?;
+        if read < slice.len() {
+            return Err(DiskError::Failed(
+                "a spare file is shorter than its name says".into(),
+            ));
+        }
+        for (n, sector) in slice.chunks(SECTOR_BYTES).enumerate() {
+            if parse(sector) == Sector::Damaged {
+                self.file
+                    .write_at(self.bytes + (n * SECTOR_BYTES) as u64, &[0; SECTOR_BYTES])?;
+                self.unsynced += SECTOR_BYTES as u64;
+            }
+        }
+        Ok(())
     }
 }

@@ -70,14 +70,17 @@ pub fn recover<D: Disk>(
     for generation in &findings.unused {
         pool.recycle(*generation, listing.logs[generation]);
     }
+    for generation in &findings.worn {
+        pool.discard(*generation, listing.logs[generation]);
+    }
     let mut wal = Wal::new(identity.member, pool, standing, start);
-    rebuild(disk, &mut wal, kept, reset)?;
+    let sealed = rebuild(disk, &mut wal, kept, reset)?;
     let kept: BTreeSet<u64> = wal
         .segments
         .iter()
         .map(|segment| segment.generation)
         .collect();
-    wal.begin().map_err(OpenError::Disk)?;
+    wal.begin(sealed).map_err(OpenError::Disk)?;
     let quarantined = tidy(disk, &mut wal, &listing, &findings, &kept, standing)?;
     match wal.pool.prepare() {
         // Without the reserve the log still works; `low_on_space` tells.
@@ -138,7 +141,7 @@ fn standing<D: Disk>(
         .logs
         .iter()
         .rev()
-        .find(|(generation, _)| !findings.unused.contains(generation));
+        .find(|(generation, _)| !findings.is_empty_file(**generation));
     let vote = match begun {
         Some((&generation, &sectors)) => {
             let image = Image::load(disk, generation, sectors)?;
@@ -164,13 +167,13 @@ fn fill_pool<D: Disk>(disk: &mut D, settings: &Settings, listing: &Listing) -> P
     pool
 }
 
-/// Gives the log its segments and entries back, and queues what the new segment repeats.
+/// Gives the log its segments and entries back, and queues what the new segment repeats. Tells how many segments are to stay just as they are.
 fn rebuild<D: Disk>(
     disk: &mut D,
     wal: &mut Wal<D>,
     kept: Kept,
     reset: Option<&SnapshotMark>,
-) -> Result<(), OpenError> {
+) -> Result<usize, OpenError> {
     let base = kept
         .segments
         .first()
@@ -179,6 +182,7 @@ fn rebuild<D: Disk>(
     let mut segments: VecDeque<Segment<D>> = VecDeque::new();
     let (mut durable, mut position) = (Point::default(), 0);
     let (mut records, mut effect) = (Vec::new(), BatchEffect::default());
+    let mut sealed = 0;
     let last = kept.segments.len().saturating_sub(1);
     for (n, (link, scan)) in kept.segments.into_iter().enumerate() {
         let hardly_filled = scan.sector <= link.sectors / COPY_DIVISOR;
@@ -199,6 +203,7 @@ fn rebuild<D: Disk>(
                 file,
             });
         }
+        sealed += usize::from(stays == scan.batches.len());
         durable = link.header.previous;
         for (number, batch) in scan.batches.into_iter().enumerate() {
             if number < stays {
@@ -231,7 +236,7 @@ fn rebuild<D: Disk>(
     }
     wal.restore(segments, index, durable, position);
     wal.append_encoded(&records, effect);
-    Ok(())
+    Ok(sealed)
 }
 
 /// Sets damaged files aside and recycles those that no longer count; says what was set aside.
@@ -245,9 +250,7 @@ fn tidy<D: Disk>(
 ) -> Result<Vec<String>, OpenError> {
     let mut quarantined = Vec::new();
     for (&generation, &sectors) in &listing.logs {
-        if kept.contains(&generation) && !findings.damaged.contains_key(&generation)
-            || findings.unused.contains(&generation)
-        {
+        if kept.contains(&generation) || findings.is_empty_file(generation) {
             continue;
         }
         let why = match findings.damaged.get(&generation) {

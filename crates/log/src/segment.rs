@@ -437,3 +437,203 @@ impl Standing {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sector::SECTOR_HEADER_BYTES;
+
+    fn standing() -> Standing {
+        let candidate = PeerId {
+            member: MemberId(0x0a0b),
+            incarnation: Incarnation(3),
+        };
+        Standing {
+            vote: Some(Vote {
+                term: Term(5),
+                candidate: Some(candidate),
+            }),
+            entries_lost: true,
+        }
+    }
+
+    fn header() -> Header {
+        Header {
+            member: MemberId(0x0102),
+            sectors: 32,
+            previous: Point {
+                generation: 6,
+                batches: 4,
+                chain: 0x1112,
+            },
+            base: 99,
+        }
+    }
+
+    #[test]
+    fn golden_first_batch() {
+        let mut image = Vec::new();
+        let after = encode_batch(
+            &mut image,
+            (7, 0),
+            Some(&header()),
+            &standing(),
+            0x1112,
+            b"records",
+        );
+        let mut expected = Vec::new();
+        expected.extend_from_slice(
+            b"synodlog\x01\0\0\0\x48\0\0\0\x02\x01\0\0\0\0\0\0\x20\0\0\0\0\0\0\0",
+        );
+        expected.extend_from_slice(b"\x06\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\x12\x11\0\0\0\0\0\0\x63\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+        expected.extend_from_slice(
+            b"\x01\0\0\0\0\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x0b\x0a\0\0\0\0\0\0\x03\0\0\0\x07\0\0\0",
+        );
+        expected.extend_from_slice(&0x4fee_79aa_937b_262f_u64.to_le_bytes());
+        expected.extend_from_slice(b"records");
+        assert_eq!(image.len(), SECTOR_BYTES);
+        assert_eq!(
+            &image[SECTOR_HEADER_BYTES..SECTOR_HEADER_BYTES + expected.len()],
+            &expected[..],
+            "chain {after:#x}"
+        );
+    }
+
+    #[test]
+    fn batches_come_back_and_are_chained() {
+        let records: Vec<u8> = (0..3000u32).map(|n| n as u8).collect();
+        let mut image = Vec::new();
+        let first = encode_batch(
+            &mut image,
+            (7, 0),
+            Some(&header()),
+            &standing(),
+            0x1112,
+            &records,
+        );
+        let none = Standing {
+            vote: None,
+            entries_lost: false,
+        };
+        let second = encode_batch(&mut image, (7, 1), None, &none, first, b"");
+        let batch = batch_at(&image, 7, 0, 0).unwrap();
+        let parts = batch.parts().unwrap();
+        assert_eq!(
+            (parts.standing, parts.chain, &parts.records[..]),
+            (standing(), first, &records[..])
+        );
+        assert_eq!(
+            (
+                parts.chain_after(0x1112),
+                parts.chain_after(0x1113) == first
+            ),
+            (first, false)
+        );
+        let parts = batch_at(&image, 7, batch.sectors, 1)
+            .unwrap()
+            .parts()
+            .unwrap();
+        assert_eq!(
+            (parts.standing, parts.chain, parts.records.len()),
+            (none, second, 0)
+        );
+        assert_eq!(
+            batch_at(&image, 7, batch.sectors, 2).unwrap_err(),
+            NotWhole::Broken
+        );
+        assert_eq!(batch_at(&image, 8, 0, 0).unwrap_err(), NotWhole::Broken);
+        assert_eq!(
+            batch_at(&image[..SECTOR_BYTES], 7, 0, 0).unwrap_err(),
+            NotWhole::Ended
+        );
+        assert_eq!(standing_at_end(&image, 7), Some(none));
+    }
+
+    #[test]
+    fn a_newer_format_is_named() {
+        let mut payload = header().encode().to_vec();
+        payload[8] = 2;
+        assert_eq!(
+            Header::decode(&mut Bytes::from(payload)),
+            Err(HeaderError::Newer(2))
+        );
+    }
+
+    #[test]
+    fn names_come_back() {
+        assert_eq!(parse_name("log-", &file_name(0xabc, 32)), Some((0xabc, 32)));
+        assert_eq!(
+            parse_name("spare-", &spare_name(u64::MAX, 1 << 40)),
+            Some((u64::MAX, 1 << 40))
+        );
+        for foreign in [
+            "log-1-2",
+            "log-0000000000000ABC-00000020",
+            "log-0000000000000abc",
+            "snapshot-1",
+            "log-000000000000000+-00000020",
+        ] {
+            assert_eq!(parse_name("log-", foreign), None, "{foreign}");
+        }
+    }
+
+    /// A recycled segment file: batch 0 and half of batch 1 of generation 9 over sectors of generation 8.
+    fn torn() -> (Vec<u8>, Vec<u8>) {
+        let mut old = Vec::new();
+        encode_batch(
+            &mut old,
+            (8, 0),
+            Some(&header()),
+            &standing(),
+            0,
+            &[1; 3900],
+        );
+        let mut new = Vec::new();
+        let chain = encode_batch(&mut new, (9, 0), Some(&header()), &standing(), 0, b"");
+        let mut second = Vec::new();
+        encode_batch(&mut second, (9, 1), None, &standing(), chain, &[2; 1500]);
+        old[..SECTOR_BYTES].copy_from_slice(&new);
+        (old, second)
+    }
+
+    #[test]
+    fn a_torn_batch_is_told_from_a_damaged_one() {
+        let (clean, second) = torn();
+        assert_eq!(judge_tail(&clean, 9, 1, 1), Tail::Unwritten);
+        let sectors = second.len() / SECTOR_BYTES;
+        for missing in 0..1u32 << sectors {
+            let mut image = clean.clone();
+            for sector in (0..sectors).filter(|sector| missing & 1 << sector == 0) {
+                let (from, to) = (sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES);
+                image[SECTOR_BYTES + from..SECTOR_BYTES + to].copy_from_slice(&second[from..to]);
+            }
+            assert_eq!(
+                batch_at(&image, 9, 1, 1).is_ok(),
+                missing == 0,
+                "missing {missing:b}"
+            );
+            assert_eq!(
+                judge_tail(&image, 9, 1, 1),
+                Tail::Unwritten,
+                "missing {missing:b}"
+            );
+            // The first sector that is not old decides.
+            image[SECTOR_BYTES + 100] ^= 1;
+            assert_eq!(
+                judge_tail(&image, 9, 1, 1),
+                Tail::Damaged(1),
+                "missing {missing:b}"
+            );
+        }
+        let mut worn = clean.clone();
+        worn[3 * SECTOR_BYTES + 100] ^= 1;
+        assert_eq!(judge_tail(&worn, 9, 1, 1), Tail::Worn);
+    }
+
+    #[test]
+    fn a_sector_of_a_later_batch_proves_that_the_earlier_one_was_synced() {
+        let (mut image, second) = torn();
+        image[4 * SECTOR_BYTES..5 * SECTOR_BYTES].copy_from_slice(&second[..SECTOR_BYTES]);
+        assert_eq!(judge_tail(&image, 9, 1, 0), Tail::Damaged(4));
+    }
+}

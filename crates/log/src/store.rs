@@ -187,9 +187,9 @@ impl<D: Disk> Log<D> {
         self.wal.log_bytes()
     }
 
-    /// Free bytes on the disk are below the low-water mark, or the reserve is in use.
+    /// Free bytes on the disk are below the low-water mark, or the reserve is in use and no other can be made.
     pub fn low_on_space(&mut self) -> bool {
-        !self.wal.has_reserve()
+        !self.wal.pool.has_reserve()
             || self
                 .disk
                 .free_bytes()

@@ -198,11 +198,17 @@ impl<D: Disk> Wal<D> {
         self.begin_segment(ready)
     }
 
-    /// Begins a new segment with what is queued, be it nothing: the end of recovery. A disk without room for a whole segment gets a short one.
-    pub fn begin(&mut self) -> Result<(), DiskError> {
+    /// Begins a new segment with what is queued, be it nothing: the end of recovery. If the disk has no room, the first `sealed` segments give back
+    /// theirs behind the last batch, and the new one is short.
+    pub fn begin(&mut self, sealed: usize) -> Result<(), DiskError> {
         let sectors = sectors_for(payload_bytes(true, self.queue.records.len())) as u64;
         let ready = match self.pool.take(sectors) {
-            Err(DiskError::Full) => self.pool.take_short(sectors)?,
+            Err(DiskError::Full) => {
+                for segment in self.segments.iter_mut().take(sealed) {
+                    self.pool.trim(segment)?;
+                }
+                self.pool.take_short(sectors)?
+            }
             taken => taken?,
         };
         let bytes = self.begin_segment(ready)?;
@@ -321,15 +327,6 @@ impl<D: Disk> Wal<D> {
         self.index
             .position(first)
             .map_or(0, |position| self.position - position)
-    }
-
-    /// There is a whole file for the next segment, or the one in use has room for as much again.
-    pub fn has_reserve(&self) -> bool {
-        self.pool.is_ready()
-            || self
-                .segments
-                .back()
-                .is_some_and(|newest| newest.sectors_used <= newest.sectors / 2)
     }
 
     /// The entries that may be read: up to this index, exclusively. What is queued may void the others.

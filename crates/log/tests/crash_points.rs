@@ -6,15 +6,19 @@ mod model;
 use model::Driver;
 use synod_log::memory_disk::Survival;
 
-fn run(seed: u64, crashes: u32) -> Result<(), String> {
+fn run(seed: u64, crashes: u32, failing_syncs: bool) -> Result<(), String> {
     let segment_bytes = [4 << 10, 16 << 10, 64 << 10][seed as usize % 3];
     let mut driver = Driver::start(seed, segment_bytes);
     for crash in 0..crashes {
         let fuse = driver.rng.below(1 << (3 + seed % 6));
         driver.platter.set_fuse(fuse);
         while !driver.platter.burned() {
+            if failing_syncs && driver.rng.below(10) == 0 {
+                driver.platter.fail_syncs(driver.rng.below(5) as u32);
+            }
             let _refused_once_the_fuse_burns = driver.step();
         }
+        driver.platter.fail_syncs(0);
         // Recovery, too, is interrupted now and then.
         for attempt in 0..3 {
             match driver.rng.below(4) {
@@ -42,6 +46,13 @@ fn run(seed: u64, crashes: u32) -> Result<(), String> {
 #[test]
 fn every_synced_record_survives_two_thousand_crashes() {
     for seed in 0..200 {
-        run(seed, 10).unwrap();
+        run(seed, 10, false).unwrap();
+    }
+}
+
+#[test]
+fn failing_syncs_lose_nothing_either() {
+    for seed in 1000..1200 {
+        run(seed, 5, true).unwrap();
     }
 }

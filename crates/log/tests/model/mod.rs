@@ -84,7 +84,7 @@ impl Model {
     }
 
     /// The log that recovery makes of it beside this snapshot.
-    fn beside(&self, snapshot: Option<&SnapshotMark>) -> Model {
+    pub fn beside(&self, snapshot: Option<&SnapshotMark>) -> Model {
         let mut model = self.clone();
         let Some(mark) = snapshot else { return model };
         let other = model
@@ -172,6 +172,8 @@ pub struct Driver {
     pub snapshots: Snapshots<MemoryDisk>,
     /// After the last good sync, and after each attempt since.
     pub outcomes: Vec<Model>,
+    /// After every sync that succeeded.
+    pub history: Vec<Model>,
     /// With everything appended.
     pub now: Model,
     /// The newest durable snapshot, and one that may be.
@@ -196,6 +198,7 @@ impl Driver {
             log,
             snapshots,
             outcomes: vec![now.clone()],
+            history: vec![now.clone()],
             now,
             snapshot: None,
             snapshot_tried: None,
@@ -252,6 +255,7 @@ impl Driver {
         self.outcomes.push(self.now.clone());
         self.log.sync()?;
         self.outcomes = vec![self.now.clone()];
+        self.history.push(self.now.clone());
         Ok(())
     }
 
