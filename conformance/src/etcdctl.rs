@@ -4,7 +4,7 @@ use crate::Outcome;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 /// A way to call etcdctl against some members.
@@ -41,21 +41,64 @@ impl Etcdctl {
         })
     }
 
-    /// Calls it with standard input and a limit of time.
+    /// Starts a call that goes on by itself, such as a watch, and takes its output until it holds `wanted` or the limit has passed.
     ///
     /// # Errors
-    /// When it cannot be started. A call that takes too long is a call without success.
-    pub async fn call(&self, arguments: &[&str], input: &str, limit: Duration) -> Outcome<Called> {
+    /// When it cannot be started.
+    pub async fn follow(
+        &self,
+        arguments: &[&str],
+        wanted: &str,
+        limit: Duration,
+    ) -> Outcome<Called> {
+        let mut command = self.command(arguments);
+        let mut child = command
+            .stdin(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("cannot start {}: {error}", self.path.display()))?;
+        let mut stdout = child.stdout.take().ok_or("no standard output")?;
+        let mut output = Vec::new();
+        let taking = async {
+            while stdout
+                .read_buf(&mut output)
+                .await
+                .is_ok_and(|bytes| bytes > 0)
+            {
+                if String::from_utf8_lossy(&output).contains(wanted) {
+                    break;
+                }
+            }
+        };
+        // A limit that passes is an answer too: what came until then.
+        let _ = tokio::time::timeout(limit, taking).await;
+        let output = String::from_utf8_lossy(&output).trim_end().to_string();
+        Ok(Called {
+            success: output.contains(wanted),
+            output,
+            error: String::new(),
+        })
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.path);
         command
             .env("ETCDCTL_API", "3")
             .arg(format!("--endpoints={}", self.endpoints))
             .args(arguments);
         command
-            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        command
+    }
+
+    /// Calls it with standard input and a limit of time.
+    ///
+    /// # Errors
+    /// When it cannot be started. A call that takes too long is a call without success.
+    pub async fn call(&self, arguments: &[&str], input: &str, limit: Duration) -> Outcome<Called> {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped());
         let mut child = command
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", self.path.display()))?;

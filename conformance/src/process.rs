@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// What a binary is.
@@ -414,22 +415,31 @@ fn signal(process: u32, signal: rustix::process::Signal) -> Outcome<()> {
     Ok(rustix::process::kill_process(id, signal)?)
 }
 
-/// Ports that nobody listens on, below the range from which the system takes ports for outgoing connections: a killed member must find its port free again.
+/// Ports that nobody listens on and that this process has not given out before, below the range from which the system takes ports for outgoing
+/// connections: a killed member must find its port free again.
 ///
 /// # Errors
 /// When there are not that many.
 pub fn free_ports(count: usize) -> Outcome<Vec<u16>> {
-    let first = 20_000 + (std::process::id() as u16 % 500) * 20;
-    let free = (first..32_000)
-        .chain(20_000..first)
-        .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    let ports: Vec<u16> = free.take(count).collect();
-    if ports.len() < count {
-        return Err(format!(
-            "only {} of {count} ports are free between 20000 and 32000",
-            ports.len()
-        )
-        .into());
+    const RANGE: std::ops::Range<u32> = 20_000..32_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id() % 500 * 20;
+    let mut ports = Vec::new();
+    while ports.len() < count {
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        if given >= RANGE.end - RANGE.start {
+            return Err(format!(
+                "only {} of {count} ports are free between {} and {}",
+                ports.len(),
+                RANGE.start,
+                RANGE.end
+            )
+            .into());
+        }
+        let port = (RANGE.start + (first + given) % (RANGE.end - RANGE.start)) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            ports.push(port);
+        }
     }
     Ok(ports)
 }

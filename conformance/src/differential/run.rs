@@ -22,6 +22,9 @@ const LAG_MAX: Duration = Duration::from_secs(6);
 /// Operations kept for the report.
 const RECENT_MAX: usize = 4000;
 
+/// Earlier operations shown with a difference.
+const RELATED_MAX: usize = 12;
+
 /// What to compare.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -65,7 +68,7 @@ pub async fn run(plan: &Plan) -> Outcome<bool> {
         run.subject.base(),
         plan.seed
     );
-    let mut generator = Generator::new(plan.seed);
+    let mut generator = Generator::new(plan.seed, run.versions.0.min(run.versions.1) < (3, 6));
     let since = Instant::now();
     let mut differences = 0;
     let mut done = 0;
@@ -191,7 +194,7 @@ impl Run {
             related.len(),
             self.recent.len()
         );
-        for (number, earlier) in &related[related.len().saturating_sub(12)..] {
+        for (number, earlier) in &related[related.len().saturating_sub(RELATED_MAX)..] {
             println!("    {number}: {}", brief(earlier));
         }
         println!("  operation: {}", brief(operation));
@@ -290,8 +293,8 @@ fn kind(operation: &Operation, answer: &Answer) -> String {
 
 /// Debug output without what is empty, and with long values cut.
 fn brief(thing: &impl std::fmt::Debug) -> String {
-    const LENGTH_MAX: usize = 6000;
-    let text = format!("{thing:?}");
+    const LENGTH_MAX: usize = 8000;
+    let text = shortened(&without_defaults(&format!("{thing:?}")));
     if text.len() <= LENGTH_MAX {
         text
     } else {
@@ -300,5 +303,83 @@ fn brief(thing: &impl std::fmt::Debug) -> String {
             text.chars().take(LENGTH_MAX).collect::<String>(),
             text.len()
         )
+    }
+}
+
+/// Leaves out fields that say nothing, and the wrapping of every second field.
+fn without_defaults(text: &str) -> String {
+    const EMPTY: [&str; 10] = [
+        "0",
+        "false",
+        "b\"\"",
+        "None",
+        "[]",
+        "Key",
+        "Equal",
+        "\"\"",
+        "RangeResponse {}",
+        "ResponseHeader {}",
+    ];
+    let mut text = text
+        .replace("RequestOp { request: Some(", "(")
+        .replace("ResponseOp { response: Some(", "(")
+        .replace(") }", ")");
+    loop {
+        let before = text.len();
+        for empty in EMPTY {
+            for end in [", ", " }"] {
+                let mut from = 0;
+                while let Some(found) = text[from..].find(&format!(": {empty}{end}")) {
+                    let at = from + found;
+                    let start = text[..at]
+                        .rfind(|c: char| !(c.is_alphanumeric() || c == '_' || c == '#'))
+                        .map_or(0, |at| at + 1);
+                    let after = at + 2 + empty.len() + if end == ", " { 2 } else { 0 };
+                    text.replace_range(start..after, "");
+                    from = start;
+                }
+            }
+        }
+        if text.len() == before {
+            return text.replace(",  }", " }").replace("{  }", "{}");
+        }
+    }
+}
+
+/// Long runs of one character say no more than their length.
+fn shortened(text: &str) -> String {
+    let characters: Vec<char> = text.chars().collect();
+    let runs = characters.chunk_by(|a, b| a == b);
+    runs.map(|run| {
+        if run.len() > 20 {
+            format!("{}×{}", run[0], run.len())
+        } else {
+            run.iter().collect()
+        }
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_left_out() {
+        assert_eq!(
+            without_defaults(
+                "Put(PutRequest { key: b\"a\", value: b\"\", lease: 0, prev_kv: true, ignore_lease: false })"
+            ),
+            "Put(PutRequest { key: b\"a\", prev_kv: true })"
+        );
+        assert_eq!(
+            without_defaults("KeyValue { lease: 10, version: 0 }"),
+            "KeyValue { lease: 10 }"
+        );
+    }
+
+    #[test]
+    fn runs_are_shortened() {
+        assert_eq!(shortened(&format!("a{}b", "v".repeat(3000))), "av×3000b");
     }
 }

@@ -101,8 +101,8 @@ impl Side {
             Operation::KeepAlive(r) => self.keep_alive(r).await,
             Operation::HashKv(mut r) => {
                 rebase(&mut r.revision, base);
-                unary(self.connection.maintenance.hash_kv(r).await, |r| {
-                    Answer::HashKv(r.compact_revision, r.hash_revision)
+                unary(self.connection.maintenance.hash_kv(r).await, |_| {
+                    Answer::HashKv
                 })
             }
             Operation::Alarms => unary(
@@ -211,9 +211,7 @@ pub struct Stream {
 struct Log {
     seen: BTreeMap<i64, Vec<Seen>>,
     /// Messages that created or canceled a watch.
-    controls: usize,
-    /// The last such message.
-    last_control: Option<(i64, Vec<Seen>)>,
+    controls: Vec<(i64, Seen)>,
     /// When the last message came.
     last: Option<Instant>,
     /// Whether the last message of a watch was a fragment with more to come, and its last revision.
@@ -245,14 +243,13 @@ impl Stream {
             };
             if let Some(status) = ended.filter(|status| status.code() != tonic::Code::Cancelled) {
                 let mut log = ours.lock().expect("no holder panics");
-                log.controls += 1;
-                let seen = vec![Seen::Canceled(
+                let seen = Seen::Canceled(
                     0,
                     format!("stream ended: {:?}: {}", status.code(), status.message()),
                     false,
-                )];
-                log.last_control = Some((i64::MIN, seen.clone()));
-                log.seen.insert(i64::MIN, seen);
+                );
+                log.controls.push((i64::MIN, seen.clone()));
+                log.seen.insert(i64::MIN, vec![seen]);
             }
         });
         Stream { requests, log }
@@ -268,7 +265,7 @@ impl Stream {
     }
 
     fn controls(&self) -> usize {
-        self.log.lock().expect("no holder panics").controls
+        self.log.lock().expect("no holder panics").controls.len()
     }
 
     /// The next message that created or canceled a watch, or nothing after a while: canceling an unknown watch has no answer.
@@ -280,15 +277,11 @@ impl Stream {
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        Answer::Watch(
-            self.log
-                .lock()
-                .expect("no holder panics")
-                .last_control
-                .clone()
-                .into_iter()
-                .collect(),
-        )
+        let controls = &self.log.lock().expect("no holder panics").controls;
+        let next = controls
+            .get(before)
+            .map(|(id, seen)| (*id, vec![seen.clone()]));
+        Answer::Watch(next.into_iter().collect())
     }
 
     /// Everything that came on two streams so far. When it is the same on both it is forgotten, in one step, so that nothing is lost between.
@@ -344,8 +337,7 @@ impl Log {
             } else {
                 Seen::Created(revision)
             };
-            self.controls += 1;
-            self.last_control = Some((id, vec![seen.clone()]));
+            self.controls.push((id, seen.clone()));
             self.seen.entry(id).or_default().push(seen);
             return;
         }
