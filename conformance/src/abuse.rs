@@ -345,14 +345,22 @@ impl Abuse<'_> {
     /// Watch streams nobody reads, while much is written under them.
     async fn deaf_watchers(&mut self) -> Outcome<()> {
         let before = self.resident();
+        let since = Instant::now();
         self.write_much().await?;
+        let alone = since.elapsed();
         let written = self.resident().saturating_sub(before);
+        self.check_others("nothing, after 40 MB of writes").await;
         let mut connections = Vec::new();
         for _ in 0..DEAF_WATCHERS {
             connections.push(deaf_watch(self.victim()).await?);
         }
         let before = self.resident();
+        let since = Instant::now();
         self.write_much().await?;
+        self.report.note(format!(
+            "40 MB of writes took {alone:?} alone, {:?} under watchers that never read",
+            since.elapsed()
+        ));
         self.check_others("watchers that never read").await;
         let grown = self.resident().saturating_sub(before);
         let limit = written + DEAF_WATCHERS as u64 * DEAF_BYTES_MAX;
@@ -368,6 +376,8 @@ impl Abuse<'_> {
             detail,
         );
         drop(connections);
+        self.check_others("nothing, after those watchers went")
+            .await;
         Ok(())
     }
 

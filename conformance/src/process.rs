@@ -251,17 +251,38 @@ impl Cluster {
         )
     }
 
-    /// Removes everything in the data directory of a member that does not run.
+    /// Empties the data directory of a member that does not run; its contents are put aside.
     ///
     /// # Errors
-    /// When the directory cannot be removed.
+    /// When the directory cannot be moved.
     pub fn wipe(&self, at: usize) -> Outcome<()> {
         assert!(
             self.members[at].child.is_none(),
             "{} runs; stop it first",
             self.members[at].name
         );
-        Ok(fs::remove_dir_all(&self.members[at].data)?)
+        Ok(fs::rename(&self.members[at].data, self.aside(at))?)
+    }
+
+    /// Gives a member that does not run back the data directory it had before it was wiped.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn restore(&self, at: usize) -> Outcome<()> {
+        assert!(
+            self.members[at].child.is_none(),
+            "{} runs; stop it first",
+            self.members[at].name
+        );
+        if self.members[at].data.exists() {
+            fs::remove_dir_all(&self.members[at].data)?;
+        }
+        Ok(fs::rename(self.aside(at), &self.members[at].data)?)
+    }
+
+    fn aside(&self, at: usize) -> PathBuf {
+        self.directory
+            .join(format!("{}.aside", self.members[at].name))
     }
 
     /// Whether a member's process is alive.

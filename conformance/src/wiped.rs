@@ -113,12 +113,41 @@ async fn two_without_the_third(
     cluster.start_member(0)?;
     tokio::time::sleep(PATIENCE).await;
     nothing_elects(report, &cluster.clients(), id).await;
-    let count = count(cluster.clients()[0], true).await;
-    report.check(
-        "the third still has its keys",
-        count.is_some_and(|count| count >= 2_000),
-        format!("{count:?}"),
-    );
+    report.note("the two disks are found again");
+    cluster.kill_all();
+    for at in [1, 2] {
+        cluster.restore(at)?;
+    }
+    for (at, address) in cluster.clients().into_iter().enumerate() {
+        cluster.start_member(at)?;
+        if at == 2 {
+            report.step(
+                "a majority serves again",
+                Connection::new(address)
+                    .ready(Duration::from_secs(30))
+                    .await,
+            );
+        }
+    }
+    for address in cluster.clients() {
+        report.step(
+            "a member serves again",
+            Connection::new(address)
+                .ready(Duration::from_secs(30))
+                .await,
+        );
+        let count = count(address, false).await;
+        report.check(
+            "everything is there",
+            count.is_some_and(|count| count >= 2_000),
+            format!("{address}: {count:?}"),
+        );
+        report.check(
+            "the cluster is the same",
+            cluster_id(address).await == Some(id),
+            format!("{address}: {id:x}"),
+        );
+    }
     Ok(())
 }
 
