@@ -53,6 +53,15 @@ pub enum Seen {
     Breach(String),
 }
 
+/// In which terms a server speaks.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    /// The revision it had when the run began; a fresh store has 1.
+    pub base: i64,
+    /// Up to how many keys equal elements of a sort stay in key order: 12 with Go since 1.19, which 3.6 is built with; nothing is certain before.
+    pub stable_max: i64,
+}
+
 impl From<tonic::Status> for Answer {
     fn from(status: tonic::Status) -> Answer {
         Answer::Refused(status.code(), status.message().to_string())
@@ -76,12 +85,13 @@ impl Answer {
     }
 
     /// Takes out what differs between any two servers, and turns revisions into those of a store that began at 1.
-    pub fn normalise(&mut self, operation: &Operation, base: i64) {
+    pub fn normalise(&mut self, operation: &Operation, frame: Frame) {
+        let base = frame.base;
         match (self, operation) {
-            (Answer::Range(r), Operation::Range(request)) => range(r, request, base),
+            (Answer::Range(r), Operation::Range(request)) => range(r, request, frame),
             (Answer::Put(r), _) => put(r, base),
             (Answer::Delete(r), _) => delete(r, base),
-            (Answer::Txn(r), Operation::Txn(request)) => txn(r, request, base),
+            (Answer::Txn(r), Operation::Txn(request)) => txn(r, request, frame),
             (Answer::Compact(r), _) => header(&mut r.header, base),
             (Answer::Grant(r), _) => header(&mut r.header, base),
             (Answer::Revoke(r), _) => header(&mut r.header, base),
@@ -148,13 +158,15 @@ fn delete(response: &mut pb::DeleteRangeResponse, base: i64) {
     response.prev_kvs.iter_mut().for_each(|kv| pair(kv, base));
 }
 
-fn range(response: &mut pb::RangeResponse, request: &pb::RangeRequest, base: i64) {
+fn range(response: &mut pb::RangeResponse, request: &pb::RangeRequest, frame: Frame) {
+    let base = frame.base;
     header(&mut response.header, base);
     response.kvs.iter_mut().for_each(|kv| pair(kv, base));
-    settle_ties(response, request);
+    settle_ties(response, request, frame.stable_max);
 }
 
-fn txn(response: &mut pb::TxnResponse, request: &pb::TxnRequest, base: i64) {
+fn txn(response: &mut pb::TxnResponse, request: &pb::TxnRequest, frame: Frame) {
+    let base = frame.base;
     use pb::request_op::Request;
     use pb::response_op::Response;
     header(&mut response.header, base);
@@ -166,12 +178,12 @@ fn txn(response: &mut pb::TxnResponse, request: &pb::TxnRequest, base: i64) {
     for (op, answer) in taken.iter().zip(&mut response.responses) {
         match (&op.request, &mut answer.response) {
             (Some(Request::RequestRange(request)), Some(Response::ResponseRange(response))) => {
-                range(response, request, base)
+                range(response, request, frame)
             }
             (_, Some(Response::ResponsePut(response))) => put(response, base),
             (_, Some(Response::ResponseDeleteRange(response))) => delete(response, base),
             (Some(Request::RequestTxn(request)), Some(Response::ResponseTxn(response))) => {
-                txn(response, request, base)
+                txn(response, request, frame)
             }
             _ => {}
         }
@@ -192,12 +204,11 @@ fn watch(seen: &mut Seen, base: i64) {
     }
 }
 
-/// Go's sort keeps equal elements in order only up to twelve of them. Beyond, equal ones are put into key order here, and those cut by the limit are only counted.
-fn settle_ties(response: &mut pb::RangeResponse, request: &pb::RangeRequest) {
+/// Sorts keep equal elements in order only up to a length. Beyond, equal ones are put into key order here, and those cut by the limit are only counted.
+fn settle_ties(response: &mut pb::RangeResponse, request: &pb::RangeRequest, stable_max: i64) {
     use pb::range_request::SortTarget;
-    const STABLE_MAX: i64 = 12;
     let sorted = request.sort_order != 0 || request.sort_target != 0;
-    if !sorted || response.count <= STABLE_MAX || request.sort_target == SortTarget::Key as i32 {
+    if !sorted || response.count <= stable_max || request.sort_target == SortTarget::Key as i32 {
         return;
     }
     // With `keys_only` the values are gone but the order by value is not: all one group is the best that can be said.

@@ -1,6 +1,6 @@
 //! The run: operation by operation, both sides at once, until a difference or the end.
 
-use super::answer::Answer;
+use super::answer::{Answer, Frame};
 use super::generate::Generator;
 use super::known;
 use super::operation::Operation;
@@ -52,10 +52,13 @@ pub async fn run(plan: &Plan) -> Outcome<bool> {
     let (_reference_process, reference) = server(&plan.reference, 1, plan, "reference").await?;
     let (_subject_process, subject) = server(&plan.subject, plan.members, plan, "subject").await?;
     let versions = (version(reference).await?, version(subject).await?);
+    let numbers = (major_minor(&versions.0), major_minor(&versions.1));
+    let older = numbers.0.min(numbers.1) < (3, 6);
+    let stable_max = if older { 1 } else { 12 };
     let mut run = Run {
-        reference: Side::connect(reference).await?,
-        subject: Side::connect(subject).await?,
-        versions: (major_minor(&versions.0), major_minor(&versions.1)),
+        reference: Side::connect(reference, stable_max).await?,
+        subject: Side::connect(subject, stable_max).await?,
+        versions: numbers,
         recent: VecDeque::new(),
         excused: BTreeMap::new(),
         kinds: BTreeMap::new(),
@@ -63,12 +66,12 @@ pub async fn run(plan: &Plan) -> Outcome<bool> {
     println!(
         "reference {} (revision {}), subject {} (revision {}), seed {}",
         versions.0,
-        run.reference.base(),
+        run.reference.frame().base,
         versions.1,
-        run.subject.base(),
+        run.subject.frame().base,
         plan.seed
     );
-    let mut generator = Generator::new(plan.seed, run.versions.0.min(run.versions.1) < (3, 6));
+    let mut generator = Generator::new(plan.seed, older);
     let since = Instant::now();
     let mut differences = 0;
     let mut done = 0;
@@ -117,8 +120,8 @@ impl Run {
                     self.subject.open_watch(request).await?,
                 );
                 Ok(settled(
-                    (&ours, self.reference.base()),
-                    (&theirs, self.subject.base()),
+                    (&ours, self.reference.frame()),
+                    (&theirs, self.subject.frame()),
                     CATCH_UP,
                 )
                 .await)
@@ -127,8 +130,8 @@ impl Run {
                 let (ours, theirs) = (self.reference.live(), self.subject.live());
                 let quiet = if *thorough { CATCH_UP } else { QUIET };
                 let answers = settled(
-                    (ours, self.reference.base()),
-                    (theirs, self.subject.base()),
+                    (ours, self.reference.frame()),
+                    (theirs, self.subject.frame()),
                     quiet,
                 )
                 .await;
@@ -224,8 +227,8 @@ impl Run {
 
 /// Waits until both streams have been quiet and say the same, or the lag is too long; gives what both saw.
 async fn settled(
-    reference: (&Stream, i64),
-    subject: (&Stream, i64),
+    reference: (&Stream, Frame),
+    subject: (&Stream, Frame),
     quiet: Duration,
 ) -> (Answer, Answer) {
     let since = Instant::now();

@@ -1,6 +1,6 @@
 //! One of the two servers: sends an operation, brings its answer back.
 
-use super::answer::{Answer, Seen};
+use super::answer::{Answer, Frame, Seen};
 use super::operation::Operation;
 use crate::connection::Connection;
 use crate::{Failure, Outcome};
@@ -17,8 +17,7 @@ use tonic::{Response, Status};
 /// A server under test, or the one it is compared with.
 pub struct Side {
     connection: Connection,
-    /// The revision it had when the run began; a fresh store has 1.
-    base: i64,
+    frame: Frame,
     stream: Stream,
 }
 
@@ -27,7 +26,7 @@ impl Side {
     ///
     /// # Errors
     /// When the server does not serve.
-    pub async fn connect(address: SocketAddr) -> Outcome<Side> {
+    pub async fn connect(address: SocketAddr, stable_max: i64) -> Outcome<Side> {
         let mut connection = Connection::new(address);
         connection.ready(Duration::from_secs(30)).await?;
         let leases = connection
@@ -52,14 +51,14 @@ impl Side {
         let stream = Stream::open(&connection);
         Ok(Side {
             connection,
-            base,
+            frame: Frame { base, stable_max },
             stream,
         })
     }
 
-    /// The revision it had when the run began.
-    pub fn base(&self) -> i64 {
-        self.base
+    /// In which terms it speaks.
+    pub fn frame(&self) -> Frame {
+        self.frame
     }
 
     /// Sends one operation and waits for its answer, normalised.
@@ -67,7 +66,7 @@ impl Side {
     /// # Errors
     /// When a stream broke; an error answer is an answer.
     pub async fn perform(&mut self, operation: &Operation) -> Outcome<Answer> {
-        let base = self.base;
+        let base = self.frame.base;
         let mut answer = match operation.clone() {
             Operation::Range(mut r) => {
                 rebase_range(&mut r, base);
@@ -134,7 +133,7 @@ impl Side {
             }
             Operation::Expire(id) => self.expire(id).await?,
         };
-        answer.normalise(operation, base);
+        answer.normalise(operation, self.frame);
         Ok(answer)
     }
 
@@ -144,7 +143,7 @@ impl Side {
     /// When the request cannot be sent.
     pub async fn open_watch(&self, request: &pb::WatchCreateRequest) -> Outcome<Stream> {
         let mut request = request.clone();
-        rebase(&mut request.start_revision, self.base);
+        rebase(&mut request.start_revision, self.frame.base);
         let stream = Stream::open(&self.connection);
         stream
             .send(pb::watch_request::RequestUnion::CreateRequest(request))
@@ -286,19 +285,19 @@ impl Stream {
 
     /// Everything that came on two streams so far. When it is the same on both it is forgotten, in one step, so that nothing is lost between.
     pub fn compare(
-        (ours, our_base): (&Stream, i64),
-        (theirs, their_base): (&Stream, i64),
+        (ours, our_frame): (&Stream, Frame),
+        (theirs, their_frame): (&Stream, Frame),
     ) -> (Answer, Answer) {
         let (mut ours, mut theirs) = (
             ours.log.lock().expect("no holder panics"),
             theirs.log.lock().expect("no holder panics"),
         );
-        let answer = |log: &Log, base| {
+        let answer = |log: &Log, frame| {
             let mut answer = Answer::Watch(log.seen.clone());
-            answer.normalise(&Operation::WatchSync { thorough: false }, base);
+            answer.normalise(&Operation::WatchSync { thorough: false }, frame);
             answer
         };
-        let answers = (answer(&ours, our_base), answer(&theirs, their_base));
+        let answers = (answer(&ours, our_frame), answer(&theirs, their_frame));
         if answers.0.same(&answers.1) {
             ours.seen.clear();
             theirs.seen.clear();
