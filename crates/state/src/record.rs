@@ -274,7 +274,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<(NewRecord<'_>, usize)> {
     let sane = if deleted {
         value.is_empty() && lease == 0
     } else {
-        version >= 1 && (1..=revision).contains(&create_revision)
+        (1..NEVER).contains(&version) && (1..=revision).contains(&create_revision)
     };
     (known && life && sane && !key.is_empty() && revision < NEVER).then_some((new, cursor))
 }
