@@ -52,6 +52,7 @@ fn main() {
     bench.puts("put after loading, known keys", |number| {
         scatter(number + 31, keys)
     });
+    bench.churn();
     bench.delete_all();
     bench.compact();
     println!(
@@ -179,6 +180,41 @@ impl Bench {
             millis(longest)
         );
         println!("  {:.1} MiB resident", resident_bytes() as f64 / 1048576.0);
+    }
+
+    /// Random updates with a compaction every tenth of the keys, memory being freed behind.
+    fn churn(&mut self) {
+        let (keys, value) = (self.keys, self.value.clone());
+        let mut resident_max = 0;
+        for number in (0..keys * 3).step_by(COMMANDS_PER_BATCH as usize) {
+            let put = |number| Put {
+                key: format!("key/{:028}", scatter(number, keys)).into(),
+                value: value.clone(),
+                ..Put::default()
+            };
+            // Nine of ten updates go to a tenth of the keys.
+            let numbers = (number..number + COMMANDS_PER_BATCH).map(|number| {
+                let random = number.wrapping_mul(0xD134_2543_DE82_EF95) >> 20;
+                if random % 10 == 0 {
+                    random
+                } else {
+                    random % (keys / 10).max(1)
+                }
+            });
+            let mut commands: Vec<_> = numbers.map(|number| Operation::Put(put(number))).collect();
+            if number % (keys / 10).max(1) < COMMANDS_PER_BATCH {
+                let revision = self.state.revision();
+                commands.push(Operation::Compact(Compact { revision }));
+            }
+            let batch = self.encode(commands);
+            self.apply(&batch);
+            self.state.background_step(Budget(2000));
+            resident_max = resident_max.max(resident_bytes());
+        }
+        println!(
+            "updates with compaction: at most {:.1} MiB resident",
+            resident_max as f64 / 1048576.0
+        );
     }
 
     fn delete_all(&mut self) {

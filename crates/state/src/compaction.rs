@@ -114,7 +114,8 @@ impl Reclaim {
                 if matches!(id, ChunkId::Log(_)) && chunk.last_revision() >= self.compacted {
                     return false;
                 }
-                let worth = |bytes: usize| bytes * GARBAGE_PARTS >= chunk.length();
+                let must_move = matches!(id, ChunkId::Log(_)) && keys.log.is_sparse();
+                let worth = |bytes: usize| must_move || bytes * GARBAGE_PARTS >= chunk.length();
                 let mut done = keys.log.is_open(id) || !worth(chunk.replaced());
                 while !done && *fuel > 0 {
                     let record = chunk.record(offset);

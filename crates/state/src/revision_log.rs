@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 
 /// Bytes of a chunk; a larger record gets a chunk of its own.
 const CHUNK_BYTES: usize = 256 << 10;
+/// Freed chunks that the list of chunks may always hold.
+const HOLES_MIN: usize = 64;
 /// Distance of the marks by which a revision is found inside a chunk.
 const MARK_BYTES: usize = 4 << 10;
 
@@ -127,6 +129,10 @@ pub(crate) struct RevisionLog {
     /// Number of the chunk at the front of `log`.
     first: u32,
     log: VecDeque<Option<Chunk>>,
+    /// Bytes of memory in all chunks.
+    held: usize,
+    /// Chunks of `log` that were freed while older ones stay.
+    holes: usize,
     settled: Vec<Option<Chunk>>,
     free: Vec<u32>,
     /// The settled chunk being filled.
@@ -140,6 +146,8 @@ impl RevisionLog {
         RevisionLog {
             first: 0,
             log: VecDeque::new(),
+            held: 0,
+            holes: 0,
             settled: Vec::new(),
             free: Vec::new(),
             target: None,
@@ -169,8 +177,9 @@ impl RevisionLog {
                     last.last_revision
                 );
             }
-            self.log
-                .push_back(Some(Chunk::new(CHUNK_BYTES.max(length), self.garbage)));
+            let chunk = Chunk::new(CHUNK_BYTES.max(length), self.garbage);
+            self.held += chunk.bytes.capacity();
+            self.log.push_back(Some(chunk));
         }
         let number = self.first + self.log.len() as u32 - 1;
         let chunk = self
@@ -193,7 +202,9 @@ impl RevisionLog {
         let target = match self.target {
             Some(target) if fits(&self.settled[target as usize]) => target,
             _ => {
-                let chunk = Some(Chunk::new(CHUNK_BYTES.max(length), 0));
+                let chunk = Chunk::new(CHUNK_BYTES.max(length), 0);
+                self.held += chunk.bytes.capacity();
+                let chunk = Some(chunk);
                 let slot = self.free.pop().unwrap_or(self.settled.len() as u32);
                 if slot as usize == self.settled.len() {
                     self.settled.push(chunk);
@@ -322,17 +333,31 @@ impl RevisionLog {
     pub fn free_chunk(&mut self, id: ChunkId) {
         match id {
             ChunkId::Settled(slot) => {
-                self.settled[slot as usize] = None;
+                let chunk = self.settled[slot as usize].take();
+                self.held -= chunk.map_or(0, |chunk| chunk.bytes.capacity());
                 self.free.push(slot);
             }
             ChunkId::Log(number) => {
-                self.log[(number - self.first) as usize] = None;
+                let chunk = self.log[(number - self.first) as usize].take();
+                self.held -= chunk.map_or(0, |chunk| chunk.bytes.capacity());
+                self.holes += 1;
                 while self.log.len() > 1 && self.log[0].is_none() {
                     self.log.pop_front();
                     self.first += 1;
+                    self.holes -= 1;
                 }
             }
         }
+    }
+
+    /// Bytes of memory held for records.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// So many chunks were freed behind older ones that these should move as well, or the list of chunks would grow for ever.
+    pub fn is_sparse(&self) -> bool {
+        self.holes > HOLES_MIN && self.holes * 2 > self.log.len()
     }
 
     /// The chunk being filled by [`RevisionLog::settle`] or [`RevisionLog::append`]: never to be freed.

@@ -204,6 +204,11 @@ impl State {
         self.visible.bytes
     }
 
+    /// Bytes of memory held for records: live, history, and what is not freed yet. Members may differ in it.
+    pub fn held_bytes(&self) -> u64 {
+        self.keys.log.held() as u64
+    }
+
     /// Number of live keys.
     pub fn keys(&self) -> u64 {
         self.visible.keys

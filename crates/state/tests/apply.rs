@@ -499,3 +499,73 @@ fn memory_of_removed_keys_is_freed_behind_readers() {
         })
     );
 }
+
+#[test]
+fn memory_stays_near_what_is_live_under_updates_and_compaction() {
+    let value = "v".repeat(250);
+    let mut state = State::new(Settings::default());
+    let live: u64 = 8_000 * (250 + 12 + 24);
+    let mut number = 1u64;
+    // A tenth of the keys is never touched again: their chunks stay at the front of the log.
+    apply(
+        &mut state,
+        batch(
+            0,
+            (0..8_000)
+                .map(|number| put(&format!("key/{number:08}"), &value))
+                .collect(),
+        ),
+    );
+    for round in 0..100 {
+        let next = |number: &mut u64| {
+            *number = number
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            800 + (*number >> 33) % 7_200
+        };
+        let mut commands: Vec<_> = (0..800)
+            .map(|_| put(&format!("key/{:08}", next(&mut number)), &value))
+            .collect();
+        commands.push(command(Operation::Compact(Compact {
+            revision: state.revision(),
+        })));
+        apply(&mut state, batch(0, commands));
+        while state.background_step(Budget(500)) {}
+        // One third garbage per chunk, the history of two rounds, and chunks at work.
+        let bound = live * 3 / 2 + 2 * 800 * 320 + 4 * (256 << 10);
+        assert!(
+            round < 3 || state.held_bytes() <= bound,
+            "{} bytes held in round {round}, {bound} expected",
+            state.held_bytes()
+        );
+    }
+    let removal = DeleteRange {
+        key: bytes("\0"),
+        range_end: bytes("\0"),
+        prev_kv: false,
+    };
+    apply(
+        &mut state,
+        batch(0, vec![command(Operation::DeleteRange(removal))]),
+    );
+    for _ in 0..2 {
+        let revision = state.revision();
+        apply(
+            &mut state,
+            batch(
+                0,
+                vec![
+                    put("one", "1"),
+                    command(Operation::Compact(Compact { revision })),
+                ],
+            ),
+        );
+        while state.background_step(Budget(500)) {}
+    }
+    assert!(
+        state.held_bytes() <= 4 * (256 << 10),
+        "{} bytes held by an empty state",
+        state.held_bytes()
+    );
+    assert_eq!(state.bytes(), 68 + 68);
+}
