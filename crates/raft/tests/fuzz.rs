@@ -43,13 +43,19 @@ struct Fuzz {
     lost: Option<PeerId>,
     /// How likely faults are, in percent.
     faults: usize,
+    /// The faults that happen most in this run.
+    favourites: [usize; 2],
+    /// How fast time passes: fast means many elections.
+    pace: u64,
+    /// How often a disk does nothing when it could, in percent.
+    slow_disks: usize,
 }
 
 impl Fuzz {
     fn new(seed: u64) -> Fuzz {
         let mut rng = Rng(seed);
         let settings = Settings {
-            append_bytes_max: 200 + rng.below(400),
+            append_bytes_max: [1, 100, 500][rng.below(3)],
             inflight_count_max: 1 + rng.below(6),
             cache_bytes_max: 300 + rng.below(3000),
             ..Settings::default()
@@ -60,14 +66,18 @@ impl Fuzz {
         for member in 1..=(count + 2) {
             cluster.add(peer(member, 0), Disk::new(configuration(&voters, &[])));
         }
-        let faults = [0, 5, 20][rng.below(3)];
+        let faults = [0, 10, 40, 70][rng.below(4)];
+        let slow_disks = [0, 0, 70, 90][rng.below(4)];
         Fuzz {
+            favourites: [rng.below(10), rng.below(10)],
+            pace: [1, 1, 8][rng.below(3)],
             cluster,
             rng,
             proposals: 0,
             isolated: BTreeSet::new(),
             lost: None,
             faults,
+            slow_disks,
         }
     }
 
@@ -87,7 +97,9 @@ impl Fuzz {
             40..55 => {
                 let member = self.any_member();
                 let count = 1 + self.rng.below(3);
-                self.cluster.complete_writes(member, count);
+                if !self.rng.chance(self.slow_disks) {
+                    self.cluster.complete_writes(member, count);
+                }
                 self.cluster.answer_fetches(member);
             }
             55..70 => self.pass_time(),
@@ -124,10 +136,15 @@ impl Fuzz {
             let envelope = self.cluster.network.remove(place);
             let cut = self.isolated.contains(&envelope.from.member.0)
                 != self.isolated.contains(&envelope.to.member.0);
-            if cut || self.rng.chance(self.faults / 2) {
+            if cut && self.rng.chance(30) {
+                // It comes, much later.
+                self.cluster.network.push(envelope);
                 continue;
             }
-            if self.rng.chance(self.faults / 2) {
+            if cut || self.rng.chance(self.faults / 4) {
+                continue;
+            }
+            if self.rng.chance(self.faults / 4) {
                 self.cluster.network.push(envelope.clone());
             }
             self.cluster.deliver(envelope);
@@ -135,7 +152,7 @@ impl Fuzz {
     }
 
     fn pass_time(&mut self) {
-        let time = [1, 5, 20, 120][self.rng.below(4)];
+        let time = self.pace * [1, 5, 20, 120][self.rng.below(4)];
         self.cluster.now = self.cluster.now + Duration::from_millis(time);
         for member in self.cluster.nodes.keys().copied().collect::<Vec<_>>() {
             if self.cluster.is_up(member) && self.rng.chance(80) {
@@ -200,10 +217,22 @@ impl Fuzz {
     }
 
     fn fault(&mut self) {
-        let member = self.any_member();
-        match self.rng.below(8) {
-            0..3 if self.cluster.is_up(member) => self.crash(member),
-            0..4 if !self.cluster.is_up(member) => self.cluster.start(member),
+        let member = match self.cluster.leader() {
+            Some(leader) if self.rng.chance(40) => leader,
+            _ => self.any_member(),
+        };
+        let kind = match self.rng.below(10) {
+            0..3 => self.favourites[0],
+            3..6 => self.favourites[1],
+            _ => self.rng.below(10),
+        };
+        match kind {
+            0..2 if self.cluster.is_up(member) => self.crash(member),
+            2 | 8 | 9 if self.cluster.is_up(member) => {
+                self.crash(member);
+                self.cluster.start(member);
+            }
+            0..4 | 8 | 9 if !self.cluster.is_up(member) => self.cluster.start(member),
             4 if self.isolated.contains(&member) => self.isolated.clear(),
             4 => {
                 self.isolated.insert(member);
@@ -250,6 +279,13 @@ impl Fuzz {
         self.cluster
             .note(format!("{member} loses entries {lost:?}"));
         self.cluster.start(member);
+        // The worst moment: those who have what it lost are gone, those who never had it come back.
+        if self.rng.chance(50) {
+            if let Some(leader) = self.cluster.leader() {
+                self.crash(leader);
+            }
+            self.isolated.clear();
+        }
     }
 
     fn someone_forgot(&self) -> bool {
