@@ -81,8 +81,13 @@ impl Raft {
     /// Starts a member from what its disk gave back. `seed` feeds election jitter and nothing else.
     ///
     /// # Panics
-    /// If `restored` contradicts itself.
+    /// If `restored` contradicts itself, or a leader's silence would be shorter than its heartbeat.
     pub fn new(settings: Settings, restored: Restored, seed: u64, now: Instant) -> Raft {
+        let (heartbeat, silence) = (settings.heartbeat, settings.election_min);
+        assert!(
+            heartbeat < silence,
+            "heartbeat {heartbeat:?} must be shorter than the election timeout {silence:?}"
+        );
         let Restored {
             id,
             boot,

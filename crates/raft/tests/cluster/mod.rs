@@ -4,12 +4,15 @@
 
 #![allow(dead_code)]
 
+mod disk;
+mod properties;
+
+pub use disk::Disk;
 use synod_raft as raft;
 
 use raft::{
     Boot, Configuration, Effect, Entry, Incarnation, Index, Input, Instant, Member, MemberId,
-    Message, Payload, PeerId, Persist, Raft, Restored, Role, Settings, SnapshotMark, Standing,
-    Term, Vote,
+    Message, Payload, PeerId, Persist, Raft, Role, Settings, SnapshotMark, Standing, Term,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -38,84 +41,6 @@ pub fn configuration(voters: &[PeerId], learners: &[PeerId]) -> Configuration {
         learners: learners.iter().copied().collect(),
         members: voters.iter().chain(learners).map(member).collect(),
         ..Configuration::default()
-    }
-}
-
-/// What a disk holds durably.
-#[derive(Clone, Debug)]
-pub struct Disk {
-    pub vote: Vote,
-    pub snapshot: SnapshotMark,
-    pub entries: BTreeMap<Index, Entry>,
-    pub entries_lost: bool,
-}
-
-impl Disk {
-    pub fn new(configuration: Configuration) -> Disk {
-        let snapshot = SnapshotMark {
-            index: Index(0),
-            term: Term(0),
-            configuration,
-        };
-        Disk {
-            vote: Vote::default(),
-            snapshot,
-            entries: BTreeMap::new(),
-            entries_lost: false,
-        }
-    }
-
-    fn write(&mut self, persist: &Persist) {
-        if let Some(vote) = persist.vote {
-            self.vote = vote;
-        }
-        if let Some(mark) = &persist.reset {
-            assert!(
-                self.snapshot.index >= mark.index,
-                "reset to a snapshot that is not durable"
-            );
-            self.entries.clear();
-        }
-        if let Some(first) = persist.entries.first() {
-            self.entries.split_off(&first.index);
-        }
-        for entry in &persist.entries {
-            self.entries.insert(entry.index, entry.clone());
-        }
-    }
-
-    fn restored(&self, id: PeerId, boot: Boot) -> Restored {
-        let after: Vec<&Entry> = self
-            .entries
-            .range(self.snapshot.index.next()..)
-            .map(|(_, entry)| entry)
-            .collect();
-        let mut terms: Vec<(Index, Term)> = Vec::new();
-        let mut configurations = Vec::new();
-        for entry in &after {
-            if terms.last().is_none_or(|(_, term)| *term != entry.term) {
-                terms.push((entry.index, entry.term));
-            }
-            if let Payload::Configuration(configuration) = &entry.payload {
-                configurations.push((entry.index, configuration.clone()));
-            }
-        }
-        Restored {
-            id,
-            boot,
-            vote: self.vote,
-            snapshot: self.snapshot.clone(),
-            terms,
-            last: after
-                .last()
-                .map_or(self.snapshot.index, |entry| entry.index),
-            configurations,
-            standing: if self.entries_lost {
-                Standing::EntriesLost
-            } else {
-                Standing::Sound
-            },
-        }
     }
 }
 
@@ -740,74 +665,7 @@ impl Cluster {
                 .entries_lost = false;
         }
         if role == Role::Leader {
-            let id = self.nodes[&member].id;
-            // Election safety.
-            let first = *self.leaders.entry(term).or_insert(id);
-            assert_eq!(first, id, "two leaders in term {term}");
-            // Leader completeness: whatever was decided is in the log of every later leader.
-            for (index, entry) in &self.decided {
-                if let Some(known) = self.raft(member).term_at(*index) {
-                    assert_eq!(
-                        known, entry.term,
-                        "leader {member} of term {term} lacks {entry}"
-                    );
-                } else {
-                    assert!(
-                        *index < self.raft(member).status().first,
-                        "leader {member} of term {term} ends before {entry}"
-                    );
-                }
-            }
-        }
-    }
-
-    /// What must hold after every step of a member.
-    fn check(&mut self, member: u64) {
-        let Some(node) = self.nodes.get_mut(&member) else {
-            return;
-        };
-        let Some(raft) = &node.raft else { return };
-        assert!(
-            raft.term() >= node.term,
-            "term of {member} fell from {} to {}",
-            node.term,
-            raft.term()
-        );
-        assert!(
-            raft.commit() >= node.commit,
-            "commit of {member} fell from {} to {}",
-            node.commit,
-            raft.commit()
-        );
-        (node.term, node.commit) = (raft.term(), raft.commit());
-    }
-
-    /// Log matching: two logs with the same term at an index are equal up to there.
-    pub fn check_log_matching(&self) {
-        let up: Vec<u64> = self
-            .nodes
-            .keys()
-            .copied()
-            .filter(|member| self.is_up(*member))
-            .collect();
-        for (nth, &a) in up.iter().enumerate() {
-            for &b in &up[nth + 1..] {
-                let (log_a, log_b) = (self.raft(a), self.raft(b));
-                let (status_a, status_b) = (log_a.status(), log_b.status());
-                let first = status_a.first.max(status_b.first).0;
-                let mut index = status_a.last.min(status_b.last).0;
-                while index >= first && log_a.term_at(Index(index)) != log_b.term_at(Index(index)) {
-                    index -= 1;
-                }
-                while index >= first {
-                    let (at_a, at_b) = (log_a.term_at(Index(index)), log_b.term_at(Index(index)));
-                    assert_eq!(
-                        at_a, at_b,
-                        "logs of {a} and {b} agree later and differ at {index}"
-                    );
-                    index -= 1;
-                }
-            }
+            self.check_leader(member, term);
         }
     }
 
