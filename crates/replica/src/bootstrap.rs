@@ -21,6 +21,7 @@ const ANSWER_FRESH: Duration = Duration::from_secs(3);
 const FIRST_INCARNATION: Incarnation = Incarnation(1);
 
 /// What members ask before they belong together.
+#[allow(clippy::large_enum_variant, reason = "a handful of them is ever made")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BootstrapMessage {
     /// "Who are you, and do you know a cluster? I have none." The shell of a running member answers it, and also hands it to its replica

@@ -28,7 +28,7 @@ impl Hashes {
 impl Replica {
     /// Tells the others the hash, if `index` is one at which it is compared.
     pub(crate) fn on_hash_index(&mut self, index: u64) {
-        if index % EVERY != 0 {
+        if !index.is_multiple_of(EVERY) {
             return;
         }
         let hash = self.state.hash();
@@ -44,8 +44,8 @@ impl Replica {
     /// Takes another member's hash.
     pub(crate) fn on_state_hash(&mut self, from: PeerId, index: u64, hash: u64) {
         // Far-off indexes would push out those that can still be compared.
-        let near =
-            index % EVERY == 0 && index.abs_diff(self.state.applied()) <= EVERY * REMEMBERED as u64;
+        let near = index.is_multiple_of(EVERY)
+            && index.abs_diff(self.state.applied()) <= EVERY * REMEMBERED as u64;
         if near && self.applying.configuration.contains(from) {
             self.hashes.note(index, from, hash);
             self.compare_hashes(index);

@@ -41,7 +41,8 @@ pub struct Limits {
     pub snapshot_log_bytes: u64,
     /// Entries kept in the log behind a snapshot, for followers a little behind.
     pub snapshot_keep_entries: u64,
-    /// Events a watch stream may have waiting unsent; a stream at the limit is parked and fed from history (PROPERTIES W12).
+    /// Events read from history at once for watches that are behind, and so in one response to them, but whole revisions (PROPERTIES W12). A stream that
+    /// takes no more has none waiting: it is fed from history when it reads again.
     pub watch_buffer_events: usize,
     /// How often an idle watch that asked for progress hears of it.
     pub watch_progress_interval: Duration,

@@ -12,8 +12,6 @@ use std::sync::Arc;
 
 /// A slice of history brings about this many bytes of changes into memory.
 const SCAN_BYTES: usize = 1 << 20;
-/// Changes read in one slice at most, but whole revisions.
-const SCAN_EVENTS_MAX: u64 = 512;
 /// Changes matched in one slice at most: a revision with more is matched in several, and handed out when it is whole.
 const MATCH_EVENTS_MAX: u64 = 8192;
 
@@ -26,6 +24,8 @@ pub(crate) struct Group {
     pub(crate) deliveries: VecDeque<Delivery>,
     /// How many changes the next slice reads: fewer when they are large.
     scan_events: u64,
+    /// And at most.
+    scan_events_max: u64,
     /// A slice that is not wholly matched.
     partial: Option<Partial>,
 }
@@ -116,13 +116,14 @@ impl Change {
 }
 
 impl Group {
-    pub(crate) fn new(id: u64, cursor: i64) -> Group {
+    pub(crate) fn new(id: u64, cursor: i64, scan_events_max: u64) -> Group {
         Group {
             id,
             cursor,
             index: WatchIndex::default(),
             deliveries: VecDeque::new(),
-            scan_events: SCAN_EVENTS_MAX,
+            scan_events: scan_events_max,
+            scan_events_max,
             partial: None,
         }
     }
@@ -213,8 +214,8 @@ impl Group {
         let upto = next - 1;
         self.cursor = upto;
         self.scan_events = match visited - done {
-            0 => SCAN_EVENTS_MAX,
-            read => (SCAN_BYTES as u64 * read / (bytes as u64 + 1)).clamp(1, SCAN_EVENTS_MAX),
+            0 => self.scan_events_max,
+            read => (SCAN_BYTES as u64 * read / (bytes as u64 + 1)).clamp(1, self.scan_events_max),
         };
         let Partial {
             changes,

@@ -112,7 +112,7 @@ impl WatchHub {
             watches: Table::default(),
             streams: Table::default(),
             names: BTreeMap::new(),
-            main: Group::new(0, revision),
+            main: Group::new(0, revision, scan_events_max(&limits)),
             groups: VecDeque::new(),
             groups_made: 0,
             waiting: BTreeSet::new(),
@@ -387,7 +387,11 @@ impl WatchHub {
         self.groups_made += 1;
         let behind = std::mem::replace(
             &mut self.main,
-            Group::new(self.groups_made, state.revision()),
+            Group::new(
+                self.groups_made,
+                state.revision(),
+                scan_events_max(&self.limits),
+            ),
         );
         if behind.index.len() > 0 || !behind.deliveries.is_empty() {
             self.groups.push_back(behind);
@@ -412,7 +416,7 @@ impl WatchHub {
     pub(crate) fn step(&mut self, state: &State, now: Instant, budget: u64) -> bool {
         self.feed_slices(state);
         let mut left = budget;
-        let mut main = std::mem::replace(&mut self.main, Group::new(u64::MAX, 0));
+        let mut main = std::mem::replace(&mut self.main, Group::new(u64::MAX, 0, 1));
         self.deliver(&mut main, true, &mut left);
         self.main = main;
         self.catch_up(state, budget.saturating_sub(budget - left).max(budget / 2));
@@ -505,7 +509,11 @@ impl WatchHub {
             .min()
             .expect("somebody waits");
         self.groups_made += 1;
-        let mut group = Group::new(self.groups_made, (first - 1).min(state.revision()));
+        let mut group = Group::new(
+            self.groups_made,
+            (first - 1).min(state.revision()),
+            scan_events_max(&self.limits),
+        );
         for slot in slots {
             let watch = &mut self.watches[slot];
             watch.place = Place::Group(group.id);
@@ -622,6 +630,10 @@ impl WatchHub {
         let at = &mut self.streams[stream];
         Some((at.name, std::mem::take(&mut at.outbox)))
     }
+}
+
+fn scan_events_max(limits: &Limits) -> u64 {
+    (limits.watch_buffer_events as u64).clamp(1, FEED_EVENTS_MAX)
 }
 
 /// Puts one watch's changes of a delivery into its stream's outbox: a response per revision while credit is ample, else all together; cut in fragments
