@@ -197,6 +197,12 @@ impl Model {
 
     fn run(&mut self, command: &Command, formed_at: Micros) -> Reply {
         match command.operation.as_ref() {
+            // A put alone is told of a missing lease first, one in a transaction of a missing key.
+            Some(Operation::Put(put))
+                if put.lease != 0 && !self.leases.contains_key(&put.lease) =>
+            {
+                Reply::Rejected(Rejection::LeaseNotFound)
+            }
             Some(Operation::Put(put)) => match self.check_put(put) {
                 Err(rejection) => Reply::Rejected(rejection),
                 Ok(()) => {
