@@ -153,8 +153,9 @@ fn r1_a_flipped_bit_anywhere_is_harmless_or_told() {
         let mut rng = Rng(seed);
         for n in log_files(&files) {
             // Every byte of a sector's header, a few of its payload; all of them over the seeds.
-            let picked =
-                |offset: &usize| offset % SECTOR < 24 || (offset + 7 * seed as usize).is_multiple_of(56);
+            let picked = |offset: &usize| {
+                offset % SECTOR < 24 || (offset + 7 * seed as usize).is_multiple_of(56)
+            };
             for offset in (0..files[n].1.len()).filter(picked) {
                 let mut damaged = files.clone();
                 damaged[n].1[offset] ^= 1 << rng.below(8);
@@ -268,6 +269,48 @@ fn damage_beside_a_torn_end_is_harmless_or_told() {
             }
         }
         told += u32::from(check(&files, &driver, &format!("seed {seed}")));
+    }
+    assert!(told > 100, "{told} told");
+}
+
+#[test]
+fn a_recovery_from_damage_may_be_interrupted() {
+    let mut told = 0;
+    for seed in 0..1000 {
+        let mut driver = worked(seed, 40);
+        let mut files = files_of(&driver.platter);
+        let segments: Vec<usize> = log_files(&files)
+            .into_iter()
+            .filter(|n| files[*n].0.starts_with("log-"))
+            .collect();
+        let n = segments[driver.rng.below(segments.len() as u64) as usize];
+        let length = files[n].1.len() as u64;
+        files[n].1[driver.rng.below(length) as usize] ^= 1;
+        let must_be_told = check(&files, &driver, &format!("seed {seed}"));
+        let platter = platter_of(&files);
+        for _ in 0..3 {
+            let disk = platter.start_process();
+            platter.set_fuse(driver.rng.below(20));
+            let _stopped_on_the_way = open(disk, settings(4 << 10), MEMBER);
+            platter.lose_power(Survival::Coin);
+        }
+        let recovered = open(platter.start_process(), settings(4 << 10), MEMBER)
+            .unwrap()
+            .recovered;
+        assert_eq!(
+            recovered.entries_lost, must_be_told,
+            "seed {seed}: {recovered:?}"
+        );
+        let names = platter.start_process().list().unwrap();
+        let aside = names
+            .iter()
+            .any(|name| name.starts_with(&files[n].0) && name.contains(".damaged-"));
+        assert!(
+            aside || !must_be_told,
+            "seed {seed}: {} is not among {names:?}",
+            files[n].0
+        );
+        told += u32::from(must_be_told);
     }
     assert!(told > 100, "{told} told");
 }
