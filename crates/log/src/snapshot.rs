@@ -7,6 +7,8 @@ use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use raft::{Configuration, Index, SnapshotMark, Term};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 const PREFIX: &str = "snapshot-";
 const STAGING_PREFIX: &str = "staging-";
@@ -44,6 +46,8 @@ struct Footer {
 pub struct Snapshots<D: Disk> {
     disk: D,
     newest: Option<Durable<D>>,
+    /// Index of the newest, for the log of the same directory, which may be on another thread.
+    newest_index: Arc<AtomicU64>,
     staging: BTreeMap<u64, Staging<D>>,
 }
 
@@ -109,14 +113,21 @@ impl<D: Disk> Snapshots<D> {
                 Err(Unusable::Disk(error)) => return Err(OpenError::Disk(error)),
             }
         }
+        let index = newest.as_ref().map_or(0, |newest| newest.mark.index.0);
         Ok((
             Snapshots {
                 disk,
                 newest,
+                newest_index: Arc::new(AtomicU64::new(index)),
                 staging: BTreeMap::new(),
             },
             quarantined,
         ))
+    }
+
+    /// The index of the newest durable snapshot, now and later.
+    pub(crate) fn newest_index(&self) -> Arc<AtomicU64> {
+        self.newest_index.clone()
     }
 
     /// Writes a piece of a snapshot into the staging file `id`; the piece at offset 0 begins it anew, others go on where the last ended.
@@ -213,6 +224,7 @@ impl<D: Disk> Snapshots<D> {
             checksum,
         };
         let previous = self.newest.replace(newest);
+        self.newest_index.store(mark.index.0, Relaxed);
         // The new one is durable: a previous one that cannot be removed now is removed at the next start.
         if let Some(previous) = previous.filter(|previous| previous.mark.index != mark.index) {
             self.disk.remove(&previous.name).ok();

@@ -4,6 +4,8 @@ use crate::recovery::recover;
 use crate::wal::Wal;
 use crate::{Disk, DiskError, Identity, Snapshots, directory, identity};
 use raft::{Configuration, Entry, Index, MemberId, Persist, SnapshotMark, Term, Vote};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Sizes and reserves.
 #[derive(Clone, Debug)]
@@ -123,6 +125,7 @@ pub fn open<D: Disk>(
             disk,
             settings,
             wal: found.wal,
+            snapshot: snapshots.newest_index(),
         },
         snapshots,
         identity,
@@ -135,6 +138,8 @@ pub struct Log<D: Disk> {
     disk: D,
     settings: Settings,
     wal: Wal<D>,
+    /// Index of the newest durable snapshot, kept by [`Snapshots`].
+    snapshot: Arc<AtomicU64>,
 }
 
 impl<D: Disk> Log<D> {
@@ -177,14 +182,14 @@ impl<D: Disk> Log<D> {
         self.wal.release(upto);
     }
 
-    /// Notes that a snapshot at `index` is durable, for [`Log::log_bytes`]; [`Log::release`] says as much.
+    /// Says that a snapshot at `index` is durable. One written through the [`Snapshots`] of the same [`Opened`] is noticed without.
     pub fn note_snapshot(&mut self, index: Index) {
-        self.wal.note_snapshot(index);
+        self.snapshot.fetch_max(index.0, Relaxed);
     }
 
     /// Bytes of log entries after the newest snapshot, to decide when to take the next.
     pub fn log_bytes(&self) -> u64 {
-        self.wal.log_bytes()
+        self.wal.bytes_after(Index(self.snapshot.load(Relaxed)))
     }
 
     /// Free bytes on the disk are below the low-water mark, or the reserve is in use and no other can be made.

@@ -52,25 +52,22 @@ pub struct Wal<D: Disk> {
     frames: Vec<u8>,
     /// Bytes the log ever took.
     position: u64,
-    /// Index of the newest snapshot, as far as is known.
-    snapshot: u64,
 }
 
 impl<D: Disk> Wal<D> {
     /// A log that goes on at `durable`, in a new segment.
-    pub fn new(member: MemberId, pool: Pool<D>, standing: Standing, snapshot: u64) -> Wal<D> {
+    pub fn new(member: MemberId, pool: Pool<D>, standing: Standing) -> Wal<D> {
         Wal {
             member,
             pool,
             segments: VecDeque::new(),
-            index: EntryIndex::new(snapshot),
+            index: EntryIndex::new(0),
             appendable: false,
             durable: Point::default(),
             standing,
             queue: Queue::default(),
             frames: Vec::new(),
             position: 0,
-            snapshot,
         }
     }
 
@@ -296,9 +293,6 @@ impl<D: Disk> Wal<D> {
             place,
             self.position,
         );
-        if let Some(reset) = effect.reset {
-            self.snapshot = self.snapshot.max(reset);
-        }
         self.position += bytes;
         self.segments
             .back_mut()
@@ -308,7 +302,6 @@ impl<D: Disk> Wal<D> {
 
     /// Forgets entries up to `upto` with the segments that hold nothing else. A durable snapshot covers them.
     pub fn release(&mut self, upto: Index) {
-        self.note_snapshot(upto);
         while self.segments.len() > 1 && self.segments[0].last_entry <= upto.0 {
             let segment = self.segments.pop_front().expect("there are two");
             self.pool.recycle(segment.generation, segment.sectors);
@@ -316,14 +309,9 @@ impl<D: Disk> Wal<D> {
         }
     }
 
-    /// A snapshot at `index` is durable.
-    pub fn note_snapshot(&mut self, index: Index) {
-        self.snapshot = self.snapshot.max(index.0);
-    }
-
-    /// Bytes of batches with entries after the newest snapshot.
-    pub fn log_bytes(&self) -> u64 {
-        let first = (self.snapshot + 1).max(self.index.base() + 1);
+    /// Bytes of batches with entries after `index`.
+    pub fn bytes_after(&self, index: Index) -> u64 {
+        let first = (index.0 + 1).max(self.index.base() + 1);
         self.index
             .position(first)
             .map_or(0, |position| self.position - position)

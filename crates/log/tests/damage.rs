@@ -316,6 +316,56 @@ fn a_recovery_from_damage_may_be_interrupted() {
 }
 
 #[test]
+fn a_segment_of_another_copy_of_the_log_is_told() {
+    let mut told = 0;
+    let files_after = |seed: u64| {
+        let mut driver = Driver::start(seed, 4 << 10);
+        for index in 1..=60 {
+            driver.entries(index, 1, 1);
+            driver.sync().unwrap();
+        }
+        (files_of(&driver.platter), driver)
+    };
+    let ((ours, driver), (other, _)) = (files_after(1), files_after(2));
+    for (name, bytes) in other.iter().filter(|(name, _)| name.starts_with("log-")) {
+        let mut mixed = ours.clone();
+        let Some(file) = mixed
+            .iter_mut()
+            .find(|(ours, content)| ours == name && content != bytes)
+        else {
+            continue;
+        };
+        file.1.clone_from(bytes);
+        // Its last batch has nothing behind it that could tell: it is the log, as far as anybody can see.
+        let newest = mixed
+            .iter()
+            .filter(|(name, content)| {
+                name.starts_with("log-") && content.iter().any(|byte| *byte != 0)
+            })
+            .next_back();
+        if newest.is_some_and(|(newest, _)| newest != name) {
+            let recovered = open(
+                platter_of(&mixed).start_process(),
+                settings(4 << 10),
+                MEMBER,
+            )
+            .unwrap()
+            .recovered;
+            assert!(
+                recovered.entries_lost && !recovered.quarantined.is_empty(),
+                "{name} of another: {recovered:?}"
+            );
+            assert!(
+                recovered.vote.is_none_or(|vote| vote == driver.now.vote),
+                "{name} of another: {recovered:?}"
+            );
+            told += 1;
+        }
+    }
+    assert!(told > 3, "{told} told");
+}
+
+#[test]
 fn damage_before_a_snapshot_costs_nothing() {
     let mut driver = Driver::start(5, 4 << 10);
     for index in 1..=40 {
