@@ -1,7 +1,6 @@
 //! Requests about keys: checked as etcd checks them, in its order, then turned into commands and queries.
 
-use crate::{REQUEST_BYTES_MAX, Status, compare, overlap};
-use prost::Message;
+use crate::{Status, compare, overlap};
 use proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use proto::etcdserverpb::request_op::Request;
 use proto::etcdserverpb::{
@@ -15,7 +14,7 @@ const TXN_OPERATIONS_MAX: usize = 128;
 /// Transactions inside one another at most. The log's decoder stops at a depth of 100 messages, two per transaction; what it could not read again must not get in.
 const TXN_DEPTH_MAX: usize = 32;
 
-/// A command with its size on the wire checked.
+/// A command. Its size is checked by the member that takes it.
 pub type Change = Command;
 
 /// A read, and whether what the member has now will do.
@@ -54,20 +53,18 @@ pub fn range(request: RangeRequest) -> Result<Read, Status> {
 /// Turns a put request into a command.
 ///
 /// # Errors
-/// The key is empty, a value or lease is given that is to be ignored, or the request is too large.
+/// The key is empty, or a value or lease is given that is to be ignored.
 pub fn put(request: PutRequest) -> Result<Change, Status> {
     check_put(&request)?;
-    check_size(&request)?;
     Ok(change(Operation::Put(put_of(request))))
 }
 
 /// Turns a delete request into a command.
 ///
 /// # Errors
-/// The key is empty or the request too large.
+/// The key is empty.
 pub fn delete_range(request: DeleteRangeRequest) -> Result<Change, Status> {
     check_delete_range(&request)?;
-    check_size(&request)?;
     Ok(change(Operation::DeleteRange(delete_range_of(request))))
 }
 
@@ -82,7 +79,6 @@ pub fn txn(request: TxnRequest) -> Result<Transaction, Status> {
     overlap::check(&request.failure)?;
 
     if !read_only(&request) {
-        check_size(&request)?;
         return Ok(Transaction::Write(change(Operation::Txn(txn_of(request)?))));
     }
     // Without a single range there is nothing that asked for less than the full promise: the comparisons count.
@@ -106,14 +102,6 @@ pub(crate) fn change(operation: Operation) -> Change {
     Command {
         operation: Some(operation),
         ..Default::default()
-    }
-}
-
-fn check_size(request: &impl Message) -> Result<(), Status> {
-    if request.encoded_len() > REQUEST_BYTES_MAX {
-        Err(Status::REQUEST_TOO_LARGE)
-    } else {
-        Ok(())
     }
 }
 

@@ -92,7 +92,8 @@ fn entry_len(len: usize) -> usize {
     encoding::key_len(KEYS_TAG) + encoding::encoded_len_varint(len as u64) + len
 }
 
-fn key_value_len(kv: &KeyValue) -> usize {
+/// Bytes a key takes as a message.
+pub fn key_value_len(kv: &KeyValue) -> usize {
     bytes_len(1, &kv.key)
         + number_len(2, kv.create_revision)
         + number_len(3, kv.mod_revision)
@@ -101,7 +102,8 @@ fn key_value_len(kv: &KeyValue) -> usize {
         + number_len(6, kv.lease)
 }
 
-fn write_key_value(kv: &KeyValue, buffer: &mut BytesMut) {
+/// Writes a key as a message.
+pub fn write_key_value(kv: &KeyValue, buffer: &mut BytesMut) {
     write_bytes(1, &kv.key, buffer);
     write_number(2, kv.create_revision, buffer);
     write_number(3, kv.mod_revision, buffer);

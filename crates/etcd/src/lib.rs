@@ -12,7 +12,7 @@ mod reply;
 mod status;
 
 pub use kv::{Change, Read, Transaction, compact, delete_range, put, range, txn};
-pub use large::RangeMessage;
+pub use large::{RangeMessage, key_value_len, write_key_value};
 pub use lease::{lease_grant, lease_leases, lease_revoke, lease_time_to_live};
 pub use reply::{
     Header, compact_response, delete_range_response, keep_alive_response, key_value,
@@ -27,8 +27,5 @@ pub const VERSION: &str = "3.6.7";
 /// The cluster version that goes with [`VERSION`].
 pub const CLUSTER_VERSION: &str = "3.6.0";
 
-/// Bytes of one request at most, as etcd's default `--max-request-bytes`.
-pub const REQUEST_BYTES_MAX: usize = 3 << 19;
-
-/// Bytes of one gRPC message at most: a request of full size and what surrounds it. Larger ones are refused before they are decoded.
-pub const MESSAGE_BYTES_MAX: usize = REQUEST_BYTES_MAX + (512 << 10);
+/// Bytes of one gRPC message beyond those of the request in it at most. Larger ones are refused before they are decoded.
+pub const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;

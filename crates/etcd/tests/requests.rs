@@ -8,10 +8,7 @@ use proto::etcdserverpb::{
     RequestOp, TxnRequest,
 };
 use state::{Operation, Query};
-use synod_etcd::{
-    REQUEST_BYTES_MAX, Read, Status, Transaction, compact, delete_range, lease_grant, put, range,
-    txn,
-};
+use synod_etcd::{Read, Status, Transaction, compact, delete_range, lease_grant, put, range, txn};
 
 fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
@@ -128,24 +125,6 @@ fn put_is_checked_in_order() {
             ..valueless
         })
         .is_ok()
-    );
-}
-
-#[test]
-fn request_over_the_limit_is_too_large() {
-    let fits = PutRequest {
-        value: Bytes::from(vec![0; REQUEST_BYTES_MAX - 10]),
-        ..put_of("k")
-    };
-    assert!(put(fits).is_ok());
-    let over = PutRequest {
-        value: Bytes::from(vec![0; REQUEST_BYTES_MAX]),
-        ..put_of("k")
-    };
-    assert_eq!(put(over.clone()), Err(Status::REQUEST_TOO_LARGE));
-    assert_eq!(
-        txn(success(vec![step(Request::RequestPut(over))])),
-        Err(Status::REQUEST_TOO_LARGE)
     );
 }
 

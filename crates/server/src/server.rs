@@ -241,10 +241,17 @@ async fn run(
     } = started;
     let mut node = tokio::spawn(node.run());
     let client_listener = listen(client_socket, "client-addr")?;
+    let limits = crate::http::Limits {
+        request_bytes_max: config.request_bytes_max as usize,
+        state_bytes_max: config.state_bytes_max,
+    };
     let (door_stop, door_stopped) = oneshot::channel::<()>();
-    let mut door = tokio::spawn(crate::http::serve(client_listener, handle.clone(), async {
-        drop(door_stopped.await)
-    }));
+    let mut door = tokio::spawn(crate::http::serve(
+        client_listener,
+        handle.clone(),
+        limits,
+        async { drop(door_stopped.await) },
+    ));
     let addresses = (
         config.advertise_client_addr.as_str(),
         config.advertise_peer_addr.as_str(),

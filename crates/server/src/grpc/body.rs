@@ -1,5 +1,6 @@
 //! Bodies of responses: gRPC messages with their trailers, streams, pages.
 
+use super::stream::Outgoing;
 use super::wire;
 use bytes::{Bytes, BytesMut};
 use etcd::RangeMessage;
@@ -18,7 +19,7 @@ pub(crate) enum Body {
     /// A large range, written as the client reads it, then the trailers of success.
     Range(Pieces),
     /// A gRPC stream.
-    Stream(tonic::body::Body),
+    Stream(Outgoing),
     /// Anything that is not gRPC.
     Page(axum::body::Body),
 }
@@ -53,7 +54,7 @@ impl HttpBody for Body {
                     Poll::Ready(Some(Ok(Frame::trailers(wire::success_trailers()))))
                 }
             },
-            Body::Stream(stream) => Pin::new(stream).poll_frame(context).map_err(Into::into),
+            Body::Stream(stream) => stream.poll_frame(context).map(|frame| frame.map(Ok)),
             Body::Page(page) => Pin::new(page).poll_frame(context).map_err(Into::into),
         }
     }
@@ -62,7 +63,7 @@ impl HttpBody for Body {
         match self {
             Body::Empty => true,
             Body::Message(_) | Body::Trailers | Body::Range(_) => false,
-            Body::Stream(stream) => stream.is_end_stream(),
+            Body::Stream(stream) => stream.is_done(),
             Body::Page(page) => page.is_end_stream(),
         }
     }

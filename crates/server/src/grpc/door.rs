@@ -35,6 +35,8 @@ pub(crate) struct Door {
     pub handle: Handle,
     /// Whether streams may go on.
     pub fate: watch::Receiver<StreamFate>,
+    /// Bytes of keys and history at most.
+    pub state_bytes_max: u64,
 }
 
 /// Whether streams may go on.
@@ -306,7 +308,7 @@ impl Door {
             db_size_in_use: status.state_bytes as i64,
             is_learner,
             storage_version: etcd::CLUSTER_VERSION.into(),
-            db_size_quota: state::Settings::default().state_bytes_max as i64,
+            db_size_quota: self.state_bytes_max as i64,
             downgrade_info: Some(DowngradeInfo::default()),
         }))
     }

@@ -1,7 +1,7 @@
 //! Keep-alive streams. Renewals are pipelined: many may wait for the log at once, and are answered in order.
 
 use super::door::{Door, Outcome, StreamFate};
-use super::stream::{Ended, tonic_status};
+use super::stream::{Ended, Message, tonic_status};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use futures_util::{Stream, StreamExt};
@@ -40,7 +40,7 @@ where
         }
     }
 
-    /// The stream of its responses.
+    /// Its responses, as the JSON gateway writes them.
     pub fn responses(
         self,
     ) -> impl Stream<Item = Result<LeaseKeepAliveResponse, tonic::Status>> + Send {
@@ -55,6 +55,12 @@ where
                 Err(status) => Some((Err(session.ended.with(status)), None)),
             }
         })
+    }
+
+    /// Its responses, as gRPC sends them.
+    pub fn messages(self) -> impl Stream<Item = Result<Message, tonic::Status>> + Send {
+        self.responses()
+            .map(|response| response.map(|response| Message::whole(&response)))
     }
 
     async fn next(&mut self) -> Result<Option<LeaseKeepAliveResponse>, tonic::Status> {

@@ -3,6 +3,7 @@
 pub(crate) mod body;
 pub(crate) mod context;
 pub(crate) mod door;
+mod events;
 pub(crate) mod failure;
 pub(crate) mod keep_alive;
 pub(crate) mod method;

@@ -5,24 +5,19 @@ use super::context::Context;
 use super::door::{Answered, Door, Outcome, unavailable};
 use super::keep_alive::KeepAliveSession;
 use super::method::{self, Method};
-use super::stream::Ended;
+use super::stream::{Ended, Outgoing};
 use super::watch::WatchSession;
 use super::wire;
 use crate::http::metrics::Metrics;
 use bytes::{Bytes, BytesMut};
-use etcd::{Code, MESSAGE_BYTES_MAX, RangeMessage, Status};
-use futures_util::Stream;
-use futures_util::future::{self, BoxFuture};
+use etcd::{Code, RangeMessage, Status};
 use http::{Request, Response};
 use hyper::body::Body as HttpBody;
 use prost::Message;
-use proto::etcdserverpb::{
-    LeaseKeepAliveRequest, LeaseKeepAliveResponse, WatchRequest, WatchResponse,
-};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
-use tonic::server::StreamingService;
+use tonic::Streaming;
+use tonic_prost::ProstDecoder;
 
 /// Keys whose size is summed up in one go before others get their turn.
 const MEASURE_KEYS: usize = 4096;
@@ -37,6 +32,8 @@ pub(crate) struct Services {
     pub door: Door,
     /// Where they are counted.
     pub metrics: Arc<Metrics>,
+    /// Bytes of one request's message at most.
+    pub message_bytes_max: usize,
 }
 
 impl Services {
@@ -58,7 +55,10 @@ impl Services {
         };
         match method {
             method::WATCH | method::LEASE_KEEP_ALIVE => {
-                self.stream(method, &context, request).await
+                match self.stream(method, &context, request.into_body()) {
+                    Ok(response) => response,
+                    Err(status) => self.finish(method, begun, Err(status)),
+                }
             }
             _ => {
                 let call = self.unary(method, &context, request.into_body());
@@ -102,65 +102,92 @@ impl Services {
     where
         B: HttpBody<Data = Bytes> + Unpin,
     {
-        let door = &self.door;
+        let (door, limit) = (&self.door, self.message_bytes_max);
         match method {
-            method::RANGE => range(door.range(context, wire::read(body).await?).await?).await,
-            method::PUT => whole(door.put(context, wire::read(body).await?).await),
-            method::DELETE_RANGE => {
-                whole(door.delete_range(context, wire::read(body).await?).await)
+            method::RANGE => {
+                range(door.range(context, wire::read(body, limit).await?).await?).await
             }
-            method::TXN => whole(door.txn(context, wire::read(body).await?).await),
-            method::COMPACT => whole(door.compact(context, wire::read(body).await?).await),
-            method::LEASE_GRANT => whole(door.lease_grant(context, wire::read(body).await?).await),
-            method::LEASE_REVOKE => {
-                whole(door.lease_revoke(context, wire::read(body).await?).await)
-            }
-            method::LEASE_TIME_TO_LIVE => whole(
-                door.lease_time_to_live(context, wire::read(body).await?)
+            method::PUT => whole(door.put(context, wire::read(body, limit).await?).await),
+            method::DELETE_RANGE => whole(
+                door.delete_range(context, wire::read(body, limit).await?)
                     .await,
             ),
-            method::LEASE_LEASES => {
-                whole(door.lease_leases(context, wire::read(body).await?).await)
-            }
-            method::MEMBER_LIST => whole(door.member_list(context, wire::read(body).await?).await),
-            method::STATUS => whole(door.status(context, wire::read(body).await?).await),
-            method::HASH => whole(door.hash(context, wire::read(body).await?).await),
-            method::HASH_KV => whole(door.hash_kv(context, wire::read(body).await?).await),
-            method::ALARM => whole(door.alarm(context, wire::read(body).await?).await),
-            method::DEFRAGMENT => whole(door.defragment(context, wire::read(body).await?).await),
-            method::MOVE_LEADER => whole(door.move_leader(context, wire::read(body).await?).await),
+            method::TXN => whole(door.txn(context, wire::read(body, limit).await?).await),
+            method::COMPACT => whole(door.compact(context, wire::read(body, limit).await?).await),
+            method::LEASE_GRANT => whole(
+                door.lease_grant(context, wire::read(body, limit).await?)
+                    .await,
+            ),
+            method::LEASE_REVOKE => whole(
+                door.lease_revoke(context, wire::read(body, limit).await?)
+                    .await,
+            ),
+            method::LEASE_TIME_TO_LIVE => whole(
+                door.lease_time_to_live(context, wire::read(body, limit).await?)
+                    .await,
+            ),
+            method::LEASE_LEASES => whole(
+                door.lease_leases(context, wire::read(body, limit).await?)
+                    .await,
+            ),
+            method::MEMBER_LIST => whole(
+                door.member_list(context, wire::read(body, limit).await?)
+                    .await,
+            ),
+            method::STATUS => whole(door.status(context, wire::read(body, limit).await?).await),
+            method::HASH => whole(door.hash(context, wire::read(body, limit).await?).await),
+            method::HASH_KV => whole(door.hash_kv(context, wire::read(body, limit).await?).await),
+            method::ALARM => whole(door.alarm(context, wire::read(body, limit).await?).await),
+            method::DEFRAGMENT => whole(
+                door.defragment(context, wire::read(body, limit).await?)
+                    .await,
+            ),
+            method::MOVE_LEADER => whole(
+                door.move_leader(context, wire::read(body, limit).await?)
+                    .await,
+            ),
             other => Err(unavailable(other.name)),
         }
     }
 
-    async fn stream<B>(
+    fn stream<B>(
         &self,
         method: Method,
         context: &Context,
-        request: Request<B>,
-    ) -> Response<Body>
+        body: B,
+    ) -> Result<Response<Body>, Status>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError> + Send,
     {
-        if let Err(status) = self.door.check_leader(context) {
-            return self.finish(method, Instant::now(), Err(status));
-        }
-        let open = Open {
-            services: self.clone(),
-            method,
-            require_leader: context.require_leader,
-        };
-        let response = if method == method::WATCH {
-            grpc::<WatchResponse, WatchRequest>()
-                .streaming(open, request)
-                .await
+        self.door.check_leader(context)?;
+        let (door, require_leader) = (self.door.clone(), context.require_leader);
+        let ended = Ended::new(self.metrics.clone(), method);
+        let outgoing = if method == method::WATCH {
+            Outgoing::new(
+                WatchSession::new(door, self.requests(body), require_leader, ended).messages(),
+            )
         } else {
-            grpc::<LeaseKeepAliveResponse, LeaseKeepAliveRequest>()
-                .streaming(open, request)
-                .await
+            Outgoing::new(
+                KeepAliveSession::new(door, self.requests(body), require_leader, ended).messages(),
+            )
         };
-        response.map(Body::Stream)
+        Ok(wire::respond_body(Body::Stream(outgoing), None))
+    }
+
+    /// The requests of a stream.
+    fn requests<M, B>(&self, body: B) -> Streaming<M>
+    where
+        M: Message + Default + 'static,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError> + Send,
+    {
+        Streaming::new_request(
+            ProstDecoder::<M>::default(),
+            body,
+            None,
+            Some(self.message_bytes_max),
+        )
     }
 }
 
@@ -197,68 +224,4 @@ async fn range(
         Body::Message(buffer.freeze())
     };
     Ok(wire::respond_body(body, answered.stamp))
-}
-
-fn grpc<E, D>() -> tonic::server::Grpc<tonic_prost::ProstCodec<E, D>>
-where
-    E: Message + 'static,
-    D: Message + Default + 'static,
-{
-    tonic::server::Grpc::new(tonic_prost::ProstCodec::default())
-        .apply_max_message_size_config(Some(MESSAGE_BYTES_MAX), None)
-}
-
-/// Opens a stream once tonic has its request.
-struct Open {
-    services: Services,
-    method: Method,
-    require_leader: bool,
-}
-
-impl Open {
-    fn ended(&self) -> Ended {
-        Ended::new(self.services.metrics.clone(), self.method)
-    }
-}
-
-type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, tonic::Status>> + Send>>;
-type Opened<T> = BoxFuture<'static, Result<tonic::Response<Responses<T>>, tonic::Status>>;
-
-impl StreamingService<WatchRequest> for Open {
-    type Response = WatchResponse;
-    type ResponseStream = Responses<WatchResponse>;
-    type Future = Opened<WatchResponse>;
-
-    fn call(&mut self, request: tonic::Request<tonic::Streaming<WatchRequest>>) -> Self::Future {
-        let session = WatchSession::new(
-            self.services.door.clone(),
-            request.into_inner(),
-            self.require_leader,
-            self.ended(),
-        );
-        Box::pin(future::ready(Ok(tonic::Response::new(
-            Box::pin(session.responses()) as Responses<_>,
-        ))))
-    }
-}
-
-impl StreamingService<LeaseKeepAliveRequest> for Open {
-    type Response = LeaseKeepAliveResponse;
-    type ResponseStream = Responses<LeaseKeepAliveResponse>;
-    type Future = Opened<LeaseKeepAliveResponse>;
-
-    fn call(
-        &mut self,
-        request: tonic::Request<tonic::Streaming<LeaseKeepAliveRequest>>,
-    ) -> Self::Future {
-        let session = KeepAliveSession::new(
-            self.services.door.clone(),
-            request.into_inner(),
-            self.require_leader,
-            self.ended(),
-        );
-        Box::pin(future::ready(Ok(tonic::Response::new(
-            Box::pin(session.responses()) as Responses<_>,
-        ))))
-    }
 }

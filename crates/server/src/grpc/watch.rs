@@ -1,7 +1,8 @@
 //! Watch streams: one of the member's for each of the client's. What the client does not read stays in the member's history, not here.
 
 use super::door::{Door, StreamFate};
-use super::stream::{Ended, tonic_status};
+use super::events::EventsMessage;
+use super::stream::{Ended, Message, tonic_status};
 use bytes::Bytes;
 use etcd::Status;
 use futures_util::{Stream, StreamExt};
@@ -14,6 +15,9 @@ use tokio::sync::watch;
 
 /// The id in responses that belong to no watch.
 const NO_WATCH: i64 = -1;
+
+/// Changes whose size is summed up in one go before others get their turn.
+const MEASURE_EVENTS: usize = 4096;
 
 /// One client's stream.
 pub(crate) struct WatchSession<S> {
@@ -45,20 +49,31 @@ where
         }
     }
 
-    /// The stream of its responses.
+    /// Its responses, as the JSON gateway writes them.
     pub fn responses(
         self,
     ) -> impl Stream<Item = Result<etcdserverpb::WatchResponse, tonic::Status>> + Send {
         futures_util::stream::unfold(Some(self), async |session| {
             let mut session = session?;
             match session.next().await {
-                Ok(response) => Some((Ok(response), Some(session))),
+                Ok(response) => Some((Ok(session.answer(response)), Some(session))),
                 Err(status) => Some((Err(session.ended.with(status)), None)),
             }
         })
     }
 
-    async fn next(&mut self) -> Result<etcdserverpb::WatchResponse, tonic::Status> {
+    /// Its responses, as gRPC sends them.
+    pub fn messages(self) -> impl Stream<Item = Result<Message, tonic::Status>> + Send {
+        futures_util::stream::unfold(Some(self), async |session| {
+            let mut session = session?;
+            match session.next().await {
+                Ok(response) => Some((Ok(session.message(response).await), Some(session))),
+                Err(status) => Some((Err(session.ended.with(status)), None)),
+            }
+        })
+    }
+
+    async fn next(&mut self) -> Result<WatchResponse, tonic::Status> {
         loop {
             tokio::select! {
                 request = self.requests.next(), if self.requests_open => match request {
@@ -66,12 +81,25 @@ where
                     // The client has nothing more to ask; its watches go on.
                     None => self.requests_open = false,
                 },
-                response = self.member.next() => {
-                    return response.map(|response| self.answer(response)).ok_or_else(|| tonic_status(&Status::STOPPED));
-                }
+                response = self.member.next() => return response.ok_or_else(|| tonic_status(&Status::STOPPED)),
                 status = StreamFate::end(&mut self.fate, self.require_leader) => return Err(status),
             }
         }
+    }
+
+    async fn message(&mut self, response: WatchResponse) -> Message {
+        let WatchBody::Events { events, fragment } = response.body else {
+            return Message::whole(&self.answer(response));
+        };
+        let head = etcdserverpb::WatchResponse {
+            fragment,
+            ..self.response(response.watch, response.revision)
+        };
+        let mut message = EventsMessage::new(&head, events);
+        while message.measure(MEASURE_EVENTS) {
+            tokio::task::yield_now().await;
+        }
+        Message::events(message)
     }
 
     async fn take(&mut self, request: etcdserverpb::WatchRequest) {
@@ -155,7 +183,8 @@ fn create_of(create: WatchCreateRequest) -> WatchCreate {
     }
 }
 
-fn event_of(event: &Event) -> mvccpb::Event {
+/// A change as a message.
+pub(crate) fn event_of(event: &Event) -> mvccpb::Event {
     let kind = if event.deleted {
         mvccpb::event::EventType::Delete
     } else {

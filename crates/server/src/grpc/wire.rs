@@ -6,7 +6,7 @@
 use super::body::Body;
 use super::context::STAMP_HEADER;
 use bytes::{BufMut, Bytes, BytesMut};
-use etcd::{Code, MESSAGE_BYTES_MAX, Status};
+use etcd::{Code, Status};
 use http::{HeaderMap, HeaderValue, Response};
 use http_body_util::BodyExt;
 use hyper::body::Body as HttpBody;
@@ -30,12 +30,12 @@ pub(crate) fn prefix(bytes: usize) -> [u8; PREFIX_BYTES] {
 ///
 /// # Errors
 /// The body breaks off, is too large, compressed, or no such message.
-pub(crate) async fn read<M, B>(body: B) -> Result<M, Status>
+pub(crate) async fn read<M, B>(body: B, bytes_max: usize) -> Result<M, Status>
 where
     M: Message + Default,
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    let bytes = read_bytes(body).await?;
+    let bytes = read_bytes(body, bytes_max).await?;
     M::decode(bytes).map_err(|error| {
         Status::new(
             Code::Internal,
@@ -44,7 +44,7 @@ where
     })
 }
 
-async fn read_bytes<B>(mut body: B) -> Result<Bytes, Status>
+async fn read_bytes<B>(mut body: B, bytes_max: usize) -> Result<Bytes, Status>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
@@ -68,7 +68,7 @@ where
             }
             rest.extend_from_slice(&bytes);
         }
-        check(if rest.is_empty() { &first } else { &rest })?;
+        check(if rest.is_empty() { &first } else { &rest }, bytes_max)?;
         if body.is_end_stream() {
             break;
         }
@@ -89,7 +89,7 @@ where
 }
 
 /// Refuses what arrived so far if its prefix already says that it will not do.
-fn check(bytes: &[u8]) -> Result<(), Status> {
+fn check(bytes: &[u8], bytes_max: usize) -> Result<(), Status> {
     if bytes.len() < PREFIX_BYTES {
         return Ok(());
     }
@@ -100,9 +100,8 @@ fn check(bytes: &[u8]) -> Result<(), Status> {
         ));
     }
     let length = length(bytes);
-    if length > MESSAGE_BYTES_MAX {
-        let text =
-            format!("grpc: received message larger than max ({length} vs. {MESSAGE_BYTES_MAX})");
+    if length > bytes_max {
+        let text = format!("grpc: received message larger than max ({length} vs. {bytes_max})");
         return Err(Status::new(Code::ResourceExhausted, text));
     }
     if bytes.len() - PREFIX_BYTES > length {
@@ -118,13 +117,18 @@ fn length(bytes: &[u8]) -> usize {
     u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]) as usize
 }
 
-/// A response with one message.
-pub(crate) fn respond(message: &impl Message, stamp: Option<Stamp>) -> Response<Body> {
+/// A message with its prefix.
+pub(crate) fn framed(message: &impl Message) -> Bytes {
     let bytes = message.encoded_len();
     let mut buffer = BytesMut::with_capacity(PREFIX_BYTES + bytes);
     buffer.put_slice(&prefix(bytes));
     message.encode_raw(&mut buffer);
-    respond_body(Body::Message(buffer.freeze()), stamp)
+    buffer.freeze()
+}
+
+/// A response with one message.
+pub(crate) fn respond(message: &impl Message, stamp: Option<Stamp>) -> Response<Body> {
+    respond_body(Body::Message(framed(message)), stamp)
 }
 
 /// A response with a body that ends in the trailers of success.
@@ -141,12 +145,10 @@ pub(crate) fn respond_body(body: Body, stamp: Option<Stamp>) -> Response<Body> {
 /// A response that refuses.
 pub(crate) fn refuse(status: &Status) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
-    let headers = response.headers_mut();
-    headers.insert(http::header::CONTENT_TYPE, CONTENT_TYPE);
-    headers.insert("grpc-status", HeaderValue::from(status.code as u16));
-    if let Ok(text) = HeaderValue::try_from(percent_encoded(&status.text)) {
-        headers.insert("grpc-message", text);
-    }
+    *response.headers_mut() = trailers(status.code as u16, &status.text);
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, CONTENT_TYPE);
     response
 }
 
@@ -154,6 +156,16 @@ pub(crate) fn refuse(status: &Status) -> Response<Body> {
 pub(crate) fn success_trailers() -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    trailers
+}
+
+/// The trailers that refuse.
+pub(crate) fn trailers(code: u16, text: &str) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert("grpc-status", HeaderValue::from(code));
+    if let Ok(text) = HeaderValue::try_from(percent_encoded(text)) {
+        trailers.insert("grpc-message", text);
+    }
     trailers
 }
 
@@ -184,7 +196,7 @@ mod tests {
         let frames = frames
             .into_iter()
             .map(|bytes| Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(bytes))));
-        read(StreamBody::new(futures_util::stream::iter(frames))).await
+        read(StreamBody::new(futures_util::stream::iter(frames)), 1000).await
     }
 
     #[tokio::test]
@@ -222,15 +234,14 @@ mod tests {
 
     #[tokio::test]
     async fn too_large_a_message_is_refused_by_its_prefix() {
-        let length = (MESSAGE_BYTES_MAX + 1) as u32;
-        let bytes = [&[0][..], &length.to_be_bytes()].concat();
-        let status = read::<PutRequest, _>(Full::new(Bytes::from(bytes)))
+        let bytes = [&[0][..], &1001u32.to_be_bytes()].concat();
+        let status = read::<PutRequest, _>(Full::new(Bytes::from(bytes)), 1000)
             .await
             .unwrap_err();
         assert_eq!(status.code, Code::ResourceExhausted);
         assert_eq!(
             status.text,
-            "grpc: received message larger than max (2097153 vs. 2097152)"
+            "grpc: received message larger than max (1001 vs. 1000)"
         );
     }
 

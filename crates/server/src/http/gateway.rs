@@ -22,8 +22,8 @@ use serde::de::DeserializeOwned;
 use state::RangeReply;
 use std::sync::Arc;
 
-/// Bytes of one body: a request of full size, a third larger in base64, and what surrounds it.
-const BODY_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a body beyond those of the values in it.
+const BODY_OVERHEAD_BYTES: usize = 512 << 10;
 
 /// Keys written in one go.
 const PIECE_KEYS: usize = 256;
@@ -72,7 +72,9 @@ macro_rules! call {
 }
 
 /// The gateway's routes.
-pub(crate) fn router() -> Router<Arc<Server>> {
+pub(crate) fn router(request_bytes_max: usize) -> Router<Arc<Server>> {
+    // In base64 a value takes a third more.
+    let body_bytes_max = request_bytes_max / 3 * 4 + BODY_OVERHEAD_BYTES;
     let mut router = Router::new()
         .route("/v3/kv/range", post(range))
         .route("/v3/kv/put", call!(put))
@@ -102,7 +104,7 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         .method_not_allowed_fallback(async || {
             refuse(&Status::new(Code::Unimplemented, "Method Not Allowed"))
         })
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(body_bytes_max))
 }
 
 /// What an unknown path is told.

@@ -1,10 +1,17 @@
 //! The member's state in `/metrics`, under the names etcd's dashboards and alerts use and under our own.
 
 use super::metrics::Text;
+use crate::grpc::door::Door;
 use crate::{Counter, Handle};
 
 /// Writes all of it.
-pub(crate) fn write(handle: &Handle, text: &mut Text) {
+pub(crate) fn write(door: &Door, text: &mut Text) {
+    let handle = &door.handle;
+    text.gauge(
+        "etcd_server_quota_backend_bytes",
+        "Bytes of keys and history allowed.",
+        door.state_bytes_max,
+    );
     consensus(handle, text);
     keys(handle, text);
     peers(handle, text);
@@ -93,12 +100,6 @@ fn consensus(handle: &Handle, text: &mut Text) {
 fn keys(handle: &Handle, text: &mut Text) {
     let status = handle.status();
     let metrics = handle.metrics();
-    let quota = state::Settings::default().state_bytes_max;
-    text.gauge(
-        "etcd_server_quota_backend_bytes",
-        "Bytes of keys and history allowed.",
-        quota,
-    );
     text.gauge(
         "etcd_mvcc_db_total_size_in_bytes",
         "Bytes of keys and history.",

@@ -33,6 +33,10 @@ const CONCURRENT_STREAMS_MAX: u32 = 10_000;
 /// Bytes a client may send ahead, per stream and per connection.
 const WINDOW_BYTES: u32 = 1 << 20;
 
+/// How often a silent client is asked whether it is still there, and how long it may take to say so.
+const PING_INTERVAL: Duration = Duration::from_secs(300);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// How often the member is asked whether it knows a leader.
 const LEADER_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -52,23 +56,39 @@ pub(crate) struct Server {
     pages: Router,
 }
 
+/// What clients are held to.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of one change at most.
+    pub request_bytes_max: usize,
+    /// Bytes of keys and history at most; shown to those who ask.
+    pub state_bytes_max: u64,
+}
+
 /// Serves clients on a listener until `shutdown`, then lets calls under way end.
-pub async fn serve(listener: TcpListener, handle: Handle, shutdown: impl Future<Output = ()>) {
+pub async fn serve(
+    listener: TcpListener,
+    handle: Handle,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) {
     let metrics = Arc::new(Metrics::new());
     let (fate, streams) = watch::channel(StreamFate::Open);
     let services = Services {
         door: Door {
             handle: handle.clone(),
             fate: streams.clone(),
+            state_bytes_max: limits.state_bytes_max,
         },
         metrics,
+        message_bytes_max: limits.request_bytes_max + etcd::MESSAGE_OVERHEAD_BYTES,
     };
     let bare = Arc::new(Server {
         services: services.clone(),
         pages: Router::new(),
     });
     let pages = pages::router()
-        .merge(gateway::router())
+        .merge(gateway::router(limits.request_bytes_max))
         .fallback(gateway::not_found)
         .with_state(bare);
     let server = Arc::new(Server { services, pages });
@@ -129,6 +149,8 @@ async fn connection(server: Arc<Server>, stream: TcpStream, mut fate: watch::Rec
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES);
     let service = service_fn(|request: Request<Incoming>| {

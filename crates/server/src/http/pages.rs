@@ -132,7 +132,7 @@ async fn version() -> Response {
 async fn metrics(State(server): State<Arc<Server>>) -> Response {
     let mut text = Text::default();
     server.services.metrics.write(&mut text);
-    member_metrics::write(&server.services.door.handle, &mut text);
+    member_metrics::write(&server.services.door, &mut text);
     (
         [(
             header::CONTENT_TYPE,

@@ -20,6 +20,11 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
+const LIMITS: Limits = Limits {
+    request_bytes_max: 3 << 19,
+    state_bytes_max: 2 << 30,
+};
+
 struct Port {
     address: SocketAddr,
     /// Dropping it stops the server.
@@ -30,7 +35,7 @@ async fn start() -> Port {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    tokio::spawn(serve(listener, memory_member::start(), async {
+    tokio::spawn(serve(listener, memory_member::start(), LIMITS, async {
         drop(stopped.await)
     }));
     Port { address, stop }
@@ -290,10 +295,15 @@ async fn too_large_requests_are_refused_by_their_kind() {
 async fn client_deadline_is_kept() {
     let (_open, fate) = watch::channel(StreamFate::Open);
     let (handle, _stalled) = memory_member::stalled();
-    let door = Door { handle, fate };
+    let door = Door {
+        handle,
+        fate,
+        state_bytes_max: 0,
+    };
     let services = Services {
         door,
         metrics: Arc::new(Metrics::new()),
+        message_bytes_max: 1000,
     };
     let message = prost::Message::encode_to_vec(&put("k", "v"));
     let framed = [&(message.len() as u64).to_be_bytes()[3..], &message].concat();
