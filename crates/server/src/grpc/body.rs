@@ -1,6 +1,7 @@
 //! Bodies of responses: gRPC messages with their trailers, streams, pages.
 
 use super::stream::Outgoing;
+use super::waiting::Held;
 use super::wire;
 use bytes::{Bytes, BytesMut};
 use etcd::RangeMessage;
@@ -89,15 +90,17 @@ pub(crate) struct Pieces {
     message: Option<RangeMessage>,
     /// Goes before the first piece.
     prefix: Option<[u8; wire::PREFIX_BYTES]>,
+    _held: Held,
 }
 
 impl Pieces {
     /// Begins to write a message, which must be measured.
-    pub fn new(message: RangeMessage) -> Pieces {
+    pub fn new(message: RangeMessage, held: Held) -> Pieces {
         let prefix = Some(wire::prefix(message.bytes()));
         Pieces {
             message: Some(message),
             prefix,
+            _held: held,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::failure;
+use super::waiting::Waiting;
 use crate::{Handle, MemberView};
 use etcd::{Change, Code, Header, Read, Status, Transaction};
 use proto::etcdserverpb::{
@@ -37,6 +38,8 @@ pub(crate) struct Door {
     pub fate: watch::Receiver<StreamFate>,
     /// Bytes of keys and history at most.
     pub state_bytes_max: u64,
+    /// What slow clients hold.
+    pub waiting: Waiting,
 }
 
 /// Whether streams may go on.
@@ -104,6 +107,10 @@ impl Door {
         context: &Context,
         request: RangeRequest,
     ) -> Outcome<(Header, RangeReply)> {
+        // One key is never much; a range may be.
+        if !request.range_end.is_empty() && !request.count_only && self.waiting.is_full() {
+            return Err(Status::TOO_MANY_REQUESTS);
+        }
         let timeout = if request.range_end.is_empty() || request.count_only {
             REQUEST_TIMEOUT
         } else {

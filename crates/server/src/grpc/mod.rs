@@ -9,5 +9,6 @@ pub(crate) mod keep_alive;
 pub(crate) mod method;
 pub(crate) mod services;
 pub(crate) mod stream;
+pub(crate) mod waiting;
 pub(crate) mod watch;
 mod wire;

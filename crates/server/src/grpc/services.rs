@@ -105,7 +105,11 @@ impl Services {
         let (door, limit) = (&self.door, self.message_bytes_max);
         match method {
             method::RANGE => {
-                range(door.range(context, wire::read(body, limit).await?).await?).await
+                range(
+                    door,
+                    door.range(context, wire::read(body, limit).await?).await?,
+                )
+                .await
             }
             method::PUT => whole(door.put(context, wire::read(body, limit).await?).await),
             method::DELETE_RANGE => whole(
@@ -198,6 +202,7 @@ fn whole<M: Message>(outcome: Outcome<M>) -> Result<Response<Body>, Status> {
 
 /// A range's answer: in one piece if it is small, otherwise as the client reads it.
 async fn range(
+    door: &Door,
     answered: Answered<(etcd::Header, state::RangeReply)>,
 ) -> Result<Response<Body>, Status> {
     let (header, reply) = answered.message;
@@ -216,7 +221,7 @@ async fn range(
         ));
     }
     let body = if bytes > WHOLE_BYTES_MAX {
-        Body::Range(Pieces::new(message))
+        Body::Range(Pieces::new(message, door.waiting.hold(bytes)))
     } else {
         let mut buffer = BytesMut::with_capacity(wire::PREFIX_BYTES + bytes);
         buffer.extend_from_slice(&wire::prefix(bytes));

@@ -7,9 +7,9 @@ use crate::http::metrics::Metrics;
 use bytes::{Bytes, BytesMut};
 use etcd::{Code, Status};
 use futures_util::Stream;
+use futures_util::stream::BoxStream;
 use http::HeaderMap;
 use hyper::body::Frame;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -124,7 +124,7 @@ impl EventsPieces {
 /// The messages of a stream as frames of its body; the trailers say how it ended.
 pub(crate) struct Outgoing {
     /// `None` once it has ended.
-    messages: Option<Pin<Box<dyn Stream<Item = Result<Message, tonic::Status>> + Send>>>,
+    messages: Option<BoxStream<'static, Result<Message, tonic::Status>>>,
     pieces: Option<EventsPieces>,
     gathered: BytesMut,
     trailers: Option<HeaderMap>,

@@ -25,6 +25,9 @@ use std::sync::Arc;
 /// Bytes of a body beyond those of the values in it.
 const BODY_OVERHEAD_BYTES: usize = 512 << 10;
 
+/// Keys whose size is summed up in one go before others get their turn.
+const MEASURE_KEYS: usize = 4096;
+
 /// Keys written in one go.
 const PIECE_KEYS: usize = 256;
 
@@ -150,15 +153,31 @@ fn parse<Q: DeserializeOwned>(body: &[u8]) -> Result<Q, Status> {
 }
 
 async fn range(State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes) -> Response {
+    let door = &server.services.door;
     let outcome = async {
         let context = Context::of(&headers)?;
-        server.services.door.range(&context, parse(&body)?).await
+        door.range(&context, parse(&body)?).await
     };
     match outcome.await {
         Ok(Answered {
             message: (header, reply),
             stamp,
-        }) => answer(Body::from_stream(range_pieces(header, reply)), stamp),
+        }) => {
+            let mut bytes = 0;
+            for kvs in reply.kvs.chunks(MEASURE_KEYS) {
+                bytes += kvs
+                    .iter()
+                    .map(|kv| kv.key.len() + kv.value.len())
+                    .sum::<usize>();
+                tokio::task::yield_now().await;
+            }
+            let held = door.waiting.hold(bytes);
+            let pieces = range_pieces(header, reply).map(move |piece| {
+                let _ = &held;
+                piece
+            });
+            answer(Body::from_stream(pieces), stamp)
+        }
         Err(status) => refuse(&status),
     }
 }

@@ -10,6 +10,7 @@ use crate::Handle;
 use crate::grpc::body::Body;
 use crate::grpc::door::{Door, StreamFate};
 use crate::grpc::services::Services;
+use crate::grpc::waiting::Waiting;
 use authority::AnyAuthority;
 use axum::Router;
 use http::{HeaderValue, Method, Request, Response, Uri, header};
@@ -79,6 +80,7 @@ pub async fn serve(
             handle: handle.clone(),
             fate: streams.clone(),
             state_bytes_max: limits.state_bytes_max,
+            waiting: Waiting::default(),
         },
         metrics,
         message_bytes_max: limits.request_bytes_max + etcd::MESSAGE_OVERHEAD_BYTES,

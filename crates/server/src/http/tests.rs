@@ -299,6 +299,7 @@ async fn client_deadline_is_kept() {
         handle,
         fate,
         state_bytes_max: 0,
+        waiting: Waiting::default(),
     };
     let services = Services {
         door,
