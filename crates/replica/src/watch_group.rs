@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// A slice of history brings about this many bytes of changes into memory.
 const SCAN_BYTES: usize = 1 << 20;
 /// Changes matched in one slice at most: a revision with more is matched in several, and handed out when it is whole.
-const MATCH_EVENTS_MAX: u64 = 8192;
+const MATCH_EVENTS_MAX: u64 = 32_768;
 
 pub(crate) struct Group {
     pub(crate) id: u64,

@@ -939,7 +939,7 @@ impl Random {
 fn a_revision_with_very_many_events_is_matched_in_slices_and_told_whole() {
     let mut cell = Cell::new(1);
     cell.elect();
-    for n in 0..30 {
+    for n in 0..40 {
         for m in 0..1000 {
             cell.propose(1, put(&format!("k{n:02}{m:03}"), "v"));
         }
@@ -955,8 +955,8 @@ fn a_revision_with_very_many_events_is_matched_in_slices_and_told_whole() {
     for _ in 0..10_000 {
         cell.turn(1);
         let revision = cell.replica(1).status().revision;
-        if revision >= 30_002 && stream < 40 {
-            let start = [0, 30_002, 30_001, 30_003][stream as usize % 4];
+        if revision >= 40_002 && stream < 40 {
+            let start = [0, 40_002, 40_001, 40_003][stream as usize % 4];
             cell.credit(1, stream, PLENTY);
             cell.watch(
                 1,
@@ -970,10 +970,10 @@ fn a_revision_with_very_many_events_is_matched_in_slices_and_told_whole() {
     assert_eq!(starts.len(), 30);
     cell.settle();
     let revision = cell.response(deleted).revision;
-    assert_eq!(revision, 30_002);
+    assert_eq!(revision, 40_002);
     let heard = cell.heard(1, 1);
     assert_eq!(heard.len(), 2);
-    assert_eq!(events(&heard[..1]).len(), 30_000);
+    assert_eq!(events(&heard[..1]).len(), 40_000);
     assert_eq!(events(&cell.heard(1, 2)).len(), 10_001);
     assert_eq!(cell.heard(1, 3), vec![]);
     for (stream, start) in starts {
@@ -985,12 +985,12 @@ fn a_revision_with_very_many_events_is_matched_in_slices_and_told_whole() {
                 .count()
         };
         let expected = (
-            usize::from(start <= 30_001),
-            if start <= 30_002 { 30_000 } else { 0 },
-            usize::from(start <= 30_003),
+            usize::from(start <= 40_001),
+            if start <= 40_002 { 40_000 } else { 0 },
+            usize::from(start <= 40_003),
         );
         assert_eq!(
-            (count(30_001), count(30_002), count(30_003)),
+            (count(40_001), count(40_002), count(40_003)),
             expected,
             "from {start}"
         );
