@@ -243,6 +243,7 @@ impl Abuse<'_> {
             Code::InvalidArgument,
             "too many operations",
         );
+        self.deadly_transaction(&mut connection).await;
         let grant = connection
             .lease
             .lease_grant(pb::LeaseGrantRequest {
@@ -268,6 +269,55 @@ impl Abuse<'_> {
             compact.map(|_| ()),
             Code::OutOfRange,
             "future revision",
+        );
+    }
+
+    /// A transaction that deletes up to the end of all keys and puts one of them keeping its lease. etcd 3.6.7 dies of it on every member.
+    async fn deadly_transaction(&mut self, connection: &mut Connection) {
+        use pb::request_op::Request;
+        if self.cluster.program().product == crate::process::Product::Etcd {
+            self.report.skip(
+                "a delete to the end and a put that keeps its lease",
+                "etcd dies of it",
+            );
+            return;
+        }
+        let seeded = connection.put("zz", "1").await;
+        let delete = pb::DeleteRangeRequest {
+            key: "zy".into(),
+            range_end: vec![0].into(),
+            ..Default::default()
+        };
+        let put = pb::PutRequest {
+            key: "zz".into(),
+            value: "2".into(),
+            ignore_lease: true,
+            ..Default::default()
+        };
+        let ops = [
+            Request::RequestDeleteRange(delete),
+            Request::RequestPut(put),
+        ];
+        let success = ops
+            .map(|request| pb::RequestOp {
+                request: Some(request),
+            })
+            .to_vec();
+        let txn = connection
+            .kv
+            .txn(pb::TxnRequest {
+                success,
+                ..Default::default()
+            })
+            .await;
+        let held = seeded.is_ok() && answered(&txn) && (0..3).all(|at| self.cluster.runs(at));
+        let said = txn
+            .map(|txn| txn.into_inner().succeeded)
+            .map_err(|status| status.message().to_string());
+        self.report.check(
+            "a delete to the end and a put that keeps its lease",
+            held,
+            format!("{said:?}"),
         );
     }
 

@@ -15,7 +15,8 @@ pub async fn call(
     path: &'static str,
     bytes: Bytes,
 ) -> Result<Bytes, Status> {
-    let mut grpc = tonic::client::Grpc::new(connection.channel.clone());
+    let mut grpc =
+        tonic::client::Grpc::new(connection.channel.clone()).max_decoding_message_size(1 << 31);
     grpc.ready()
         .await
         .map_err(|error| Status::unavailable(error.to_string()))?;

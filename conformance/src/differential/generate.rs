@@ -1,7 +1,7 @@
 //! Random operations that hit something: few keys, real revisions, live leases, and every way to be wrong.
 
 use super::answer::{Answer, Seen};
-use super::operation::Operation;
+use super::operation::{Operation, overlap};
 use crate::random::Random;
 use bytes::Bytes;
 use proto::etcdserverpb as pb;
@@ -288,6 +288,7 @@ impl Generator {
             }
             _ => {}
         }
+        spare_etcd(&mut request);
         Operation::Txn(request)
     }
 
@@ -556,6 +557,37 @@ impl Generator {
                 range_end: "large0".into(),
                 ..Default::default()
             }));
+    }
+}
+
+/// etcd 3.6.7 dies of a transaction that deletes a key and then puts it keeping its value or lease, which its check for duplicates lets pass in places.
+fn spare_etcd(request: &mut pb::TxnRequest) {
+    let mut deletes = Vec::new();
+    each_op(request, &mut |op| {
+        if let pb::request_op::Request::RequestDeleteRange(delete) = op {
+            deletes.push((delete.key.clone(), delete.range_end.clone()));
+        }
+    });
+    each_op(request, &mut |op| {
+        if let pb::request_op::Request::RequestPut(put) = op
+            && deletes
+                .iter()
+                .any(|range| overlap(range, &(put.key.clone(), Bytes::new())))
+        {
+            put.ignore_value = false;
+            put.ignore_lease = false;
+        }
+    });
+}
+
+/// Visits the operations of a transaction and of those inside it.
+fn each_op(request: &mut pb::TxnRequest, visit: &mut dyn FnMut(&mut pb::request_op::Request)) {
+    for op in request.success.iter_mut().chain(&mut request.failure) {
+        match &mut op.request {
+            Some(pb::request_op::Request::RequestTxn(inner)) => each_op(inner, visit),
+            Some(op) => visit(op),
+            None => {}
+        }
     }
 }
 

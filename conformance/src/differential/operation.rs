@@ -118,7 +118,8 @@ fn txn_ranges(request: &pb::TxnRequest) -> Vec<(Bytes, Bytes)> {
     ranges
 }
 
-fn overlap(a: &(Bytes, Bytes), b: &(Bytes, Bytes)) -> bool {
+/// Whether two ranges, each a key and an end as in the API, have a key in common.
+pub fn overlap(a: &(Bytes, Bytes), b: &(Bytes, Bytes)) -> bool {
     let starts_before_end = |key: &Bytes, (start, end): &(Bytes, Bytes)| match end.as_ref() {
         [] => key == start,
         [0] => key >= start,

@@ -82,6 +82,12 @@ pub async fn run(plan: &Plan) -> Outcome<bool> {
             .perform(&operation)
             .await
             .map_err(|error| format!("operation {done}: {}: {error}", brief(&operation)))?;
+        for (side, answer) in [("reference", &ours), ("subject", &theirs)] {
+            if gone(answer) {
+                println!("the {side} died of operation {done}: {}", brief(&operation));
+                return Ok(false);
+            }
+        }
         generator.learn(&operation, &ours);
         differences += u64::from(!run.judge(done, &operation, &ours, &theirs));
         if done.is_multiple_of(10_000) {
@@ -269,6 +275,11 @@ async fn version(address: SocketAddr) -> Outcome<String> {
 fn major_minor(version: &str) -> (u32, u32) {
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+/// Whether an answer is not the server's: the connection broke.
+fn gone(answer: &Answer) -> bool {
+    matches!(answer, Answer::Refused(tonic::Code::Unavailable | tonic::Code::Unknown, text) if text.contains("transport error") || text.contains("connect error"))
 }
 
 /// What was asked and how it ended, for counting.
