@@ -64,7 +64,7 @@ pub fn garbage() -> Vec<Vec<u8>> {
     ];
     let noise = |random: &mut Random| {
         (0..random.below(20_000))
-            .map(|_| random.next() as u8)
+            .map(|_| random.bits() as u8)
             .collect::<Vec<u8>>()
     };
     (0..64)

@@ -44,9 +44,12 @@ fn root() -> PathBuf {
         .to_path_buf()
 }
 
+/// One part of the gate: whether it passed.
+type Step = fn() -> bool;
+
 /// Cheapest first, and all of them even after a failure: one run names everything that is wrong.
 fn check() -> bool {
-    let steps: [(&str, fn() -> bool); 4] = [
+    let steps: [(&str, Step); 4] = [
         ("fmt", || cargo(&["fmt", "--all", "--check"])),
         ("tidy", tidy_prints),
         ("clippy", || {

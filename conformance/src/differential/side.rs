@@ -411,11 +411,10 @@ fn rebase_txn(request: &mut pb::TxnRequest, base: i64) {
     use pb::compare::TargetUnion;
     use pb::request_op::Request;
     for compare in &mut request.compare {
-        match &mut compare.target_union {
-            Some(TargetUnion::CreateRevision(revision) | TargetUnion::ModRevision(revision)) => {
-                rebase(revision, base)
-            }
-            _ => {}
+        if let Some(TargetUnion::CreateRevision(revision) | TargetUnion::ModRevision(revision)) =
+            &mut compare.target_union
+        {
+            rebase(revision, base);
         }
     }
     for op in request.success.iter_mut().chain(&mut request.failure) {
