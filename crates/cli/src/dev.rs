@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Members at most: their ports are fixed.
 const MEMBERS_MAX: u16 = 5;
+/// Where the directory says how many members it was made with.
+const MEMBERS_FILE: &str = "members";
 /// Length of the files of each member's log.
 const LOG_SEGMENT: &str = "16MiB";
 /// How long the cluster may take to find a leader before a word is said about it.
@@ -75,23 +77,31 @@ pub(crate) fn run(args: &DevArgs) -> Result<(), Failed> {
     runtime.block_on(dev(members, &directory))
 }
 
-/// How many members to run: those of the directory, if it has some.
+/// How many members to run: as many as the directory was made with.
 fn members(args: &DevArgs, directory: &Path) -> Result<u16, Failed> {
-    let found = (1..=MEMBERS_MAX)
-        .filter(|number| directory.join(format!("n{number}")).is_dir())
-        .count() as u16;
-    let wanted = args.members.unwrap_or(if found > 0 { found } else { 3 });
+    let made_with = std::fs::read_to_string(directory.join(MEMBERS_FILE))
+        .ok()
+        .and_then(|text| text.trim().parse::<u16>().ok());
+    let wanted = args.members.or(made_with).unwrap_or(3);
     if !(1..=MEMBERS_MAX).contains(&wanted) {
         return Err(Failed::Usage(format!(
             "--members: {wanted} is out of bounds, 1 to {MEMBERS_MAX} is allowed"
         )));
     }
-    if found > 0 && found != wanted {
+    if let Some(made_with) = made_with.filter(|made_with| *made_with != wanted) {
         let shown = directory.display();
         return Err(Failed::Usage(format!(
-            "--members: {wanted} differs from the {found} that {shown} was made with; pass --members {found}, or another --data-dir"
+            "--members: {wanted} differs from the {made_with} that {shown} was made with; pass --members {made_with}, or another --data-dir"
         )));
     }
+    let written = std::fs::create_dir_all(directory)
+        .and_then(|()| std::fs::write(directory.join(MEMBERS_FILE), format!("{wanted}\n")));
+    written.map_err(|error| {
+        Failed::Refused(format!(
+            "data-dir: {} cannot be written: {error}",
+            directory.display()
+        ))
+    })?;
     Ok(wanted)
 }
 
@@ -136,6 +146,7 @@ fn config(number: u16, members: u16, directory: &Path) -> Result<Config, Failed>
 async fn dev(members: u16, directory: &Directory) -> Result<(), Failed> {
     let mut leave = Leave::new()?;
     let resumed = directory.path.join("n1").is_dir();
+    eprintln!("starting {members} members");
     let mut running = Vec::new();
     for number in 1..=members {
         running.push(Member::start(config(number, members, &directory.path)?).map_err(failed)?);

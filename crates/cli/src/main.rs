@@ -27,7 +27,7 @@ Examples:
   synod put hello world                    set a key
   synod get hello                          read it
   synod watch --prefix svc/                hear of changes under svc/
-  synod status --endpoints 127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379
+  synod status --all                       how each member is
 
 Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no member could be reached or its answer was lost.";
 
@@ -88,7 +88,7 @@ enum Command {
     #[command(subcommand)]
     Member(members::MemberCommand),
     /// Show how each endpoint is
-    Status,
+    Status(members::StatusArgs),
     /// Run a whole cluster on simulated time under faults drawn from a seed
     Sim(simulate::SimArgs),
 }
@@ -140,7 +140,7 @@ async fn talk(global: Global, command: Command) -> Result<(), Failed> {
         Command::Compact(args) => keys::compact(&client, output, &args).await,
         Command::Lease(command) => lease::run(&client, output, command).await,
         Command::Member(members::MemberCommand::List) => members::list(&client, output).await,
-        Command::Status => members::status(&client, output).await,
+        Command::Status(args) => members::status(&client, output, &args).await,
         Command::Serve(_) | Command::Dev(_) | Command::Sim(_) => {
             unreachable!("they need no client")
         }

@@ -2,7 +2,7 @@
 
 use crate::output::{Failed, Output, json_head, line};
 use crate::terminal::{table, text};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use client::{Answer, Client, ClientError};
 use proto::etcdserverpb as pb;
 use serde_json::{Map, Value, json};
@@ -11,6 +11,13 @@ use serde_json::{Map, Value, json};
 pub(crate) enum MemberCommand {
     /// List the members of the cluster
     List,
+}
+
+#[derive(Args)]
+pub(crate) struct StatusArgs {
+    /// Ask every member of the cluster, by the addresses they tell clients
+    #[arg(long)]
+    all: bool,
 }
 
 pub(crate) async fn list(client: &Client, output: Output) -> Result<(), Failed> {
@@ -53,6 +60,10 @@ pub(crate) async fn list(client: &Client, output: Output) -> Result<(), Failed> 
     }
 }
 
+fn bare(url: &str) -> &str {
+    url.strip_prefix("http://").unwrap_or(url)
+}
+
 fn addresses(urls: &[String]) -> String {
     let bare: Vec<&str> = urls
         .iter()
@@ -67,7 +78,25 @@ fn addresses(urls: &[String]) -> String {
 
 type Told = (String, Result<Answer<pb::StatusResponse>, ClientError>);
 
-pub(crate) async fn status(client: &Client, output: Output) -> Result<(), Failed> {
+pub(crate) async fn status(
+    client: &Client,
+    output: Output,
+    args: &StatusArgs,
+) -> Result<(), Failed> {
+    let known;
+    let client = if args.all {
+        let members = client.member_list().await?.message.members;
+        known = Client::new(
+            members
+                .iter()
+                .filter_map(|member| member.client_ur_ls.first())
+                .map(|url| bare(url)),
+        )?
+        .with_timeout(client.timeout());
+        &known
+    } else {
+        client
+    };
     let mut asked = tokio::task::JoinSet::new();
     for (place, alone) in client.each().into_iter().enumerate() {
         let endpoint = alone.endpoints().next().unwrap_or_default().to_owned();

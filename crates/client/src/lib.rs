@@ -126,6 +126,11 @@ impl Client {
         self
     }
 
+    /// How much time a request has.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The same client, with reads this fresh: `linearizable`, `local`, `bounded=500ms` or `at-least=STAMP`.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod greet;
 mod grpc;
 mod handle;
 pub mod http;
+mod listen;
 mod members;
 #[cfg(test)]
 mod memory_member;
@@ -16,6 +17,9 @@ mod metrics;
 mod node;
 mod peers;
 mod server;
+mod setting;
+mod start;
+mod units;
 mod wire;
 
 pub use config::Config;

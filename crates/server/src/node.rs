@@ -22,7 +22,7 @@ use tracing::{debug, error, info};
 /// Events of one kind taken in one turn at most; the rest waits for the next, so that no kind starves another.
 const EVENTS_PER_TURN_MAX: usize = 4096;
 /// The published status is this old at most while something changes.
-const STATUS_AGE_MAX: Duration = Duration::from_millis(10);
+const STATUS_AGE_MAX: Duration = Duration::from_millis(100);
 
 /// What the loop is made of.
 pub(crate) struct Node {

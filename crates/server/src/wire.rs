@@ -18,6 +18,10 @@ pub(crate) const GREETING_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a frame at most: the largest batch, with room to spare. A longer one ends the connection.
 pub(crate) const FRAME_BYTES_MAX: usize = 32 << 20;
 
+/// A frame up to this size is copied out of the read buffer, so that the buffer is free again at once; whoever keeps a small message would
+/// otherwise keep all of it, and each read would begin with fresh pages from the system.
+const COPIED_BYTES_MAX: usize = 32 << 10;
+
 /// Length and checksum before each frame.
 const FRAME_HEADER_BYTES: usize = 8;
 
@@ -198,7 +202,13 @@ pub(crate) fn take_frame(
         return Ok(None);
     }
     buffer.advance(FRAME_HEADER_BYTES);
-    let mut body = buffer.split_to(length).freeze();
+    let mut body = if length <= COPIED_BYTES_MAX {
+        let copy = Bytes::copy_from_slice(&buffer[..length]);
+        buffer.advance(length);
+        copy
+    } else {
+        buffer.split_to(length).freeze()
+    };
     if crc32c::crc32c(&body) != checksum {
         return Err(WireError("a frame with a wrong checksum".into()));
     }

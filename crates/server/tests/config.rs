@@ -142,3 +142,30 @@ fn every_setting_is_explained() {
         assert!(setting.environment().starts_with("SYNOD_"));
     }
 }
+
+/// The page for operators is made from the table; `UPDATE_GOLDEN=1` writes it.
+#[test]
+fn the_page_of_settings_is_current() {
+    let mut page = "# Settings\n\nOf `synod serve`. Each may be given as a flag, as an environment variable, or as a key in the TOML file named by `--config`; flags win over the \
+                    environment, and that over the file. Durations are a number and `ms`, `s`, `m` or `h`; sizes a number and `KiB`, `MiB` or `GiB`.\n\n\
+                    | setting | environment | value | default | what it does |\n|---|---|---|---|---|\n"
+        .to_owned();
+    for setting in SETTINGS {
+        let (name, value, default) = (setting.name, setting.value, setting.default);
+        page += &format!(
+            "| `--{name}` | `{}` | `{value}` | {default} | {} |\n",
+            setting.environment(),
+            setting.help
+        );
+    }
+    page += "\nBesides, `--log-format text|json` (`SYNOD_LOG_FORMAT`) and `--log-level` (`SYNOD_LOG_LEVEL`, `RUST_LOG`) say how and what to log to stderr.\n";
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../docs/operate/settings.md"
+    );
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, &page).expect("the page can be written");
+    }
+    let written = std::fs::read_to_string(path).expect("the page is there");
+    assert_eq!(written, page, "run this test with UPDATE_GOLDEN=1");
+}

@@ -1,0 +1,60 @@
+//! Taking ports: bound early, so that a taken one is told at once; listened on when the member is ready for what comes.
+
+use crate::server::StartError;
+use std::net::SocketAddr;
+use tokio::net::{TcpListener, TcpSocket};
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// Takes a port. `name` is the setting it comes from.
+///
+/// # Errors
+/// It cannot be had; the text says why and what to do.
+pub(crate) async fn bind(name: &str, address: &str) -> Result<TcpSocket, StartError> {
+    let failed = |reason: String| {
+        StartError::Listen(format!("{name}: {address} cannot be listened on: {reason}"))
+    };
+    let target = match address.parse() {
+        Ok(target) => target,
+        Err(_) => {
+            let mut targets = tokio::net::lookup_host(address)
+                .await
+                .map_err(|error| failed(error.to_string()))?;
+            targets
+                .next()
+                .ok_or_else(|| failed("it resolves to nothing".into()))?
+        }
+    };
+    let socket = match target {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    };
+    let socket = socket.map_err(|error| failed(error.to_string()))?;
+    socket
+        .set_reuseaddr(true)
+        .map_err(|error| failed(error.to_string()))?;
+    socket.bind(target).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => failed(format!(
+            "another process has it; stop that one, or pass another --{name}"
+        )),
+        _ => failed(error.to_string()),
+    })?;
+    Ok(socket)
+}
+
+/// Lets connections come to a port that was taken.
+///
+/// # Errors
+/// As [`bind`]: a system may notice only now that another process listens there.
+pub(crate) fn listen(socket: TcpSocket, name: &str) -> Result<TcpListener, StartError> {
+    let address = socket
+        .local_addr()
+        .map_or_else(|_| String::new(), |address| address.to_string());
+    socket.listen(BACKLOG).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            StartError::Listen(format!("{name}: {address} cannot be listened on: another process has it; stop that one, or pass another --{name}"))
+        }
+        _ => StartError::Listen(format!("{name}: {address} cannot be listened on: {error}")),
+    })
+}
