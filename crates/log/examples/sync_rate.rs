@@ -1,42 +1,33 @@
 //! Measures the log on the real disk: batches of one size, one write and one sync each.
 //!
 //! `cargo run --release -p synod-log --example sync_rate -- [DIR] [BATCHES] [BYTES]` (defaults: a new directory under the system's
-//! temporary one, 5000, 4096). Prints batches per second, sync times, and what a plain preallocated file does on the same disk.
+//! temporary one, 5000, 4096). Prints batches per second and sync times, beside those of the same writes to a plain file that was filled
+//! with zeros before: one of these after each of the log's, so that both meet the same disk.
 
 use bytes::Bytes;
 use raft::{Entry, Index, MemberId, Payload, Persist, Term};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use synod_log::{Disk, DiskFile, FileDisk, ReadEntries, Settings, open};
+use synod_log::{Disk, DiskFile, FileDisk, Log, ReadEntries, RealFile, Settings, open};
+
+/// Entries kept readable, as a member does for slow followers.
+const KEPT: u64 = 1000;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let directory = arguments.next().map_or_else(
-        || std::env::temp_dir().join(format!("synod-sync-rate-{}", std::process::id())),
-        PathBuf::from,
-    );
+    let scratch = || std::env::temp_dir().join(format!("synod-sync-rate-{}", std::process::id()));
+    let directory = arguments.next().map_or_else(scratch, PathBuf::from);
     let mut number = |default: u64| {
         arguments
             .next()
             .map_or(default, |text| text.parse().expect("a number"))
     };
     let (batches, bytes) = (number(5000), number(4096) as usize);
-    std::fs::create_dir_all(&directory).expect("the directory can be made");
-    let log = measure_log(&directory.join("log"), batches, bytes);
-    let plain = measure_plain(&directory.join("plain"), batches, bytes);
-    report("log", bytes, log);
-    report("plain file", bytes, plain);
-    println!("in {}", directory.display());
-}
 
-fn measure_log(directory: &Path, batches: u64, bytes: usize) -> Vec<Duration> {
-    std::fs::create_dir_all(directory).expect("the directory can be made");
-    let disk = FileDisk::open(directory).expect("the directory opens");
-    let mut log = open(disk, Settings::default(), MemberId(1))
-        .expect("an empty directory opens")
-        .log;
+    let mut log = open_log(&directory.join("log"));
+    let mut plain = Plain::new(&directory.join("plain"));
     let payload = Bytes::from(vec![7; bytes]);
-    let mut times = Vec::new();
+    let (mut log_times, mut plain_times) = (Vec::new(), Vec::new());
     for n in 1..=batches {
         let entry = Entry {
             term: Term(1),
@@ -49,49 +40,66 @@ fn measure_log(directory: &Path, batches: u64, bytes: usize) -> Vec<Duration> {
             reset: None,
             entries: vec![entry],
         });
-        let begun = Instant::now();
-        log.sync().expect("the disk works");
-        times.push(begun.elapsed());
-        if n % 10_000 == 0 {
-            log.release(Index(n - 5000));
+        log_times.push(timed(|| log.sync().expect("the disk works")));
+        plain_times.push(timed(|| plain.write(&payload)));
+        if n % KEPT == 0 {
+            log.release(Index(n - KEPT));
         }
     }
+    report("log", bytes, log_times);
+    report("plain file", bytes, plain_times);
+
+    drop(log);
     let begun = Instant::now();
-    let disk = {
-        drop(log);
-        FileDisk::open(directory).expect("the directory opens")
-    };
-    let mut opened = open(disk, Settings::default(), MemberId(1)).expect("it opens again");
-    println!(
-        "recovery of {batches} entries: {:.1?}, last {}",
-        begun.elapsed(),
-        opened.recovered.last
+    let mut log = open_log(&directory.join("log"));
+    println!("recovery: {:.1?}", begun.elapsed());
+    assert!(
+        matches!(log.read(Index(batches), 1), ReadEntries::Entries(_)),
+        "the last entry is there"
     );
-    assert!(matches!(
-        opened.log.read(Index(batches), 1),
-        ReadEntries::Entries(_)
-    ));
-    times
+    println!("in {}", directory.display());
 }
 
-fn measure_plain(directory: &Path, batches: u64, bytes: usize) -> Vec<Duration> {
+fn open_log(directory: &Path) -> Log<FileDisk> {
     std::fs::create_dir_all(directory).expect("the directory can be made");
-    let mut disk = FileDisk::open(directory).expect("the directory opens");
-    let mut file = disk.create("plain").expect("a file can be made");
-    let length = 16 << 20;
-    file.write_at(0, &vec![0; length]).expect("the disk works");
-    file.sync().expect("the disk works");
-    let content = vec![7; bytes];
-    let mut times = Vec::new();
-    for n in 0..batches {
-        let begun = Instant::now();
-        let offset = n as usize * bytes % (length - bytes);
-        file.write_at(offset as u64, &content)
+    let disk = FileDisk::open(directory).expect("the directory opens");
+    open(disk, Settings::default(), MemberId(1))
+        .expect("the log opens")
+        .log
+}
+
+struct Plain {
+    file: RealFile,
+    at: u64,
+}
+
+impl Plain {
+    const BYTES: u64 = 16 << 20;
+
+    fn new(directory: &Path) -> Plain {
+        std::fs::create_dir_all(directory).expect("the directory can be made");
+        let mut disk = FileDisk::open(directory).expect("the directory opens");
+        let mut file = disk.create("plain").expect("a file can be made");
+        file.write_at(0, &vec![0; Plain::BYTES as usize])
             .expect("the disk works");
         file.sync().expect("the disk works");
-        times.push(begun.elapsed());
+        Plain { file, at: 0 }
     }
-    times
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.at + bytes.len() as u64 > Plain::BYTES {
+            self.at = 0;
+        }
+        self.file.write_at(self.at, bytes).expect("the disk works");
+        self.file.sync().expect("the disk works");
+        self.at += bytes.len() as u64;
+    }
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let begun = Instant::now();
+    work();
+    begun.elapsed()
 }
 
 fn report(what: &str, bytes: usize, mut times: Vec<Duration>) {

@@ -337,12 +337,10 @@ fn a_segment_of_another_copy_of_the_log_is_told() {
         };
         file.1.clone_from(bytes);
         // Its last batch has nothing behind it that could tell: it is the log, as far as anybody can see.
-        let newest = mixed
-            .iter()
-            .filter(|(name, content)| {
-                name.starts_with("log-") && content.iter().any(|byte| *byte != 0)
-            })
-            .next_back();
+        let begun = |(name, content): &&(String, Vec<u8>)| {
+            name.starts_with("log-") && content.iter().any(|byte| *byte != 0)
+        };
+        let newest = mixed.iter().rfind(begun);
         if newest.is_some_and(|(newest, _)| newest != name) {
             let recovered = open(
                 platter_of(&mixed).start_process(),
