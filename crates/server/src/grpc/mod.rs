@@ -11,4 +11,4 @@ pub(crate) mod services;
 pub(crate) mod stream;
 pub(crate) mod waiting;
 pub(crate) mod watch;
-mod wire;
+pub(crate) mod wire;

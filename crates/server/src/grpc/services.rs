@@ -7,7 +7,7 @@ use super::keep_alive::KeepAliveSession;
 use super::method::{self, Method};
 use super::stream::{Ended, Outgoing};
 use super::watch::WatchSession;
-use super::wire;
+use super::wire::{self, Intake};
 use crate::http::metrics::Metrics;
 use bytes::{Bytes, BytesMut};
 use etcd::{Code, RangeMessage, Status};
@@ -32,8 +32,8 @@ pub(crate) struct Services {
     pub door: Door,
     /// Where they are counted.
     pub metrics: Arc<Metrics>,
-    /// Bytes of one request's message at most.
-    pub message_bytes_max: usize,
+    /// What requests are held to.
+    pub intake: Intake,
 }
 
 impl Services {
@@ -102,52 +102,52 @@ impl Services {
     where
         B: HttpBody<Data = Bytes> + Unpin,
     {
-        let (door, limit) = (&self.door, self.message_bytes_max);
+        let (door, intake) = (&self.door, &self.intake);
         match method {
             method::RANGE => {
                 range(
                     door,
-                    door.range(context, wire::read(body, limit).await?).await?,
+                    door.range(context, wire::read(body, intake).await?).await?,
                 )
                 .await
             }
-            method::PUT => whole(door.put(context, wire::read(body, limit).await?).await),
+            method::PUT => whole(door.put(context, wire::read(body, intake).await?).await),
             method::DELETE_RANGE => whole(
-                door.delete_range(context, wire::read(body, limit).await?)
+                door.delete_range(context, wire::read(body, intake).await?)
                     .await,
             ),
-            method::TXN => whole(door.txn(context, wire::read(body, limit).await?).await),
-            method::COMPACT => whole(door.compact(context, wire::read(body, limit).await?).await),
+            method::TXN => whole(door.txn(context, wire::read(body, intake).await?).await),
+            method::COMPACT => whole(door.compact(context, wire::read(body, intake).await?).await),
             method::LEASE_GRANT => whole(
-                door.lease_grant(context, wire::read(body, limit).await?)
+                door.lease_grant(context, wire::read(body, intake).await?)
                     .await,
             ),
             method::LEASE_REVOKE => whole(
-                door.lease_revoke(context, wire::read(body, limit).await?)
+                door.lease_revoke(context, wire::read(body, intake).await?)
                     .await,
             ),
             method::LEASE_TIME_TO_LIVE => whole(
-                door.lease_time_to_live(context, wire::read(body, limit).await?)
+                door.lease_time_to_live(context, wire::read(body, intake).await?)
                     .await,
             ),
             method::LEASE_LEASES => whole(
-                door.lease_leases(context, wire::read(body, limit).await?)
+                door.lease_leases(context, wire::read(body, intake).await?)
                     .await,
             ),
             method::MEMBER_LIST => whole(
-                door.member_list(context, wire::read(body, limit).await?)
+                door.member_list(context, wire::read(body, intake).await?)
                     .await,
             ),
-            method::STATUS => whole(door.status(context, wire::read(body, limit).await?).await),
-            method::HASH => whole(door.hash(context, wire::read(body, limit).await?).await),
-            method::HASH_KV => whole(door.hash_kv(context, wire::read(body, limit).await?).await),
-            method::ALARM => whole(door.alarm(context, wire::read(body, limit).await?).await),
+            method::STATUS => whole(door.status(context, wire::read(body, intake).await?).await),
+            method::HASH => whole(door.hash(context, wire::read(body, intake).await?).await),
+            method::HASH_KV => whole(door.hash_kv(context, wire::read(body, intake).await?).await),
+            method::ALARM => whole(door.alarm(context, wire::read(body, intake).await?).await),
             method::DEFRAGMENT => whole(
-                door.defragment(context, wire::read(body, limit).await?)
+                door.defragment(context, wire::read(body, intake).await?)
                     .await,
             ),
             method::MOVE_LEADER => whole(
-                door.move_leader(context, wire::read(body, limit).await?)
+                door.move_leader(context, wire::read(body, intake).await?)
                     .await,
             ),
             other => Err(unavailable(other.name)),
@@ -190,7 +190,7 @@ impl Services {
             ProstDecoder::<M>::default(),
             body,
             None,
-            Some(self.message_bytes_max),
+            Some(self.intake.bytes_max),
         )
     }
 }

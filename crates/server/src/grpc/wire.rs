@@ -5,6 +5,7 @@
 
 use super::body::Body;
 use super::context::STAMP_HEADER;
+use super::waiting::Waiting;
 use bytes::{BufMut, Bytes, BytesMut};
 use etcd::{Code, Status};
 use http::{HeaderMap, HeaderValue, Response};
@@ -12,6 +13,10 @@ use http_body_util::BodyExt;
 use hyper::body::Body as HttpBody;
 use prost::Message;
 use replica::Stamp;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
 
 /// Bytes before each message: a flag for compression, then the length.
 pub(crate) const PREFIX_BYTES: usize = 5;
@@ -26,16 +31,38 @@ pub(crate) fn prefix(bytes: usize) -> [u8; PREFIX_BYTES] {
     [0, length[0], length[1], length[2], length[3]]
 }
 
+/// A request that is larger than this is counted while it arrives.
+const COUNTED_BYTES_MIN: usize = 64 << 10;
+
+/// How long a request may take to arrive once it has begun.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What requests are held to while they arrive.
+#[derive(Clone)]
+pub(crate) struct Intake {
+    /// Bytes of a message at most.
+    pub bytes_max: usize,
+    /// Large requests that have begun to arrive.
+    pub arriving: Waiting,
+}
+
 /// Reads and decodes the one message of a unary request.
 ///
 /// # Errors
-/// The body breaks off, is too large, compressed, or no such message.
-pub(crate) async fn read<M, B>(body: B, bytes_max: usize) -> Result<M, Status>
+/// The body breaks off, is too large, compressed, or no such message; or too much is arriving already.
+pub(crate) async fn read<M, B>(body: B, intake: &Intake) -> Result<M, Status>
 where
     M: Message + Default,
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    let bytes = read_bytes(body, bytes_max).await?;
+    let mut arriving = pin!(read_bytes(body, intake));
+    // Nearly every request is here already: only the others need a timer.
+    let bytes = match poll_fn(|context| Poll::Ready(arriving.as_mut().poll(context))).await {
+        Poll::Ready(bytes) => bytes?,
+        Poll::Pending => tokio::time::timeout(ARRIVAL_TIMEOUT, arriving)
+            .await
+            .unwrap_or(Err(Status::CANCELED))?,
+    };
     M::decode(bytes).map_err(|error| {
         Status::new(
             Code::Internal,
@@ -44,41 +71,32 @@ where
     })
 }
 
-async fn read_bytes<B>(mut body: B, bytes_max: usize) -> Result<Bytes, Status>
+async fn read_bytes<B>(mut body: B, intake: &Intake) -> Result<Bytes, Status>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    loop {
-        let Some(frame) = body.frame().await else {
-            break;
-        };
+    let mut received = Received::default();
+    let mut counted = None;
+    while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
             return Err(Status::CANCELED);
         };
         let Ok(bytes) = frame.into_data() else {
             continue;
         };
-        if rest.is_empty() && first.is_empty() {
-            first = bytes;
-        } else {
-            if rest.is_empty() {
-                rest.extend_from_slice(&std::mem::take(&mut first));
-            }
-            rest.extend_from_slice(&bytes);
-        }
-        check(if rest.is_empty() { &first } else { &rest }, bytes_max)?;
+        received.push(bytes);
+        let expected = check(received.bytes(), intake.bytes_max)?;
         if body.is_end_stream() {
             break;
         }
+        if expected > COUNTED_BYTES_MIN && counted.is_none() {
+            if intake.arriving.is_full() {
+                return Err(Status::TOO_MANY_REQUESTS);
+            }
+            counted = Some(intake.arriving.hold(expected));
+        }
     }
-    // The usual request is one frame, whose bytes the message shares.
-    let bytes = if rest.is_empty() {
-        first
-    } else {
-        rest.freeze()
-    };
+    let bytes = received.finish();
     if bytes.len() < PREFIX_BYTES || bytes.len() - PREFIX_BYTES != length(&bytes) {
         return Err(Status::new(
             Code::Internal,
@@ -88,10 +106,46 @@ where
     Ok(bytes.slice(PREFIX_BYTES..))
 }
 
-/// Refuses what arrived so far if its prefix already says that it will not do.
-fn check(bytes: &[u8], bytes_max: usize) -> Result<(), Status> {
+/// What has arrived of a body. The usual request is one frame, whose bytes its message then shares.
+#[derive(Default)]
+struct Received {
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Received {
+    fn push(&mut self, bytes: Bytes) {
+        if self.bytes().is_empty() {
+            self.first = bytes;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.all.extend_from_slice(&bytes);
+    }
+
+    fn bytes(&self) -> &[u8] {
+        if self.all.is_empty() {
+            &self.first
+        } else {
+            &self.all
+        }
+    }
+
+    fn finish(self) -> Bytes {
+        if self.all.is_empty() {
+            self.first
+        } else {
+            self.all.freeze()
+        }
+    }
+}
+
+/// The length of the message, or 0 while it is not known; refuses what arrived so far if its prefix already says that it will not do.
+fn check(bytes: &[u8], bytes_max: usize) -> Result<usize, Status> {
     if bytes.len() < PREFIX_BYTES {
-        return Ok(());
+        return Ok(0);
     }
     if bytes[0] != 0 {
         return Err(Status::new(
@@ -110,7 +164,7 @@ fn check(bytes: &[u8], bytes_max: usize) -> Result<(), Status> {
             "grpc: a unary request is one message, this body is more",
         ));
     }
-    Ok(())
+    Ok(length)
 }
 
 fn length(bytes: &[u8]) -> usize {
@@ -188,6 +242,13 @@ mod tests {
     use hyper::body::Frame;
     use proto::etcdserverpb::PutRequest;
 
+    fn intake() -> Intake {
+        Intake {
+            bytes_max: 1000,
+            arriving: Waiting::default(),
+        }
+    }
+
     fn framed(message: &[u8]) -> Vec<u8> {
         [&prefix(message.len())[..], message].concat()
     }
@@ -196,7 +257,11 @@ mod tests {
         let frames = frames
             .into_iter()
             .map(|bytes| Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(bytes))));
-        read(StreamBody::new(futures_util::stream::iter(frames)), 1000).await
+        read(
+            StreamBody::new(futures_util::stream::iter(frames)),
+            &intake(),
+        )
+        .await
     }
 
     #[tokio::test]
@@ -235,7 +300,7 @@ mod tests {
     #[tokio::test]
     async fn too_large_a_message_is_refused_by_its_prefix() {
         let bytes = [&[0][..], &1001u32.to_be_bytes()].concat();
-        let status = read::<PutRequest, _>(Full::new(Bytes::from(bytes)), 1000)
+        let status = read::<PutRequest, _>(Full::new(Bytes::from(bytes)), &intake())
             .await
             .unwrap_err();
         assert_eq!(status.code, Code::ResourceExhausted);
@@ -243,6 +308,31 @@ mod tests {
             status.text,
             "grpc: received message larger than max (1001 vs. 1000)"
         );
+    }
+
+    #[tokio::test]
+    async fn large_requests_are_refused_while_too_much_is_arriving() {
+        let intake = Intake {
+            bytes_max: 1 << 20,
+            arriving: Waiting::default(),
+        };
+        let _held = intake.arriving.hold(1 << 30);
+        let put = |bytes| PutRequest {
+            key: Bytes::from_static(b"k"),
+            value: Bytes::from(vec![0; bytes]),
+            ..Default::default()
+        };
+        let read = async |bytes| {
+            let framed = framed(&put(bytes).encode_to_vec());
+            let frames = framed.chunks(framed.len() / 2).map(|half| {
+                Ok::<_, std::convert::Infallible>(Frame::data(Bytes::copy_from_slice(half)))
+            });
+            let frames = frames.collect::<Vec<_>>();
+            read::<PutRequest, _>(StreamBody::new(futures_util::stream::iter(frames)), &intake)
+                .await
+        };
+        assert_eq!(read(100_000).await, Err(Status::TOO_MANY_REQUESTS));
+        assert_eq!(read(1000).await, Ok(put(1000)));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::grpc::body::Body;
 use crate::grpc::door::{Door, StreamFate};
 use crate::grpc::services::Services;
 use crate::grpc::waiting::Waiting;
+use crate::grpc::wire::Intake;
 use authority::AnyAuthority;
 use axum::Router;
 use http::{HeaderValue, Method, Request, Response, Uri, header};
@@ -85,7 +86,10 @@ pub async fn serve(
             waiting: Waiting::default(),
         },
         metrics,
-        message_bytes_max: limits.request_bytes_max + etcd::MESSAGE_OVERHEAD_BYTES,
+        intake: Intake {
+            bytes_max: limits.request_bytes_max + etcd::MESSAGE_OVERHEAD_BYTES,
+            arriving: Waiting::default(),
+        },
     };
     let bare = Arc::new(Server {
         services: services.clone(),

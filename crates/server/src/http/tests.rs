@@ -304,7 +304,10 @@ async fn client_deadline_is_kept() {
     let services = Services {
         door,
         metrics: Arc::new(Metrics::new()),
-        message_bytes_max: 1000,
+        intake: Intake {
+            bytes_max: 1000,
+            arriving: Waiting::default(),
+        },
     };
     let message = prost::Message::encode_to_vec(&put("k", "v"));
     let framed = [&(message.len() as u64).to_be_bytes()[3..], &message].concat();
