@@ -27,8 +27,13 @@ const RETRY_WAIT: [Duration; 2] = [Duration::from_millis(100), Duration::from_se
 /// What the log's thread is asked to do. Not bounded by count: consensus bounds the bytes it has in flight, on a leader and on a follower.
 pub(crate) enum LogTask {
     Persist(Persist),
-    Fetch { from: Index, bytes_max: usize },
+    Fetch {
+        from: Index,
+        bytes_max: usize,
+    },
     Release(Index),
+    /// The log is whole again: forget the mark that entries were lost.
+    Sound,
 }
 
 /// What the snapshots' thread is asked to do. The replica asks for one piece at a time per snapshot.
@@ -248,6 +253,11 @@ impl<D: Disk> LogThread<D> {
                 let _ = self.inputs.send(Input::Fetched { from, entries });
             }
             LogTask::Release(upto) => self.log.release(upto),
+            LogTask::Sound => {
+                // Durable with the next sync; a crash before it only means making the log good once more.
+                self.log.clear_entries_lost();
+                info!("log is whole again after the loss of entries");
+            }
             LogTask::Persist(_) => unreachable!("persists are appended at once"),
         }
     }

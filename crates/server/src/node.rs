@@ -50,6 +50,8 @@ pub(crate) struct Running {
     status_due: Option<Instant>,
     status_published: Instant,
     leader: Option<PeerId>,
+    /// The log's mark that entries were lost stands.
+    entries_lost: bool,
     stopping: bool,
 }
 
@@ -66,6 +68,7 @@ impl Node {
     /// Runs the loop until it is told to stop, then ends the disk threads: what was handed to them is durable afterwards.
     pub(crate) async fn run(self) {
         let published = self.clock.monotonic();
+        let standing = self.replica.status().raft.standing;
         let mut running = Running {
             node: self,
             waiters: HashMap::new(),
@@ -76,6 +79,7 @@ impl Node {
             status_due: None,
             status_published: published,
             leader: None,
+            entries_lost: standing == raft::Standing::EntriesLost,
             stopping: false,
         };
         let mut events = Events::default();
@@ -327,6 +331,7 @@ impl Running {
                 }
                 let leader = leader.map(|leader| self.node.members.name(leader.member));
                 info!(?role, term = term.0, leader, "role changed");
+                self.note_standing();
                 self.status_due = Some(Instant(0));
             }
             Effect::ConfigurationChanged(configuration) => {
@@ -352,6 +357,14 @@ impl Running {
             | Effect::ReadSnapshot { .. } => {
                 unreachable!("the disk's effects are carried out before")
             }
+        }
+    }
+
+    /// A member whose log lost entries is told apart durably until the others have made it good.
+    fn note_standing(&mut self) {
+        if self.entries_lost && self.node.replica.status().raft.standing == raft::Standing::Sound {
+            self.entries_lost = false;
+            let _ = self.node.disk.log.send(LogTask::Sound);
         }
     }
 

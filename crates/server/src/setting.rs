@@ -103,7 +103,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "log-segment-bytes",
         value: "BYTES",
-        default: "64MiB",
+        default: "16MiB",
         help: "Length of a file of the log; one more than is in use is always reserved",
     },
     Setting {
