@@ -257,7 +257,7 @@ impl Handle {
         }
     }
 
-    /// What the member said of itself last. At most a tenth of a second old; role, term and leader are never older than the last turn.
+    /// What the member said of itself last. At most half a second old; role, term and leader are never older than the last turn.
     pub fn status(&self) -> Arc<Status> {
         self.shared.status.borrow().clone()
     }

@@ -21,8 +21,11 @@ use tracing::{debug, error, info};
 
 /// Events of one kind taken in one turn at most; the rest waits for the next, so that no kind starves another.
 const EVENTS_PER_TURN_MAX: usize = 4096;
-/// The published status is this old at most while something changes.
-const STATUS_AGE_MAX: Duration = Duration::from_millis(100);
+/// A turn publishes the status if the last one is older than this. Below a heartbeat, so that an idle member does so with each and needs no
+/// further wake-up.
+const STATUS_INTERVAL: Duration = Duration::from_millis(50);
+/// Without further turns the last change is published this late.
+const STATUS_AGE_MAX: Duration = Duration::from_millis(500);
 
 /// What the loop is made of.
 pub(crate) struct Node {
@@ -144,7 +147,11 @@ impl Running {
         if self.status_due.is_none() {
             self.status_due = Some(self.status_published + STATUS_AGE_MAX);
         }
-        if !asked_status.is_empty() || self.status_due.is_some_and(|due| due <= now.monotonic) {
+        let stale = now.monotonic.since(self.status_published) >= STATUS_INTERVAL;
+        if stale
+            || !asked_status.is_empty()
+            || self.status_due.is_some_and(|due| due <= now.monotonic)
+        {
             self.publish(now.monotonic);
         }
         for waiter in asked_status {
