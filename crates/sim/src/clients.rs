@@ -31,6 +31,8 @@ pub struct Load {
     pub think: Micros,
     /// Keys per kind.
     pub keys: u64,
+    /// Some writers write many keys of a kind of their own at once, and remove them all: work that takes more than one slice.
+    pub bulk: bool,
 }
 
 /// What a client wants of the world.
@@ -377,6 +379,7 @@ impl Clients {
                 Operation::DeleteRange(delete)
             }
             52..57 => self.transaction(request),
+            59..67 if self.load.bulk => self.bulk(),
             57..59 => {
                 let revision = (self.revision - self.rng.below(60) as i64).max(1);
                 Operation::Compact(Compact { revision })
@@ -479,6 +482,40 @@ impl Clients {
             compares: vec![compare],
             success,
             failure: vec![everything, range],
+        })
+    }
+
+    /// Sixty keys with large values in one transaction, or the removal of all such keys.
+    fn bulk(&mut self) -> Operation {
+        if self.rng.chance(100) {
+            let everything = DeleteRange {
+                key: "b".into(),
+                range_end: "c".into(),
+                prev_kv: self.rng.chance(300),
+            };
+            return Operation::DeleteRange(everything);
+        }
+        let first = self.rng.below(3_000);
+        let value = Bytes::from(vec![b'x'; self.rng.below(600) as usize]);
+        let put = |n: u64| Put {
+            key: Bytes::from(format!("b{n:05}")),
+            value: value.clone(),
+            ..Put::default()
+        };
+        let success = (first..first + 60)
+            .map(|n| step(TxnStep::Put(put(n))))
+            .collect();
+        let compare = Compare {
+            result: 3,
+            target: 0,
+            key: "never".into(),
+            number: 1,
+            ..Compare::default()
+        };
+        Operation::Txn(Txn {
+            compares: vec![compare],
+            success,
+            failure: Vec::new(),
         })
     }
 

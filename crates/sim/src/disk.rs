@@ -14,7 +14,7 @@ use std::rc::Rc;
 pub const SECTOR_BYTES: usize = 512;
 
 /// Room on a disk, unless a fault says otherwise.
-const CAPACITY_BYTES: u64 = 1 << 40;
+pub(crate) const CAPACITY_BYTES: u64 = 1 << 40;
 
 type Inode = u64;
 

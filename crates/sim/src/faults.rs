@@ -182,6 +182,8 @@ impl Profile {
             drift: 0,
             disconnect: 0,
             transfer: 0,
+            sync_errors: 0,
+            full: 0,
         };
         match self {
             Profile::Calm => NONE,
@@ -197,6 +199,7 @@ impl Profile {
                 power: 8 * S,
                 power_all: 25 * S,
                 transfer: 20 * S,
+                sync_errors: 10 * S,
                 ..NONE
             },
             Profile::Clockwork => Rates {
@@ -218,6 +221,8 @@ impl Profile {
                 drift: 15 * S,
                 disconnect: 15 * S,
                 transfer: 25 * S,
+                sync_errors: 20 * S,
+                full: 30 * S,
             },
         }
     }
@@ -241,6 +246,8 @@ struct Rates {
     drift: Micros,
     disconnect: Micros,
     transfer: Micros,
+    sync_errors: Micros,
+    full: Micros,
 }
 
 /// Draws the schedule of a run: faults between `from` and `until`, ordered by time.
@@ -253,7 +260,7 @@ pub fn draw(
 ) -> Vec<Planned> {
     let rates = profile.rates();
     let mut plan = Vec::new();
-    let kinds: [(Micros, DrawOne); 10] = [
+    let kinds: [(Micros, DrawOne); 12] = [
         (rates.crash, |drawing, at| drawing.crash(at)),
         (rates.power, |drawing, at| drawing.power_loss(at)),
         (rates.power_all, |drawing, at| drawing.power_loss_all(at)),
@@ -264,6 +271,8 @@ pub fn draw(
         (rates.drift, |drawing, at| drawing.drift(at)),
         (rates.disconnect, |drawing, at| drawing.disconnect(at)),
         (rates.transfer, |drawing, at| drawing.transfer(at)),
+        (rates.sync_errors, |drawing, at| drawing.sync_errors(at)),
+        (rates.full, |drawing, at| drawing.full(at)),
     ];
     for (mean, draw_one) in kinds {
         if mean == 0 {
@@ -428,6 +437,24 @@ impl Drawing<'_> {
         let a = self.member();
         let b = (a + 1 + self.rng.below(self.members as u64 - 1) as usize) % self.members;
         self.add(at, Fault::Disconnect(a, b));
+    }
+
+    fn sync_errors(&mut self, at: Micros) {
+        let (member, count) = (self.member(), self.rng.between(1, 4) as u32);
+        self.add(at, Fault::FailSyncs(member, count));
+    }
+
+    /// One disk fills, or all of them together.
+    fn full(&mut self, at: Micros) {
+        let (one, all) = (self.member(), self.rng.chance(300));
+        let (bytes, outage) = (self.rng.below(1 << 20), self.outage());
+        for member in (0..self.members).filter(|member| all || *member == one) {
+            self.add(at, Fault::Capacity(member, bytes));
+            self.add(
+                at + outage,
+                Fault::Capacity(member, crate::disk::CAPACITY_BYTES),
+            );
+        }
     }
 
     fn transfer(&mut self, at: Micros) {

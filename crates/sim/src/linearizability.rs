@@ -87,21 +87,27 @@ pub fn check(initial: Value, history: &[Operation], budget: u64) -> Verdict {
 struct Placed {
     /// All operations before this position are placed (positions are by call).
     below: usize,
-    /// Which of the later ones are.
-    above: BTreeSet<usize>,
+    /// Which of the later ones are, ascending.
+    above: Vec<usize>,
 }
 
 impl Placed {
     fn contains(&self, position: usize) -> bool {
-        position < self.below || self.above.contains(&position)
+        position < self.below || self.above.binary_search(&position).is_ok()
     }
 
     fn with(&self, position: usize) -> Placed {
         let mut next = self.clone();
-        next.above.insert(position);
-        while next.above.remove(&next.below) {
-            next.below += 1;
-        }
+        let place = next.above.partition_point(|other| *other < position);
+        next.above.insert(place, position);
+        let run = next
+            .above
+            .iter()
+            .enumerate()
+            .take_while(|(n, other)| **other == next.below + n)
+            .count();
+        next.above.drain(..run);
+        next.below += run;
         next
     }
 }
@@ -130,7 +136,7 @@ impl<'a> Search<'a> {
         let start = (
             Placed {
                 below: 0,
-                above: BTreeSet::new(),
+                above: Vec::new(),
             },
             self.initial,
         );

@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use crate::disk::{Platter, SimDisk};
 use crate::oracle::Recovery;
-use log::{Identity, Log, ReadEntries, Snapshots};
+use log::{Identity, Log, OpenError, ReadEntries, Snapshots};
 use raft::{
     Boot, Configuration, Index, Instant, PeerId, Persist, Restored, SnapshotMark, Standing, Vote,
 };
@@ -58,6 +58,8 @@ pub struct Process {
     pub snapshot_busy: bool,
     /// The process dies before its effect of this number from now.
     pub doomed_after: Option<u32>,
+    /// The replica was told that the disk is full.
+    pub told_full: bool,
     /// Position told to the oracles last: commit and applied index.
     pub told: (u64, u64),
 }
@@ -104,6 +106,8 @@ pub struct Common {
 pub enum StartError {
     /// Its fuse burned while it opened its directory.
     Stopped,
+    /// The disk failed or is full; a later start may succeed.
+    Disk(String),
     /// The log refused.
     Refused(String),
 }
@@ -122,7 +126,7 @@ impl Member {
         let (process, recovery) = match self.open(disk, common, boot, now, forget_vote) {
             Ok(opened) => opened,
             Err(_) if self.platter.burned() => return Err(StartError::Stopped),
-            Err(text) => return Err(StartError::Refused(text)),
+            Err(error) => return Err(error),
         };
         self.process = Some(process);
         Ok(recovery)
@@ -135,9 +139,12 @@ impl Member {
         boot: u64,
         now: Now,
         forget_vote: bool,
-    ) -> Result<(Process, Recovery), String> {
-        let opened = log::open(disk, common.log.clone(), self.id.member)
-            .map_err(|error| format!("{error:?}"))?;
+    ) -> Result<(Process, Recovery), StartError> {
+        let opened =
+            log::open(disk, common.log.clone(), self.id.member).map_err(|error| match error {
+                OpenError::Disk(error) => StartError::Disk(error.to_string()),
+                error => StartError::Refused(format!("{error:?}")),
+            })?;
         let (mut log, recovered) = (opened.log, opened.recovered);
         if opened.identity.cluster == 0 {
             let identity = Identity {
@@ -147,13 +154,13 @@ impl Member {
                 bootstrap: common.configuration.clone(),
             };
             log.write_identity(&identity)
-                .map_err(|error| format!("{error:?}"))?;
+                .map_err(|error| StartError::Disk(format!("{error:?}")))?;
         }
         if !recovered.quarantined.is_empty() {
-            return Err(format!(
+            return Err(StartError::Refused(format!(
                 "a sound disk is called damaged: {:?}",
                 recovered.quarantined
-            ));
+            )));
         }
         let first = SnapshotMark {
             configuration: common.configuration.clone(),
@@ -187,7 +194,8 @@ impl Member {
                     .as_ref()
                     .map_or(Index(0), |mark| mark.index),
                 recovered.last,
-            )?,
+            )
+            .map_err(StartError::Refused)?,
             snapshot: recovered.snapshot,
             last: recovered.last,
             entries_lost: recovered.entries_lost,
@@ -213,6 +221,7 @@ impl Member {
             snapshot_tasks: VecDeque::new(),
             snapshot_busy: false,
             doomed_after: None,
+            told_full: false,
             told: (0, 0),
         };
         Ok((process, recovery))

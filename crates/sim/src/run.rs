@@ -142,6 +142,7 @@ pub fn run(options: &Options) -> Report {
             watchers: 2,
             think: *rng.pick(&[50_000, 200_000, 400_000, 3_000_000]),
             keys: rng.between(3, 8),
+            bulk: rng.chance(200),
         },
         drifts: options.profile.drifts(),
         plant: options.plant,

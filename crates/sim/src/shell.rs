@@ -424,6 +424,7 @@ impl World {
         };
         let synced = if skip { Ok(()) } else { process.log.sync() };
         let log_bytes = process.log.log_bytes();
+        let low = process.log.low_on_space();
         process.appended_unsynced += appended;
         if self.take_down_if_burned(member) {
             return;
@@ -442,6 +443,7 @@ impl World {
                     self.give(member, Input::Persisted(newest));
                 }
                 self.give(member, Input::LogBytes(log_bytes));
+                self.tell_full(member, low);
                 self.start_log(member);
             }
             Err(error) => {
@@ -449,10 +451,7 @@ impl World {
                     .note(self.now, &self.members[member].lane, &[7, newest], || {
                         format!("cannot make {newest} durable: {error:?}")
                     });
-                let full = matches!(error, StoreError::Full);
-                if full {
-                    self.give(member, Input::DiskFull(true));
-                }
+                self.tell_full(member, matches!(error, StoreError::Full));
                 // What was appended is still queued inside the log; an empty round tries again.
                 let process = self.running(member, life).expect("it was not taken down");
                 process.log_busy = true;
@@ -465,6 +464,22 @@ impl World {
                     },
                 );
             }
+        }
+    }
+
+    /// Tells the replica when its disk becomes full, or has room again.
+    fn tell_full(&mut self, member: usize, full: bool) {
+        let Some(process) = &mut self.members[member].process else {
+            return;
+        };
+        if std::mem::replace(&mut process.told_full, full) != full {
+            self.trace.note(
+                self.now,
+                &self.members[member].lane,
+                &[9, u64::from(full)],
+                || format!("is told that its disk is full: {full}"),
+            );
+            self.give(member, Input::DiskFull(full));
         }
     }
 

@@ -77,6 +77,8 @@ pub(crate) enum Event {
     Cancel { member: usize, request: u64 },
     /// A client wants to be called.
     Wake { client: usize, token: u64 },
+    /// A process that could not start is started again.
+    Start(usize),
     /// A fault of the schedule.
     Fault(usize),
     /// A look at what must hold at any time.
@@ -320,6 +322,7 @@ impl World {
             Event::Wake { client, token } => {
                 self.clients.on_wake(client, token, self.history.model())
             }
+            Event::Start(member) => self.start(member),
             Event::Fault(position) => self.fault(position),
             Event::Look => self.look(),
             Event::Phase(phase) => self.phase(phase),
@@ -403,6 +406,15 @@ impl World {
                 self.judge(check);
                 self.counts.restarts += 1;
                 self.plan_turn(member);
+            }
+            Err(StartError::Disk(text)) => {
+                // Whoever watches over processes starts it again.
+                self.trace
+                    .note(self.now, &self.members[member].lane, &[27], || {
+                        format!("cannot start: {text}")
+                    });
+                self.members[member].platter.crash();
+                self.queue.plan(self.now + 300_000, Event::Start(member));
             }
             Err(StartError::Stopped) => self.members[member].platter.crash(),
             Err(StartError::Refused(text)) => self.fail(

@@ -33,8 +33,9 @@ pub enum Request {
 struct Pending {
     request: Request,
     asked_at: Micros,
-    /// The newest index that any answer had shown before this request began.
+    /// The newest index and revision that any answer had shown before this request began.
     floor: u64,
+    floor_revision: i64,
 }
 
 /// What the log says a command did.
@@ -59,6 +60,7 @@ pub struct History {
     asked: BTreeSet<u64>,
     refused: BTreeSet<u64>,
     floor: u64,
+    floor_revision: i64,
     hashes: BTreeMap<(i64, i64), u32>,
     keys: BTreeMap<Bytes, Vec<linearizability::Operation>>,
     answered: u64,
@@ -78,6 +80,7 @@ impl History {
             asked: BTreeSet::new(),
             refused: BTreeSet::new(),
             floor: 0,
+            floor_revision: 0,
             hashes: BTreeMap::new(),
             keys: BTreeMap::new(),
             answered: 0,
@@ -172,6 +175,7 @@ impl History {
                 request,
                 asked_at: at,
                 floor: self.floor,
+                floor_revision: self.floor_revision,
             },
         );
     }
@@ -211,6 +215,7 @@ impl History {
                         )
                     })?;
                 self.floor = self.floor.max(response.stamp.index);
+                self.floor_revision = self.floor_revision.max(response.revision);
                 self.note_known(id, &pending, response, at);
             }
             Err(Failure::Unknown) => {
@@ -294,11 +299,17 @@ impl History {
                     }
                     _ => {}
                 }
-                let next = self
-                    .after
-                    .get(index as usize + 1)
-                    .map_or(revision, |(revision, _)| *revision);
-                if response.revision < revision || response.revision > next {
+                let linearizable = *consistency == Consistency::Linearizable;
+                if linearizable && response.revision < pending.floor_revision {
+                    broken!(
+                        "KV1",
+                        "revision {} had been seen before it was asked",
+                        pending.floor_revision
+                    )
+                }
+                // A view in the midst of a batch is stamped with that batch.
+                let before = self.after[(index as usize).saturating_sub(1)].0;
+                if response.revision < before || response.revision > revision {
                     broken!(
                         "KV8",
                         "index {index} stands at revision {revision}, not {}",
@@ -313,7 +324,7 @@ impl History {
 
     fn check_answer(&self, query: &Query, answer: &Answer, response: &Response) -> Check {
         let index = response.stamp.index;
-        let compacted = self.after[index as usize].1;
+        let compacted = self.after[(index as usize).saturating_sub(1)].1;
         let current = response.revision;
         match (query, answer) {
             (Query::Range(range), Answer::Range(reply)) => {
@@ -356,7 +367,9 @@ impl History {
                         .get(id)
                         .is_some_and(|(from, to)| *from <= index && to.is_none_or(|to| index < to))
                 };
-                if view.is_some() != there(index) && view.is_some() != there(index + 1) {
+                if view.is_some() != there(index)
+                    && view.is_some() != there(index.saturating_sub(1))
+                {
                     broken!("L5", "the lease lived {:?}", self.lease_spans.get(id));
                 }
                 Ok(())
