@@ -9,7 +9,7 @@ mod table;
 
 use clap::{Args, Parser, Subcommand};
 use conformance::Outcome;
-use conformance::process::Program;
+use conformance::process::{Program, until_stopped};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -82,12 +82,15 @@ impl Common {
 // One thread: the load shares two cores with the servers, and hand-offs between threads would cost it more than a second core brings.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let done = match Arguments::parse().scenario {
-        Scenario::Etcd(plan) => side_by_side::run(&plan).await,
-        Scenario::BigRange(plan) => big_range::run(&plan).await,
-        Scenario::CatchUp(plan) => catch_up::run(&plan).await,
+    let scenario = Arguments::parse().scenario;
+    let run = async {
+        match scenario {
+            Scenario::Etcd(plan) => side_by_side::run(&plan).await,
+            Scenario::BigRange(plan) => big_range::run(&plan).await,
+            Scenario::CatchUp(plan) => catch_up::run(&plan).await,
+        }
     };
-    match done {
+    match until_stopped(run).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");

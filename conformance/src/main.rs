@@ -1,6 +1,7 @@
 //! `conformance <test>`: each test starts what it needs, says what it does, and exits with 0 only if everything held.
 
 use clap::{Args, Parser, Subcommand};
+use conformance::process::until_stopped;
 use conformance::{abuse, churn, differential, smoke, wiped};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -94,7 +95,7 @@ struct Binary {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let directory = std::env::temp_dir().join(format!("synod-conformance-{}", std::process::id()));
-    let held = run(arguments.test, directory.clone()).await;
+    let held = until_stopped(run(arguments.test, directory.clone())).await;
     // Kept when something failed: the logs of the members lie there.
     match held {
         Ok(true) => {

@@ -392,6 +392,23 @@ impl Drop for Cluster {
     }
 }
 
+/// Runs a job to its end, or until somebody asks this process to stop. Then the job is dropped, and with it every member it started.
+///
+/// # Errors
+/// Those of the job, or that it was interrupted.
+pub async fn until_stopped<T>(job: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
+    tokio::select! {
+        done = job => done,
+        _ = interrupt.recv() => Err("interrupted".into()),
+        _ = terminate.recv() => Err("asked to stop".into()),
+    }
+}
+
 /// CPU time of a process, user and system; `None` when it is gone.
 pub fn cpu_of(process: u32) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;

@@ -123,6 +123,9 @@ impl Answer {
                         ..b.clone()
                     }
             }
+            // etcd keeps the hashes of some compacted revisions, which ones is a matter of luck.
+            (Answer::HashKv, Answer::Refused(_, text))
+            | (Answer::Refused(_, text), Answer::HashKv) => text.contains("has been compacted"),
             _ => self == other,
         }
     }

@@ -16,30 +16,19 @@ pub struct Difference {
 }
 
 /// All of them.
-pub const DIFFERENCES: &[Difference] = &[
-    Difference {
-        name: "order of checks in a transaction",
-        why: "before 3.6 all puts were checked before all ranges; since then operations are checked in their order, so another error comes first",
-        since: (3, 6),
-        applies: |operation, older, newer| {
-            let older_put = matches!(
-                older,
-                Answer::Refused(Code::NotFound | Code::InvalidArgument, _)
-            );
-            let newer_range = matches!(newer, Answer::Refused(Code::OutOfRange, _));
-            matches!(operation, Operation::Txn(_)) && older_put && newer_range
-        },
+pub const DIFFERENCES: &[Difference] = &[Difference {
+    name: "order of checks in a transaction",
+    why: "before 3.6 all puts were checked before all ranges; since then operations are checked in their order, so another error comes first",
+    since: (3, 6),
+    applies: |operation, older, newer| {
+        let older_put = matches!(
+            older,
+            Answer::Refused(Code::NotFound | Code::InvalidArgument, _)
+        );
+        let newer_range = matches!(newer, Answer::Refused(Code::OutOfRange, _));
+        matches!(operation, Operation::Txn(_)) && older_put && newer_range
     },
-    Difference {
-        name: "hash at the compacted revision",
-        why: "before 3.5.9 HashKV refused the compacted revision itself, although it can be read",
-        since: (3, 6),
-        applies: |operation, older, newer| {
-            let refused = matches!(older, Answer::Refused(Code::OutOfRange, _));
-            matches!(operation, Operation::HashKv(_)) && refused && *newer == Answer::HashKv
-        },
-    },
-];
+}];
 
 /// The difference that excuses two answers, if one does.
 pub fn excuse(
