@@ -12,7 +12,7 @@ pub fn markdown(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// The middle of some measurements; NaN of none.
+/// The middle of some measurements, the upper one of two; NaN of none.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
