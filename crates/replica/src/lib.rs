@@ -29,6 +29,7 @@ mod watch;
 mod watch_group;
 mod watch_hub;
 mod watch_index;
+mod watch_stream;
 
 pub use bootstrap::{Bootstrap, BootstrapMessage, BootstrapOutcome, Introduction, KnownCluster};
 pub use effect::{Body, Effect, Failure, Response, Status};

@@ -10,20 +10,17 @@ use crate::input::StreamId;
 use crate::settings::Limits;
 use crate::table::Table;
 use crate::watch::{WatchBody, WatchCreate, WatchRequest, WatchResponse};
-use crate::watch_group::{Delivery, Group};
+use crate::watch_group::Group;
 use crate::watch_index::{Keys, Slot};
+use crate::watch_stream::{Stream, send_run};
 use raft::Instant;
 use state::State;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// etcd's id for "no watch": the progress of a whole stream, and refusals.
 const NO_WATCH: i64 = -1;
-/// Above this size a response is cut in fragments, if the watch allows it (etcd: request limit plus overhead).
-const FRAGMENT_BYTES: usize = 2 << 20;
 /// Groups that catch up at the same time at most; more watches wait for one of them to end.
 const GROUPS_MAX: usize = 8;
-/// With less credit than this, revisions that are ready together travel in one response instead of one each.
-const COALESCE_BELOW: u64 = 8;
 /// Matched and not handed out, at most; beyond it matching waits (and history keeps what it waits for).
 const BACKLOG_MAX: usize = 200_000;
 /// Changes matched for the main group at once.
@@ -36,7 +33,7 @@ const MERGE_SLICE: usize = 256;
 /// One watch.
 pub(crate) struct Watch {
     stream: u32,
-    id: i64,
+    pub(crate) id: i64,
     keys: Keys,
     /// The lowest revision it may still be sent.
     next: i64,
@@ -44,7 +41,7 @@ pub(crate) struct Watch {
     no_put: bool,
     no_delete: bool,
     pub(crate) prev_kv: bool,
-    fragment: bool,
+    pub(crate) fragment: bool,
     progress_notify: bool,
     /// It heard something since the last progress round, so it needs no progress now.
     heard: bool,
@@ -60,32 +57,6 @@ enum Place {
 impl Watch {
     pub(crate) fn wants(&self, revision: i64, deleted: bool) -> bool {
         revision >= self.next && !(if deleted { self.no_delete } else { self.no_put })
-    }
-}
-
-/// One connection's stream.
-struct Stream {
-    name: StreamId,
-    credit: u64,
-    /// What waits for credit and must come before anything newer.
-    queue: VecDeque<WatchResponse>,
-    /// What goes out with this turn.
-    outbox: Vec<WatchResponse>,
-    watches: BTreeMap<i64, Slot>,
-    next_id: i64,
-    parked: BTreeSet<Slot>,
-    /// Watches that are not in the main group.
-    behind: usize,
-    /// Progress of the whole stream is wanted, at or after this revision.
-    progress_from: Option<i64>,
-    /// Watches that want to hear of progress when idle.
-    notified: usize,
-    notify_at: Instant,
-}
-
-impl Stream {
-    fn can_take(&self) -> bool {
-        self.credit > 0 && self.queue.is_empty()
     }
 }
 
@@ -634,68 +605,4 @@ impl WatchHub {
 
 fn scan_events_max(limits: &Limits) -> u64 {
     (limits.watch_buffer_events as u64).clamp(1, FEED_EVENTS_MAX)
-}
-
-/// Puts one watch's changes of a delivery into its stream's outbox: a response per revision while credit is ample, else all together; cut in fragments
-/// where the watch allows it.
-fn send_run(
-    watch: &Watch,
-    stream: &mut Stream,
-    delivery: &Delivery,
-    run: std::ops::Range<usize>,
-    by_revision: bool,
-) {
-    let mut at = run.start;
-    while at < run.end {
-        let revision = delivery.change(at).revision;
-        let mut end = run.end;
-        let mut mark = delivery.upto;
-        if by_revision && stream.credit > COALESCE_BELOW && stream.queue.is_empty() {
-            end = at
-                + (at..run.end)
-                    .take_while(|&mention| delivery.change(mention).revision == revision)
-                    .count();
-            mark = revision;
-        }
-        send_response(watch, stream, delivery, at..end, mark);
-        at = end;
-    }
-}
-
-fn send_response(
-    watch: &Watch,
-    stream: &mut Stream,
-    delivery: &Delivery,
-    run: std::ops::Range<usize>,
-    revision: i64,
-) {
-    let mut at = run.start;
-    while at < run.end {
-        let (mut end, mut bytes) = (at, 0);
-        while end < run.end {
-            bytes += delivery.change(end).bytes(watch.prev_kv);
-            if watch.fragment && bytes > FRAGMENT_BYTES && end > at {
-                break;
-            }
-            end += 1;
-        }
-        let events = (at..end)
-            .map(|mention| delivery.change(mention).event(watch.prev_kv))
-            .collect();
-        let response = WatchResponse {
-            watch: watch.id,
-            revision,
-            body: WatchBody::Events {
-                events,
-                fragment: end < run.end,
-            },
-        };
-        if stream.can_take() {
-            stream.credit -= 1;
-            stream.outbox.push(response);
-        } else {
-            stream.queue.push_back(response);
-        }
-        at = end;
-    }
 }

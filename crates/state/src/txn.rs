@@ -221,17 +221,21 @@ impl TxnRun {
         true
     }
 
-    /// Checks the puts, then the ranges, that will run.
+    /// Checks the puts and ranges that will run, in their order as etcd 3.6 does (3.5 checked all puts first), then the space they need.
     fn check(&self, access: &Access<'_>) -> Result<(), Rejection> {
         let keys = access.keys();
-        if let Access::Write(_, leases, (other_bytes, bytes_max)) = access {
-            let mut growth = 0;
-            for step in &self.steps {
-                if let Step::Put(put) = step {
+        let mut growth = 0;
+        for step in &self.steps {
+            match (step, access) {
+                (Step::Put(put), Access::Write(_, leases, _)) => {
                     check_put(put, keys, leases, &self.before)?;
                     growth += logical_size(put.key.len(), put.value.len());
                 }
+                (Step::Range(range), _) => self.check_range(range)?,
+                _ => {}
             }
+        }
+        if let Access::Write(_, _, (other_bytes, bytes_max)) = access {
             let bytes = keys.bytes + other_bytes;
             if growth > 0 && bytes + growth > *bytes_max {
                 return Err(Rejection::NoSpace {
@@ -240,24 +244,23 @@ impl TxnRun {
                 });
             }
         }
-        for step in &self.steps {
-            let Step::Range(Range { revision, .. }) = step else {
-                continue;
-            };
-            match *revision {
-                0 => {}
-                revision if revision > self.before.revision => {
-                    return Err(Rejection::FutureRevision {
-                        current: self.before.revision,
-                    });
-                }
-                revision if revision < self.compacted => {
-                    return Err(Rejection::Compacted {
-                        compacted: self.compacted.max(0),
-                    });
-                }
-                _ => {}
+        Ok(())
+    }
+
+    fn check_range(&self, range: &Range) -> Result<(), Rejection> {
+        match range.revision {
+            0 => {}
+            revision if revision > self.before.revision => {
+                return Err(Rejection::FutureRevision {
+                    current: self.before.revision,
+                });
             }
+            revision if revision < self.compacted => {
+                return Err(Rejection::Compacted {
+                    compacted: self.compacted.max(0),
+                });
+            }
+            _ => {}
         }
         Ok(())
     }

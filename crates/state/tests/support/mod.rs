@@ -295,24 +295,23 @@ impl Model {
         Model::taken(txn, &mut path.clone().into_iter(), &mut steps);
         let mut growth = 0;
         for step in &steps {
-            if let TxnStep::Put(put) = step {
-                self.check_put(put)?;
-                growth += put.key.len() as u64 + put.value.len() as u64 + OVERHEAD;
-            }
-        }
-        self.check_space(growth)?;
-        for step in &steps {
-            if let TxnStep::Range(range) = step {
-                if range.revision > revision {
+            match step {
+                TxnStep::Put(put) => {
+                    self.check_put(put)?;
+                    growth += put.key.len() as u64 + put.value.len() as u64 + OVERHEAD;
+                }
+                TxnStep::Range(range) if range.revision > revision => {
                     return Err(Rejection::FutureRevision { current: revision });
                 }
-                if range.revision != 0 && range.revision < compacted {
+                TxnStep::Range(range) if range.revision != 0 && range.revision < compacted => {
                     return Err(Rejection::Compacted {
                         compacted: compacted.max(0),
                     });
                 }
+                _ => {}
             }
         }
+        self.check_space(growth)?;
         Ok(self.run(txn, at.map(|at| at.0), &mut path.into_iter()))
     }
 
