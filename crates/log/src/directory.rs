@@ -137,7 +137,7 @@ mod tests {
         for operations in 0..6 {
             let platter = Platter::new(operations);
             let mut disk = platter.start_process();
-            platter.set_fuse(operations);
+            platter.set_fuse(operations, None);
             let _stopped_on_the_way = prepare(&mut disk);
             platter.lose_power(Survival::Coin);
             assert_eq!(

@@ -158,7 +158,7 @@ mod tests {
                 let platter = Platter::new(operations);
                 let mut disk = platter.start_process();
                 let old = load_or_create(&mut disk, MemberId(7)).unwrap();
-                platter.set_fuse(operations);
+                platter.set_fuse(operations, None);
                 let written = write(&mut disk, &joined());
                 platter.lose_power(survival);
                 let found = load_or_create(&mut platter.start_process(), MemberId(9)).unwrap();

@@ -12,6 +12,9 @@ use std::rc::Rc;
 /// Bytes that are written together or not at all.
 pub const SECTOR_BYTES: usize = 512;
 
+/// Room on a disk, unless a fault says otherwise.
+pub const CAPACITY_BYTES: u64 = 1 << 40;
+
 type Inode = u64;
 
 /// The chance of a power loss: splitmix64 (Steele, Lea, Flood).
@@ -63,6 +66,8 @@ struct State {
     process: u64,
     locked: bool,
     fuse: Option<u64>,
+    /// What of the unsynced survives if the power goes with the fuse; `None`: only the process dies.
+    fuse_survival: Option<Survival>,
     burned: bool,
     sync_errors: u32,
     capacity_bytes: u64,
@@ -260,9 +265,10 @@ impl Platter {
             process: 0,
             locked: false,
             fuse: None,
+            fuse_survival: None,
             burned: false,
             sync_errors: 0,
-            capacity_bytes: 1 << 40,
+            capacity_bytes: CAPACITY_BYTES,
             rng: Rng(seed),
             counts: DiskCounts::default(),
         })))
@@ -313,9 +319,25 @@ impl Platter {
         state.collect();
     }
 
-    /// Stops the process at the operation after the next `operations` that change something.
-    pub fn set_fuse(&self, operations: u64) {
-        self.0.borrow_mut().fuse = Some(operations);
+    /// Stops the process at the operation after the next `operations` that change something; with the power, if `survival` says what
+    /// survives of the unsynced.
+    pub fn set_fuse(&self, operations: u64, survival: Option<Survival>) {
+        let mut state = self.0.borrow_mut();
+        state.fuse = Some(operations);
+        state.fuse_survival = survival;
+    }
+
+    /// What goes with the process when its fuse burns (see [`Platter::set_fuse`]).
+    pub fn fuse_survival(&self) -> Option<Survival> {
+        self.0.borrow().fuse_survival
+    }
+
+    /// No fuse, no failing syncs and room enough from now on.
+    pub fn clear_faults(&self) {
+        let mut state = self.0.borrow_mut();
+        state.fuse = None;
+        state.sync_errors = 0;
+        state.capacity_bytes = CAPACITY_BYTES;
     }
 
     /// The fuse has burned: the process is to be taken down.
@@ -611,7 +633,7 @@ mod tests {
     fn a_burned_fuse_stops_everything_at_that_operation() {
         let platter = Platter::new(1);
         let mut disk = with_synced_file(&platter);
-        platter.set_fuse(1);
+        platter.set_fuse(1, None);
         let mut file = disk.open("a").unwrap();
         file.write_at(0, &[2; 512]).unwrap();
         assert!(file.sync().is_err());

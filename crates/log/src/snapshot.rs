@@ -569,7 +569,7 @@ mod tests {
                 let platter = Platter::new(operations);
                 let (mut snapshots, _) = open(&platter);
                 take(&mut snapshots, 1, 10, &old).unwrap();
-                platter.set_fuse(operations);
+                platter.set_fuse(operations, None);
                 let taken = take(&mut snapshots, 2, 20, &new);
                 platter.lose_power(survival);
                 let (mut snapshots, quarantined) = open(&platter);

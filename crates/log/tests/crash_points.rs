@@ -11,7 +11,7 @@ fn run(seed: u64, crashes: u32, failing_syncs: bool) -> Result<(), String> {
     let mut driver = Driver::start(seed, segment_bytes);
     for crash in 0..crashes {
         let fuse = driver.rng.below(1 << (3 + seed % 6));
-        driver.platter.set_fuse(fuse);
+        driver.platter.set_fuse(fuse, None);
         while !driver.platter.burned() {
             if failing_syncs && driver.rng.below(10) == 0 {
                 driver.platter.fail_syncs(driver.rng.below(5) as u32);
@@ -29,7 +29,7 @@ fn run(seed: u64, crashes: u32, failing_syncs: bool) -> Result<(), String> {
             }
             if attempt < 2 && driver.rng.below(3) == 0 {
                 let disk = driver.platter.start_process();
-                driver.platter.set_fuse(driver.rng.below(12));
+                driver.platter.set_fuse(driver.rng.below(12), None);
                 let _stopped_on_the_way =
                     synod_log::open(disk, driver.settings.clone(), model::MEMBER);
             } else {

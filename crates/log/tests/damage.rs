@@ -254,7 +254,7 @@ fn damage_beside_a_torn_end_is_harmless_or_told() {
     for seed in 0..1500 {
         let mut driver = Driver::start(seed, 4 << 10);
         let fuse = driver.rng.below(200);
-        driver.platter.set_fuse(fuse);
+        driver.platter.set_fuse(fuse, None);
         while !driver.platter.burned() {
             let _refused_once_the_fuse_burns = driver.step();
         }
@@ -290,7 +290,7 @@ fn a_recovery_from_damage_may_be_interrupted() {
         let platter = platter_of(&files);
         for _ in 0..3 {
             let disk = platter.start_process();
-            platter.set_fuse(driver.rng.below(20));
+            platter.set_fuse(driver.rng.below(20), None);
             let _stopped_on_the_way = open(disk, settings(4 << 10), MEMBER);
             platter.lose_power(Survival::Coin);
         }

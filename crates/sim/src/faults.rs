@@ -2,9 +2,9 @@
 //! smaller one.
 
 use crate::clock::Micros;
-use crate::disk::Survival;
 use crate::network::Weather;
 use crate::rng::Rng;
+use log::memory_disk::Survival;
 use std::fmt;
 
 /// One thing that goes wrong, or is mended.
@@ -452,7 +452,7 @@ impl Drawing<'_> {
             self.add(at, Fault::Capacity(member, bytes));
             self.add(
                 at + outage,
-                Fault::Capacity(member, crate::disk::CAPACITY_BYTES),
+                Fault::Capacity(member, log::memory_disk::CAPACITY_BYTES),
             );
         }
     }

@@ -5,7 +5,6 @@
 
 mod clients;
 mod clock;
-mod disk;
 mod faults;
 pub mod linearizability;
 mod member;
@@ -22,8 +21,8 @@ mod trace;
 mod world;
 
 pub use clock::Micros;
-pub use disk::Survival;
 pub use faults::{Fault, Planned, Profile};
+pub use log::memory_disk::Survival;
 pub use network::Weather;
 pub use oracle::Violation;
 pub use run::{Options, Plant, Report, SECONDS, Stats, run};

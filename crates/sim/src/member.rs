@@ -1,8 +1,8 @@
 //! A member as its machine sees it: a disk, a clock, and at most one process that runs the real replica on the real log.
 
 use crate::clock::Clock;
-use crate::disk::{Platter, SimDisk};
 use crate::oracle::Recovery;
+use log::memory_disk::{MemoryDisk, Platter};
 use log::{Identity, Log, OpenError, ReadEntries, Snapshots};
 use raft::{
     Boot, Configuration, Index, Instant, PeerId, Persist, Restored, SnapshotMark, Standing, Vote,
@@ -33,9 +33,9 @@ pub struct Process {
     /// The replica.
     pub replica: Replica,
     /// Its log.
-    pub log: Log<SimDisk>,
+    pub log: Log<MemoryDisk>,
     /// Its snapshots.
-    pub snapshots: Snapshots<SimDisk>,
+    pub snapshots: Snapshots<MemoryDisk>,
     /// What waits for the next turn.
     pub inbox: VecDeque<Input>,
     /// A turn is planned.
@@ -134,7 +134,7 @@ impl Member {
 
     fn open(
         &self,
-        disk: SimDisk,
+        disk: MemoryDisk,
         common: &Common,
         boot: u64,
         now: Now,
@@ -229,7 +229,11 @@ impl Member {
 }
 
 /// Reads every entry after `after` back from the log.
-fn read_all(log: &mut Log<SimDisk>, after: Index, last: Index) -> Result<Vec<raft::Entry>, String> {
+fn read_all(
+    log: &mut Log<MemoryDisk>,
+    after: Index,
+    last: Index,
+) -> Result<Vec<raft::Entry>, String> {
     let mut entries: Vec<raft::Entry> = Vec::new();
     while after.0 + (entries.len() as u64) < last.0 {
         let from = Index(after.0 + entries.len() as u64 + 1);

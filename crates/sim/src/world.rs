@@ -2,7 +2,6 @@
 
 use crate::clients::{Action, Clients, Load, Outcome};
 use crate::clock::{Clock, Micros};
-use crate::disk::{DiskCounts, Platter, Survival};
 use crate::faults::{Fault, Planned};
 use crate::member::{Common, Member, StartError};
 use crate::network::{Network, Weather};
@@ -11,6 +10,7 @@ use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::run::Plant;
 use crate::trace::Trace;
+use log::memory_disk::{DiskCounts, Platter, Survival};
 use raft::{Configuration, Incarnation, MemberId, PeerId};
 use replica::{
     Body, Failure, Input, Message, Response, StreamId, Ticket, WatchRequest, WatchResponse,
