@@ -182,11 +182,6 @@ impl<D: Disk> Log<D> {
         self.wal.release(upto);
     }
 
-    /// Says that a snapshot at `index` is durable. One written through the [`Snapshots`] of the same [`Opened`] is noticed without.
-    pub fn note_snapshot(&mut self, index: Index) {
-        self.snapshot.fetch_max(index.0, Relaxed);
-    }
-
     /// Bytes of log entries after the newest snapshot, to decide when to take the next.
     pub fn log_bytes(&self) -> u64 {
         self.wal.bytes_after(Index(self.snapshot.load(Relaxed)))

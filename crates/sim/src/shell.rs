@@ -554,9 +554,6 @@ impl World {
                     .is_ok()
                     .then_some(bytes);
                 finished = staged.map(|_| mark.index);
-                if staged.is_some() {
-                    process.log.note_snapshot(mark.index);
-                }
                 Some(Input::Staged { id, bytes: staged })
             }
             Some(SnapshotTask::Abort(id)) => {
