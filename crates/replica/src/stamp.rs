@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// How much history a reply has seen. Its text form is opaque to clients: `cluster.cell.index` in hexadecimal.
+/// How much history a reply has seen. Its text form is opaque to clients: `cluster.cell.index` in hexadecimal. A read answered while a batch is
+/// being applied is stamped with that batch: the stamp may be newer than the view, never older, so that no read asked with it goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stamp {
     /// The cluster.
