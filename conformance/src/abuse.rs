@@ -18,7 +18,7 @@ use tonic::Code;
 /// Idle connections opened to one member.
 const IDLE_CONNECTIONS: usize = 10_000;
 /// What one idle connection may cost a member.
-const IDLE_BYTES_MAX: u64 = 32 * 1024;
+const IDLE_BYTES_MAX: u64 = 40 * 1024;
 /// Clients that open a watch and never read.
 const DEAF_WATCHERS: usize = 20;
 /// What one of them may cost a member.
