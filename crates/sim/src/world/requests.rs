@@ -1,0 +1,259 @@
+//! What clients and members say to each other: requests, replies, watch streams.
+
+use super::*;
+
+impl World {
+    pub(super) fn carry_out_wishes(&mut self) {
+        for action in self.clients.take_actions() {
+            let way = self.rng.between(50, 300);
+            match action {
+                Action::Ask {
+                    client,
+                    member,
+                    request,
+                    body,
+                } => {
+                    self.queue.plan(
+                        self.now + way,
+                        Event::Ask {
+                            client,
+                            member,
+                            request,
+                            body,
+                        },
+                    );
+                }
+                Action::Cancel { member, request } => self
+                    .queue
+                    .plan(self.now + way, Event::Cancel { member, request }),
+                Action::Open {
+                    client,
+                    member,
+                    stream,
+                } => self.open_stream(client, member, stream),
+                Action::Watch { stream, request } => {
+                    self.send_on_stream(stream, ToStream::Request(request), 0)
+                }
+                Action::Credit {
+                    stream,
+                    responses,
+                    after,
+                } => self.send_on_stream(stream, ToStream::Credit(responses), after),
+                Action::Close { stream } => self.send_on_stream(stream, ToStream::Close, 0),
+                Action::Wake {
+                    client,
+                    after,
+                    token,
+                } => self
+                    .queue
+                    .plan(self.now + after, Event::Wake { client, token }),
+            }
+        }
+    }
+
+    pub(super) fn ask(&mut self, client: usize, member: usize, request: u64, body: Request) {
+        if self.members[member].process.is_none() {
+            let at = self.now + self.rng.between(50, 300);
+            self.queue.plan(
+                at,
+                Event::Answer {
+                    client,
+                    request,
+                    outcome: Outcome::Lost,
+                },
+            );
+            return;
+        }
+        self.trace
+            .note(self.now, &self.members[member].lane, &[25, request], || {
+                format!("is asked request {request}: {body:?}")
+            });
+        self.history.on_request(request, body.clone(), self.now);
+        self.in_flight.insert(
+            request,
+            InFlight {
+                client,
+                member,
+                asked_at: self.now,
+            },
+        );
+        let ticket = Ticket(request);
+        let input = match body {
+            Request::Propose(command) => Input::Propose { ticket, command },
+            Request::KeepAlive(lease) => Input::KeepAlive { ticket, lease },
+            Request::Read(_, query) if self.plant == Some(Plant::StaleReads) => Input::Read {
+                ticket,
+                consistency: replica::Consistency::Local,
+                query,
+            },
+            Request::Read(consistency, query) => Input::Read {
+                ticket,
+                consistency,
+                query,
+            },
+        };
+        if self.plant == Some(Plant::ProposeTwice)
+            && let Input::Propose { command, .. } = &input
+            && self.rng.chance(50)
+        {
+            // A retry inside the cluster that nobody guards.
+            self.give(
+                member,
+                Input::Propose {
+                    ticket: Ticket(u64::MAX - request),
+                    command: command.clone(),
+                },
+            );
+        }
+        self.give(member, input);
+    }
+
+    pub(super) fn cancel(&mut self, member: usize, request: u64) {
+        let Some(flight) = self.in_flight.get(&request) else {
+            return;
+        };
+        if flight.member == member {
+            self.in_flight.remove(&request);
+            self.history.on_lost(request, self.now);
+            self.give(member, Input::Cancel(Ticket(request)));
+        }
+    }
+
+    /// A member has ended a request.
+    pub(crate) fn reply(
+        &mut self,
+        member: usize,
+        ticket: Ticket,
+        outcome: Result<Response, Failure>,
+    ) {
+        let request = ticket.0;
+        // An answer may cross with the cancellation on its way.
+        let Some(flight) = self.in_flight.remove(&request) else {
+            return;
+        };
+        if flight.member != member {
+            self.fail(
+                "V1",
+                format!(
+                    "n{} answers request {request}, which n{} was asked",
+                    member + 1,
+                    flight.member + 1
+                ),
+            );
+        }
+        if let Err(failure) = &outcome
+            && self
+                .must_serve_from
+                .is_some_and(|from| flight.asked_at >= from)
+        {
+            self.fail(
+                "V1",
+                format!(
+                    "n{} ends request {request} with {failure:?} though all faults are over",
+                    member + 1
+                ),
+            );
+        }
+        let check = self.history.on_outcome(request, &outcome, self.now);
+        self.judge(check);
+        let changed = matches!(&outcome, Ok(response) if matches!(response.body, Body::Reply(_)));
+        let at = self.now + self.rng.between(50, 300);
+        self.queue.plan(
+            at,
+            Event::Answer {
+                client: flight.client,
+                request,
+                outcome: Outcome::Ended(outcome),
+            },
+        );
+        if changed && let Some(survival) = self.power_fails_at_reply.take() {
+            self.trace.note(self.now, "", &[26], || {
+                format!("all lose power at the answer to {request}")
+            });
+            (0..self.members.len()).for_each(|member| self.stop(member, Some(survival)));
+        }
+    }
+
+    pub(super) fn open_stream(&mut self, client: usize, member: usize, stream: StreamId) {
+        let life = self.members[member].life;
+        if self.members[member].process.is_none() {
+            self.queue
+                .plan(self.now + 200, Event::StreamLost { client, stream });
+            return;
+        }
+        self.streams.insert(
+            stream,
+            Stream {
+                client,
+                member,
+                life,
+                up: self.now,
+                down: self.now,
+            },
+        );
+    }
+
+    pub(super) fn send_on_stream(&mut self, stream: StreamId, what: ToStream, after: Micros) {
+        let way = self.rng.between(50, 300);
+        let Some(state) = self.streams.get_mut(&stream) else {
+            return;
+        };
+        let at = (self.now + after + way).max(state.up + 1);
+        // Only the order of requests matters; a slow reader's credit delays nothing else.
+        if after == 0 {
+            state.up = at;
+        }
+        self.queue.plan(at, Event::OnStream { stream, what });
+    }
+
+    pub(super) fn on_stream(&mut self, stream: StreamId, what: ToStream) {
+        let Some(state) = self.streams.get(&stream) else {
+            return;
+        };
+        let member = state.member;
+        assert_eq!(
+            state.life, self.members[member].life,
+            "a stream ends with its process"
+        );
+        match what {
+            ToStream::Request(request) => self.give(member, Input::Watch { stream, request }),
+            ToStream::Credit(responses) => {
+                self.give(member, Input::WatchCredit { stream, responses })
+            }
+            ToStream::Close => {
+                self.streams.remove(&stream);
+                self.give(member, Input::WatchClosed(stream));
+            }
+        }
+    }
+
+    /// A member has responses for a stream.
+    pub(crate) fn watch_responses(&mut self, stream: StreamId, mut responses: Vec<WatchResponse>) {
+        match self.plant {
+            Some(Plant::DropWatchResponse) if self.rng.chance(20) => return,
+            Some(Plant::RepeatWatchResponse) if self.rng.chance(20) => {
+                responses.extend(responses.clone())
+            }
+            _ => {}
+        }
+        let way = self.rng.between(50, 300);
+        let Some(state) = self.streams.get_mut(&stream) else {
+            return;
+        };
+        state.down = (self.now + way).max(state.down + 1);
+        self.queue
+            .plan(state.down, Event::Responses { stream, responses });
+    }
+
+    pub(super) fn responses(&mut self, stream: StreamId, responses: &[WatchResponse]) {
+        let Some(state) = self.streams.get(&stream) else {
+            return;
+        };
+        let check =
+            self.clients
+                .on_watch_responses(state.client, stream, responses, self.history.model());
+        self.judge(check);
+    }
+
+    // What must hold.
+}
