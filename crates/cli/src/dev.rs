@@ -2,11 +2,11 @@
 
 use crate::logging::{self, LogArgs};
 use crate::output::{Failed, line};
-use crate::serve::{Leave, failed};
+use crate::serve::{self, Leave};
 use crate::terminal::bold;
 use clap::Args;
 use server::config::Settings;
-use server::{Config, Member};
+use server::{Config, Member, StartError};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -243,6 +243,15 @@ async fn watch_over(
     line("")?;
     line("Ctrl-C stops everything.")?;
     first_end(running).await
+}
+
+fn failed(error: StartError) -> Failed {
+    match error {
+        StartError::Taken { address, .. } => Failed::Refused(format!(
+            "{address} is taken by another process, and the ports of `synod dev` are fixed; stop that one: another `synod dev` or `synod serve`?"
+        )),
+        error => serve::failed(error),
+    }
 }
 
 async fn first_end(running: &[Member]) -> Result<(), Failed> {

@@ -11,7 +11,7 @@ const BACKLOG: u32 = 1024;
 ///
 /// # Errors
 /// It cannot be had; the text says why and what to do.
-pub(crate) async fn bind(name: &str, address: &str) -> Result<TcpSocket, StartError> {
+pub(crate) async fn bind(name: &'static str, address: &str) -> Result<TcpSocket, StartError> {
     let failed = |reason: String| {
         StartError::Listen(format!("{name}: {address} cannot be listened on: {reason}"))
     };
@@ -35,9 +35,7 @@ pub(crate) async fn bind(name: &str, address: &str) -> Result<TcpSocket, StartEr
         .set_reuseaddr(true)
         .map_err(|error| failed(error.to_string()))?;
     socket.bind(target).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => failed(format!(
-            "another process has it; stop that one, or pass another --{name}"
-        )),
+        std::io::ErrorKind::AddrInUse => taken(name, address.to_owned()),
         _ => failed(error.to_string()),
     })?;
     Ok(socket)
@@ -47,14 +45,16 @@ pub(crate) async fn bind(name: &str, address: &str) -> Result<TcpSocket, StartEr
 ///
 /// # Errors
 /// As [`bind`]: a system may notice only now that another process listens there.
-pub(crate) fn listen(socket: TcpSocket, name: &str) -> Result<TcpListener, StartError> {
+pub(crate) fn listen(socket: TcpSocket, name: &'static str) -> Result<TcpListener, StartError> {
     let address = socket
         .local_addr()
         .map_or_else(|_| String::new(), |address| address.to_string());
     socket.listen(BACKLOG).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            StartError::Listen(format!("{name}: {address} cannot be listened on: another process has it; stop that one, or pass another --{name}"))
-        }
+        std::io::ErrorKind::AddrInUse => taken(name, address),
         _ => StartError::Listen(format!("{name}: {address} cannot be listened on: {error}")),
     })
+}
+
+fn taken(setting: &'static str, address: String) -> StartError {
+    StartError::Taken { setting, address }
 }

@@ -17,6 +17,13 @@ use tracing::{info, info_span, warn};
 pub enum StartError {
     /// An address cannot be listened on.
     Listen(String),
+    /// Another process listens on the address.
+    Taken {
+        /// The setting it comes from.
+        setting: &'static str,
+        /// The address.
+        address: String,
+    },
     /// The data directory cannot be used.
     Directory(String),
     /// It cannot belong to the cluster it was told of.
@@ -31,6 +38,10 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Listen(text) | StartError::Directory(text) | StartError::Bootstrap(text) => f.write_str(text),
+            StartError::Taken { setting, address } => write!(
+                f,
+                "{setting}: {address} cannot be listened on: another process has it; stop that one, or pass another --{setting}"
+            ),
             StartError::Stopped => f.write_str("stopped before it had started"),
             StartError::Fault => f.write_str("the member met a fault of its own and ended; its message is above, please report it"),
         }
