@@ -14,6 +14,7 @@ mod model_against_state;
 mod network;
 mod oracle;
 mod queue;
+pub mod recorded;
 mod rng;
 mod run;
 mod shell;

@@ -82,6 +82,12 @@ fn with_drift(ttl_ms: u64) -> u64 {
     ttl_ms + ttl_ms / 50
 }
 
+impl Default for Model {
+    fn default() -> Model {
+        Model::new()
+    }
+}
+
 impl Model {
     /// An empty store.
     pub fn new() -> Model {
@@ -95,6 +101,42 @@ impl Model {
             leases: BTreeMap::new(),
             compactions: Vec::new(),
         }
+    }
+
+    /// The store that these changes lead to from an empty one on: a history as a member tells it.
+    ///
+    /// # Errors
+    /// They are no history: the broken promise and what is wrong.
+    pub fn replay(
+        changes: impl IntoIterator<Item = Change>,
+    ) -> Result<Model, (&'static str, String)> {
+        let mut model = Model::new();
+        for change in changes {
+            model.check_next(&change)?;
+            model.revision = change.revision;
+            model.record(change);
+        }
+        Ok(model)
+    }
+
+    fn check_next(&self, change: &Change) -> Result<(), (&'static str, String)> {
+        let (revision, kv) = (self.revision, &change.kv);
+        let next = revision + 1;
+        let again = !self.changes.is_empty() && change.revision == revision;
+        if !again && change.revision != next || kv.mod_revision != change.revision {
+            return Err(("KV3", format!("{change:?} follows revision {revision}")));
+        }
+        let before = self.key_at(&kv.key, change.revision);
+        let expected = match (&before, change.deleted) {
+            (None, true) => return Err(("W9", format!("{change:?} removes an absent key"))),
+            (_, true) => (0, 0),
+            (None, false) => (change.revision, 1),
+            (Some(before), false) => (before.create_revision, before.version + 1),
+        };
+        if (kv.create_revision, kv.version) != expected {
+            return Err(("W9", format!("{change:?} follows {before:?}")));
+        }
+        Ok(())
     }
 
     /// The newest revision.
@@ -593,6 +635,33 @@ mod tests {
             (applied.renewals, applied.expired),
             (vec![(7, Some(1000)), (8, None)], vec![])
         );
+    }
+
+    #[test]
+    fn a_told_history_is_followed_and_checked() {
+        let change = |revision, deleted, create_revision, version| Change {
+            revision,
+            deleted,
+            kv: KeyValue {
+                key: "a".into(),
+                create_revision,
+                mod_revision: revision,
+                version,
+                ..KeyValue::default()
+            },
+        };
+        let broken = |changes: &[Change]| Model::replay(changes.to_vec()).unwrap_err().0;
+        let told = [
+            change(2, false, 2, 1),
+            change(3, false, 2, 2),
+            change(4, true, 0, 0),
+            change(5, false, 5, 1),
+        ];
+        assert_eq!(Model::replay(told.clone()).unwrap().revision(), 5);
+        assert_eq!(broken(&[told[0].clone(), told[2].clone()]), "KV3");
+        assert_eq!(broken(&[told[1].clone()]), "KV3");
+        assert_eq!(broken(&[change(2, false, 2, 2)]), "W9");
+        assert_eq!(broken(&[change(2, true, 0, 0)]), "W9");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Check, broken};
 use crate::clock::Micros;
-use crate::model::{Expiry, Model};
+use crate::model::{Expiry, Lease, Model};
 
 /// What a change of leaders may cost: the new clock goes on from the last batch, and the old leader made one at least this often.
 const LEADER_CHANGE: Micros = 600_000;
@@ -68,27 +68,31 @@ impl Leases {
     /// L2: no lease has outstayed its time.
     pub fn check_lateness(&self, model: &Model, at: Micros) -> Check {
         for (id, lease) in model.leases() {
-            let ttl = lease.ttl_ms * 1000;
-            // 2 % by promise, 1 % because the leader's clock may be slow.
-            let allowed = ttl
-                + ttl * 3 / 100
-                + ttl / 1000
-                + LATENESS
-                + self.leaderless_since(lease.renewed_at);
-            let elected_before = self.elections.partition_point(|at| *at <= lease.renewed_at);
-            let allowed = allowed + LEADER_CHANGE * (self.elections.len() - elected_before) as u64;
-            let lived = at - lease.renewed_at;
-            if lived > allowed {
-                let (ttl_ms, clock) = (lease.ttl_ms, model.clock_ms());
-                let text = format!(
-                    "lease {id} of {ttl_ms} ms lives {lived} us after it was granted or renewed, {allowed} are allowed"
-                );
-                broken!(
-                    "L2",
-                    "{text}; its deadline is {} on a clock that shows {clock}",
-                    lease.deadline_ms
-                );
-            }
+            self.check_age(*id, lease, at).map_err(|(property, text)| {
+                let (deadline, clock) = (lease.deadline_ms, model.clock_ms());
+                let text =
+                    format!("{text}; its deadline is {deadline} on a clock that shows {clock}");
+                (property, text)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// L2: a lease that is there at `at` has not outstayed its time.
+    pub fn check_age(&self, id: i64, lease: &Lease, at: Micros) -> Check {
+        let ttl = lease.ttl_ms * 1000;
+        // 2 % by promise, 1 % because the leader's clock may be slow.
+        let allowed =
+            ttl + ttl * 3 / 100 + ttl / 1000 + LATENESS + self.leaderless_since(lease.renewed_at);
+        let elected_before = self.elections.partition_point(|at| *at <= lease.renewed_at);
+        let allowed = allowed + LEADER_CHANGE * (self.elections.len() - elected_before) as u64;
+        let lived = at.saturating_sub(lease.renewed_at);
+        if lived > allowed {
+            let ttl_ms = lease.ttl_ms;
+            broken!(
+                "L2",
+                "lease {id} of {ttl_ms} ms lives {lived} us after it was granted or renewed, {allowed} are allowed"
+            );
         }
         Ok(())
     }
@@ -97,7 +101,6 @@ impl Leases {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Lease;
     use std::collections::BTreeSet;
 
     fn expiry(renewed_at: Micros) -> Expiry {
