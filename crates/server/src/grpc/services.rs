@@ -103,6 +103,12 @@ impl Services {
         B: HttpBody<Data = Bytes> + Unpin,
     {
         let (door, intake) = (&self.door, &self.intake);
+        // A call whose answer is small: the door's function of this name.
+        macro_rules! whole {
+            ($call:ident) => {
+                whole(door.$call(context, wire::read(body, intake).await?).await)
+            };
+        }
         match method {
             method::RANGE => {
                 range(
@@ -111,45 +117,21 @@ impl Services {
                 )
                 .await
             }
-            method::PUT => whole(door.put(context, wire::read(body, intake).await?).await),
-            method::DELETE_RANGE => whole(
-                door.delete_range(context, wire::read(body, intake).await?)
-                    .await,
-            ),
-            method::TXN => whole(door.txn(context, wire::read(body, intake).await?).await),
-            method::COMPACT => whole(door.compact(context, wire::read(body, intake).await?).await),
-            method::LEASE_GRANT => whole(
-                door.lease_grant(context, wire::read(body, intake).await?)
-                    .await,
-            ),
-            method::LEASE_REVOKE => whole(
-                door.lease_revoke(context, wire::read(body, intake).await?)
-                    .await,
-            ),
-            method::LEASE_TIME_TO_LIVE => whole(
-                door.lease_time_to_live(context, wire::read(body, intake).await?)
-                    .await,
-            ),
-            method::LEASE_LEASES => whole(
-                door.lease_leases(context, wire::read(body, intake).await?)
-                    .await,
-            ),
-            method::MEMBER_LIST => whole(
-                door.member_list(context, wire::read(body, intake).await?)
-                    .await,
-            ),
-            method::STATUS => whole(door.status(context, wire::read(body, intake).await?).await),
-            method::HASH => whole(door.hash(context, wire::read(body, intake).await?).await),
-            method::HASH_KV => whole(door.hash_kv(context, wire::read(body, intake).await?).await),
-            method::ALARM => whole(door.alarm(context, wire::read(body, intake).await?).await),
-            method::DEFRAGMENT => whole(
-                door.defragment(context, wire::read(body, intake).await?)
-                    .await,
-            ),
-            method::MOVE_LEADER => whole(
-                door.move_leader(context, wire::read(body, intake).await?)
-                    .await,
-            ),
+            method::PUT => whole!(put),
+            method::DELETE_RANGE => whole!(delete_range),
+            method::TXN => whole!(txn),
+            method::COMPACT => whole!(compact),
+            method::LEASE_GRANT => whole!(lease_grant),
+            method::LEASE_REVOKE => whole!(lease_revoke),
+            method::LEASE_TIME_TO_LIVE => whole!(lease_time_to_live),
+            method::LEASE_LEASES => whole!(lease_leases),
+            method::MEMBER_LIST => whole!(member_list),
+            method::STATUS => whole!(status),
+            method::HASH => whole!(hash),
+            method::HASH_KV => whole!(hash_kv),
+            method::ALARM => whole!(alarm),
+            method::DEFRAGMENT => whole!(defragment),
+            method::MOVE_LEADER => whole!(move_leader),
             other => Err(unavailable(other.name)),
         }
     }
