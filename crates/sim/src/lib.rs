@@ -18,6 +18,8 @@ pub mod recorded;
 mod rng;
 mod run;
 mod shell;
+mod shrink;
+mod timeline;
 mod trace;
 mod world;
 
@@ -26,5 +28,7 @@ pub use faults::{Fault, Planned, Profile};
 pub use log::memory_disk::Survival;
 pub use network::Weather;
 pub use oracle::Violation;
-pub use run::{Options, Plant, Report, SECONDS, Stats, run};
+pub use run::{Options, Plant, Report, SECONDS, Stats, run, schedule};
+pub use shrink::{Progress, Shrunk, shrink};
+pub use timeline::{Detail, Kind, Moment, Timeline, What, Window};
 pub use world::Counts;

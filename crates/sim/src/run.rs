@@ -5,6 +5,7 @@ use crate::clock::Micros;
 use crate::faults::{self, Planned, Profile};
 use crate::oracle::Violation;
 use crate::rng::Rng;
+use crate::timeline::{Timeline, Window};
 use crate::world::{Counts, Setup, World};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,10 +23,14 @@ pub struct Options {
     pub seconds: u64,
     /// Keep the text of the trace.
     pub trace: bool,
+    /// Keep the timeline, its many moments inside this window.
+    pub timeline: Option<Window>,
     /// A bug put into the shell on purpose, to see that it is found.
     pub plant: Option<Plant>,
-    /// Run with these faults instead of those drawn from the seed.
-    pub faults: Option<Vec<Planned>>,
+    /// Of the faults drawn from the seed, let only these happen, by their place in the schedule; `None`: all. A shrunk run is named so.
+    pub only_faults: Option<Vec<usize>>,
+    /// Mend everything after this many seconds already, though the faults are drawn for `seconds`.
+    pub heal_at: Option<u64>,
 }
 
 impl Options {
@@ -37,10 +42,52 @@ impl Options {
             members: None,
             seconds: SECONDS,
             trace: false,
+            timeline: None,
             plant: None,
-            faults: None,
+            only_faults: None,
+            heal_at: None,
         }
     }
+}
+
+impl Options {
+    /// True time at which everything is mended.
+    fn healed_at(&self) -> Micros {
+        self.heal_at
+            .map_or(self.seconds, |seconds| self.seconds.min(seconds))
+            * 1_000_000
+    }
+
+    /// The number of members, and the draws that follow.
+    fn draw_members(&self) -> (Rng, usize) {
+        let mut rng = Rng::fork(self.seed, 10);
+        let drawn = if rng.chance(200) { 5 } else { 3 };
+        (rng, self.members.unwrap_or(drawn))
+    }
+}
+
+/// The faults that happen in a run, each with its place among all that are drawn from the seed.
+pub fn schedule(options: &Options) -> Vec<(usize, Planned)> {
+    let (_, members) = options.draw_members();
+    let drawn = faults::draw(
+        options.profile,
+        members,
+        1_000_000,
+        options.seconds * 1_000_000,
+        &mut Rng::fork(options.seed, 11),
+    );
+    let wanted = |place: usize, planned: &Planned| {
+        planned.at < options.healed_at()
+            && options
+                .only_faults
+                .as_ref()
+                .is_none_or(|only| only.contains(&place))
+    };
+    drawn
+        .into_iter()
+        .enumerate()
+        .filter(|(place, planned)| wanted(*place, planned))
+        .collect()
 }
 
 /// Seconds of simulated time with faults, unless asked otherwise.
@@ -78,6 +125,8 @@ pub struct Report {
     pub trace_hash: u64,
     /// The text of the trace, if it was asked for.
     pub trace: String,
+    /// The timeline, if it was asked for.
+    pub timeline: Timeline,
     /// Broken promises; a run ends with the first.
     pub violations: Vec<Violation>,
     /// What happened, in numbers.
@@ -119,22 +168,15 @@ pub struct Stats {
 
 /// Runs one world to its end. The same options give the same report, on every machine.
 pub fn run(options: &Options) -> Report {
-    let mut rng = Rng::fork(options.seed, 10);
-    let members = options
-        .members
-        .unwrap_or(if rng.chance(200) { 5 } else { 3 });
-    let heal_at = options.seconds * 1_000_000;
-    let drawn = faults::draw(
-        options.profile,
-        members,
-        1_000_000,
-        heal_at,
-        &mut Rng::fork(options.seed, 11),
-    );
+    let (mut rng, members) = options.draw_members();
+    let heal_at = options.healed_at();
     let setup = Setup {
         seed: options.seed,
         members,
-        faults: options.faults.clone().unwrap_or(drawn),
+        faults: schedule(options)
+            .into_iter()
+            .map(|(_, planned)| planned)
+            .collect(),
         heal_at,
         load: Load {
             writers: 4,
@@ -147,6 +189,7 @@ pub fn run(options: &Options) -> Report {
         drifts: options.profile.drifts(),
         plant: options.plant,
         trace: options.trace,
+        timeline: options.timeline,
     };
     let mut report = Report {
         seed: options.seed,
@@ -154,57 +197,53 @@ pub fn run(options: &Options) -> Report {
         members,
         trace_hash: 0,
         trace: String::new(),
+        timeline: Timeline::default(),
         violations: Vec::new(),
         stats: Stats::default(),
         replay: replay(options),
     };
-    let Some(mut world) = guarded(&mut report, || World::new(setup)) else {
-        return report;
-    };
-    let ended = guarded(&mut report, || {
-        world.run();
-        world
-            .violation
-            .is_none()
-            .then(|| world.history.check_linearizability())
-    });
-    report.violations.extend(world.violation.take());
-    let searched = match ended.flatten() {
-        Some(Ok(searched)) => searched,
-        Some(Err((property, text))) => {
+    let mut world = match guarded(|| World::new(setup)) {
+        Ok(world) => world,
+        Err(text) => {
+            let property = "assertion";
             report.violations.push(Violation {
-                at: world.now,
+                at: 0,
                 property,
                 text,
             });
-            (0, 0)
+            return report;
         }
-        None => (0, 0),
     };
+    let searched = guarded(|| {
+        world.run();
+        match world.violation {
+            None => world.history.check_linearizability(),
+            Some(_) => Ok((0, 0)),
+        }
+    });
+    let searched = searched
+        .unwrap_or_else(|text| Err(("assertion", text)))
+        .unwrap_or_else(|(property, text)| {
+            world.fail(property, text);
+            (0, 0)
+        });
+    report.violations.extend(world.violation.take());
     report.stats = stats(&world, searched);
     report.trace_hash = world.trace.hash();
+    report.timeline = std::mem::take(&mut world.timeline);
     report.trace = std::mem::replace(&mut world.trace, crate::trace::Trace::new(false)).into_text();
     report
 }
 
-/// Runs `work`; a panic in it (a broken assertion of a member) becomes a violation.
-fn guarded<T>(report: &mut Report, work: impl FnOnce() -> T) -> Option<T> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(value) => Some(value),
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
-            let text = text.unwrap_or_else(|| "a panic without words".into());
-            report.violations.push(Violation {
-                at: 0,
-                property: "assertion",
-                text,
-            });
-            None
-        }
-    }
+/// Runs `work`; a panic in it (a broken assertion of a member) gives its words.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+        text.unwrap_or_else(|| "a panic without words".into())
+    })
 }
 
 fn stats(world: &World, (keys_checked, searches_given_up): (u64, u64)) -> Stats {
@@ -237,6 +276,18 @@ fn replay(options: &Options) -> String {
     }
     if options.seconds != SECONDS {
         line += &format!(" --seconds {}", options.seconds);
+    }
+    if let Some(seconds) = options.heal_at {
+        line += &format!(" --heal-at {seconds}");
+    }
+    if let Some(only) = &options.only_faults {
+        let places: Vec<String> = only.iter().map(usize::to_string).collect();
+        let places = if places.is_empty() {
+            "none".into()
+        } else {
+            places.join(",")
+        };
+        line += &format!(" --only-faults {places}");
     }
     line
 }

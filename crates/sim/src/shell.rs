@@ -3,6 +3,7 @@
 
 use crate::member::{LogTask, Process, SnapshotTask};
 use crate::run::Plant;
+use crate::timeline::{self, Kind, What, words};
 use crate::trace::hash_bytes;
 use crate::world::{Event, World};
 use log::{ReadEntries, StoreError};
@@ -119,6 +120,11 @@ impl World {
         if position == process.told {
             return;
         }
+        if position.0 > process.told.0 {
+            let commit = position.0;
+            self.timeline
+                .note_busy(self.now, member, || What::Commits { commit });
+        }
         process.told = position;
         let hash = (status.applied > 0 && status.serving).then_some(status.state_hash);
         match self
@@ -171,8 +177,11 @@ impl World {
                         )
                     },
                 );
-                if persist.reset.is_some() {
+                if let Some(mark) = &persist.reset {
                     self.counts.installs += 1;
+                    let index = mark.index.0;
+                    self.timeline
+                        .note(self.now, Some(member), || What::Installs { index });
                 }
                 if self.plant == Some(Plant::AckBeforeSync) {
                     self.give(member, Input::Persisted(persist.sequence));
@@ -235,15 +244,33 @@ impl World {
                         )
                     },
                 );
+                let leader = leader.and_then(|leader| self.member_of(leader));
+                self.timeline.note(self.now, Some(member), || What::Role {
+                    role,
+                    term: term.0,
+                    leader,
+                });
             }
-            Effect::ConfigurationChanged(_) => {}
+            Effect::ConfigurationChanged(configuration) => {
+                let machines = &self.members;
+                self.timeline.note(self.now, Some(member), || {
+                    let place = |peer| machines.iter().position(|machine| machine.id == peer);
+                    let name = |peer| place(peer).map_or("a stranger".into(), timeline::name);
+                    What::Configuration(words::configuration(&configuration, name))
+                });
+            }
             Effect::Halted(text) => self.fail("U1", format!("n{} halts: {text}", member + 1)),
             Effect::SetTimer(at) => self.set_timer(member, at),
         }
     }
 
+    /// The machine of a member.
+    fn member_of(&self, peer: raft::PeerId) -> Option<usize> {
+        self.members.iter().position(|machine| machine.id == peer)
+    }
+
     fn send(&mut self, from: usize, to: raft::PeerId, message: Message) {
-        let Some(to) = self.members.iter().position(|machine| machine.id == to) else {
+        let Some(to) = self.member_of(to) else {
             return;
         };
         self.counts.messages += 1;
@@ -272,6 +299,12 @@ impl World {
                 None => format!("→ n{} lost: {message:?}", to + 1),
             },
         );
+        self.timeline.note_busy(self.now, from, || What::Sends {
+            to,
+            arrivals: [first, second],
+            kind: Kind::of(&message),
+            text: words::message(&message),
+        });
         if let Some(at) = second {
             self.queue.plan(
                 at,
@@ -439,6 +472,8 @@ impl World {
                     .note(self.now, &self.members[member].lane, &[6, newest], || {
                         format!("has made {newest} durable")
                     });
+                self.timeline
+                    .note_busy(self.now, member, || What::Durable { sequence: newest });
                 if !early {
                     self.give(member, Input::Persisted(newest));
                 }
@@ -579,6 +614,8 @@ impl World {
                 .note(self.now, &self.members[member].lane, &[8, index.0], || {
                     format!("has a durable snapshot of index {index}")
                 });
+            self.timeline
+                .note(self.now, Some(member), || What::Snapshot { index: index.0 });
         }
         if let Some(input) = answer {
             self.give(member, input);

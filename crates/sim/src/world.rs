@@ -11,6 +11,7 @@ use crate::oracle::{Check, Consensus, History, Leases, Request, Violation};
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::run::Plant;
+use crate::timeline::{Timeline, What, Window, words};
 use crate::trace::Trace;
 use log::memory_disk::{DiskCounts, Platter, Survival};
 use raft::{Configuration, Incarnation, MemberId, PeerId};
@@ -109,6 +110,17 @@ pub(crate) enum Phase {
     End,
 }
 
+impl Phase {
+    fn sentence(self) -> &'static str {
+        match self {
+            Phase::Heal => "everything is mended",
+            Phase::MustServe => "from now on every request must succeed",
+            Phase::Close => "clients ask nothing new",
+            Phase::End => "everything must have come to rest",
+        }
+    }
+}
+
 /// A request between a client and a member.
 struct InFlight {
     client: usize,
@@ -136,6 +148,7 @@ pub(crate) struct Setup {
     pub drifts: bool,
     pub plant: Option<Plant>,
     pub trace: bool,
+    pub timeline: Option<Window>,
 }
 
 /// The world.
@@ -150,6 +163,7 @@ pub(crate) struct World {
     pub(crate) history: History,
     pub(crate) leases: Leases,
     pub(crate) trace: Trace,
+    pub(crate) timeline: Timeline,
     pub(crate) violation: Option<Violation>,
     pub(crate) plant: Option<Plant>,
     pub(crate) rng: Rng,
@@ -197,6 +211,7 @@ impl World {
             drifts,
             plant,
             trace,
+            timeline,
         } = setup;
         let mut rng = Rng::fork(seed, 1);
         let ids: Vec<PeerId> = (0..members)
@@ -234,6 +249,7 @@ impl World {
             history: History::new(),
             leases: Leases::default(),
             trace: Trace::new(trace),
+            timeline: Timeline::new(timeline),
             violation: None,
             plant,
             disk_speed: *rng.pick(&[50, 100, 1_000, 5_000]),
@@ -344,6 +360,10 @@ impl World {
             let at = self.now;
             self.trace
                 .note(at, "", &[], || format!("VIOLATION of {property}: {text}"));
+            self.timeline.note(at, None, || What::Violation {
+                property,
+                text: text.clone(),
+            });
             self.violation = Some(Violation { at, property, text });
         }
     }
@@ -404,6 +424,8 @@ impl World {
                     .note(self.now, &self.members[member].lane, &[21, last.0], || {
                         format!("starts with a log up to {last}")
                     });
+                self.timeline
+                    .note(self.now, Some(member), || What::Starts { last: last.0 });
                 let check = self.consensus.on_recovery(member, recovery);
                 self.judge(check);
                 self.counts.restarts += 1;
@@ -415,6 +437,8 @@ impl World {
                     .note(self.now, &self.members[member].lane, &[27], || {
                         format!("cannot start: {text}")
                     });
+                self.timeline
+                    .note(self.now, Some(member), || What::CannotStart(text));
                 self.members[member].platter.crash();
                 self.queue.plan(self.now + 300_000, Event::Start(member));
             }
@@ -455,6 +479,9 @@ impl World {
             &[22, u64::from(survival.is_some())],
             || how.into(),
         );
+        self.timeline.note(self.now, Some(member), || What::Dies {
+            power: survival.is_some(),
+        });
         self.lose_clients(member);
         for other in 0..self.members.len() {
             // A dead process's kernel closes its connections; a machine without power is silent.
@@ -509,6 +536,8 @@ impl World {
         let fault = self.faults[position].fault.clone();
         self.trace
             .note(self.now, "", &[23, position as u64], || fault.to_string());
+        self.timeline
+            .note(self.now, None, || What::Fault(fault.clone()));
         match fault {
             Fault::Crash(member) => self.stop(member, None),
             Fault::CrashAtEffect(member, effects) => {
@@ -613,6 +642,8 @@ impl World {
         self.trace.note(self.now, "", &[24, phase as u64], || {
             format!("phase: {phase:?}")
         });
+        self.timeline
+            .note(self.now, None, || What::Note(phase.sentence().into()));
         match phase {
             Phase::Heal => self.heal(),
             Phase::MustServe => {

@@ -68,6 +68,11 @@ impl World {
             .note(self.now, &self.members[member].lane, &[25, request], || {
                 format!("is asked request {request}: {body:?}")
             });
+        self.timeline.note_busy(self.now, member, || What::Asked {
+            client,
+            request,
+            text: words::request(&body),
+        });
         self.history.on_request(request, body.clone(), self.now);
         self.in_flight.insert(
             request,
@@ -156,6 +161,12 @@ impl World {
         }
         let check = self.history.on_outcome(request, &outcome, self.now);
         self.judge(check);
+        self.timeline.note_busy(self.now, member, || What::Answers {
+            client: flight.client,
+            request,
+            ok: outcome.is_ok(),
+            text: words::outcome(&outcome),
+        });
         let changed = matches!(&outcome, Ok(response) if matches!(response.body, Body::Reply(_)));
         let at = self.now + self.rng.between(50, 300);
         self.queue.plan(

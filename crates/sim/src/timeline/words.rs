@@ -1,0 +1,168 @@
+//! Requests, answers, messages and configurations in a few words each.
+
+use crate::oracle::Request;
+use raft::{Configuration, PeerId};
+use replica::{Body, Failure, Message, Response};
+use state::{Answer, Operation, Query, Reply, TxnOperation, TxnStep};
+use std::collections::BTreeSet;
+
+/// Longest text kept of a message; the rest is cut off.
+const MESSAGE_CHARS_MAX: usize = 240;
+
+/// What a client asks.
+pub fn request(request: &Request) -> String {
+    match request {
+        Request::Propose(command) => command
+            .operation
+            .as_ref()
+            .map_or("nothing".into(), operation),
+        Request::KeepAlive(lease) => format!("keep lease {lease:x} alive"),
+        Request::Read(consistency, query) => format!("{} ({consistency:?})", asked(query)),
+    }
+}
+
+fn operation(operation: &Operation) -> String {
+    match operation {
+        Operation::Put(put) => format!("put {} = {}", text(&put.key), text(&put.value)),
+        Operation::DeleteRange(delete) => {
+            format!("delete {}", range(&delete.key, &delete.range_end))
+        }
+        Operation::Txn(txn) => format!(
+            "if {} comparison(s): {}; else: {}",
+            txn.compares.len(),
+            steps(&txn.success),
+            steps(&txn.failure)
+        ),
+        Operation::Compact(compact) => format!("compact up to revision {}", compact.revision),
+        Operation::LeaseGrant(grant) => format!("lease {:x} for {} ms", grant.id, grant.ttl_ms),
+        Operation::LeaseRevoke(revoke) => format!("revoke lease {:x}", revoke.id),
+        other => format!("{other:?}"),
+    }
+}
+
+fn steps(steps: &[TxnOperation]) -> String {
+    let step = |operation: &TxnOperation| match &operation.step {
+        Some(TxnStep::Put(put)) => format!("put {}", text(&put.key)),
+        Some(TxnStep::DeleteRange(delete)) => {
+            format!("delete {}", range(&delete.key, &delete.range_end))
+        }
+        Some(TxnStep::Range(read)) => format!("read {}", range(&read.key, &read.range_end)),
+        _ => "more".into(),
+    };
+    let words: Vec<String> = steps.iter().take(4).map(step).collect();
+    let more = if steps.len() > 4 { " ..." } else { "" };
+    if words.is_empty() {
+        "nothing".into()
+    } else {
+        words.join(", ") + more
+    }
+}
+
+fn asked(query: &Query) -> String {
+    match query {
+        Query::Range(read) => format!("read {}", range(&read.key, &read.range_end)),
+        Query::Txn(_) => "read in a transaction".into(),
+        Query::LeaseTimeToLive { id, .. } => format!("time left of lease {id:x}"),
+        Query::Leases => "list leases".into(),
+        Query::HashKv { revision } => format!("hash up to revision {revision}"),
+        Query::Position => "where are you?".into(),
+    }
+}
+
+/// How a request ended.
+pub fn outcome(outcome: &Result<Response, Failure>) -> String {
+    let response = match outcome {
+        Ok(response) => response,
+        Err(failure) => return failure_text(failure),
+    };
+    let at = format!("at revision {}", response.revision);
+    match &response.body {
+        Body::Reply(Reply::Rejected(rejection)) => format!("refused: {rejection:?}"),
+        Body::Reply(Reply::DeleteRange { deleted, .. }) => format!("{deleted} deleted {at}"),
+        Body::Reply(Reply::Txn(txn)) if !txn.succeeded => {
+            format!("comparisons did not hold, done {at}")
+        }
+        Body::Reply(_) => format!("done {at}"),
+        Body::KeepAlive(Some(ttl)) => format!("alive for {ttl} ms"),
+        Body::KeepAlive(None) => "there is no such lease".into(),
+        Body::Answer(Answer::Range(read)) => match read.kvs.as_slice() {
+            [] if read.count == 0 => format!("nothing there {at}"),
+            [only] if !only.value.is_empty() => {
+                format!("{} = {} {at}", text(&only.key), text(&only.value))
+            }
+            _ => format!("{} key(s) {at}", read.count),
+        },
+        Body::Answer(_) => format!("answered {at}"),
+        Body::MembershipChanged(_) => "the members are changed".into(),
+    }
+}
+
+fn failure_text(failure: &Failure) -> String {
+    match failure {
+        Failure::NoLeader => "no leader is known, nothing happened".into(),
+        Failure::LeaderChanged => "the leader changed, certainly not applied".into(),
+        Failure::Unknown => "unknown: applied once, or never".into(),
+        Failure::Overloaded { queue, .. } => format!("overloaded: {queue}"),
+        Failure::DiskFull => "the disk is full".into(),
+        Failure::MembershipRefused(why) => format!("refused: {why}"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// What a message says.
+pub fn message(message: &Message) -> String {
+    let text = match message {
+        Message::Raft(message) => message.to_string(),
+        Message::SnapshotChunk {
+            mark,
+            offset,
+            bytes_total,
+            ..
+        } => {
+            format!(
+                "SnapshotChunk of index {}, at {offset} of {bytes_total} bytes",
+                mark.index
+            )
+        }
+        Message::SnapshotAck { index, offset } => {
+            format!("SnapshotAck of index {index}, has {offset} bytes")
+        }
+        Message::StateHash { index, .. } => format!("StateHash at index {index}"),
+        Message::Publish { .. } => "Publish: where I am reached".into(),
+    };
+    match text.char_indices().nth(MESSAGE_CHARS_MAX) {
+        Some((cut, _)) => format!("{}...", &text[..cut]),
+        None => text,
+    }
+}
+
+/// Who decides, by the names that `name` gives.
+pub fn configuration(configuration: &Configuration, name: impl Fn(PeerId) -> String) -> String {
+    let names = |peers: &BTreeSet<PeerId>| {
+        peers
+            .iter()
+            .map(|peer| name(*peer))
+            .collect::<BTreeSet<_>>()
+    };
+    let list = |peers| names(peers).into_iter().collect::<Vec<_>>().join(" ");
+    let mut text = format!("voters {}", list(&configuration.voters));
+    if !configuration.outgoing.is_empty() {
+        text += &format!(" jointly with {}", list(&configuration.outgoing));
+    }
+    if !configuration.learners.is_empty() {
+        text += &format!(", learners {}", list(&configuration.learners));
+    }
+    text
+}
+
+fn range(key: &[u8], end: &[u8]) -> String {
+    if end.is_empty() {
+        text(key)
+    } else {
+        format!("[{}, {})", text(key), text(end))
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(24)]).into_owned()
+}
