@@ -1,0 +1,209 @@
+//! Clients that watch.
+
+use super::*;
+
+impl Clients {
+    /// A watcher opens its stream, or does something with it.
+    pub(super) fn watch(&mut self, client: usize, model: &Model) {
+        let draw = self.rng.below(10);
+        let stream = StreamId(self.number());
+        let watches = self.rng.between(1, 3);
+        let member = self.clients[client].member;
+        let Kind::Watcher(watcher) = &mut self.clients[client].kind else {
+            unreachable!("only watchers watch")
+        };
+        let Some(present) = watcher.stream else {
+            watcher.stream = Some(stream);
+            self.actions.push(Action::Open {
+                client,
+                member,
+                stream,
+            });
+            self.actions.push(Action::Credit {
+                stream,
+                responses: 4,
+                after: 0,
+            });
+            self.resume(client, model);
+            let Kind::Watcher(watcher) = &self.clients[client].kind else {
+                unreachable!("a watcher stays one")
+            };
+            for _ in watcher.watches.len() as u64..watches {
+                self.create_watch(client);
+            }
+            return self.wake_after(client, 3_000_000);
+        };
+        match draw {
+            0 if !self.closing => {
+                self.actions.push(Action::Close { stream: present });
+                watcher.stream = None;
+                self.go_elsewhere(client);
+                self.wake_after(client, 100_000);
+            }
+            1 if !self.closing && watcher.watches.len() > 1 => {
+                let watch = *watcher.watches.keys().next().expect("there are some");
+                self.actions.push(Action::Watch {
+                    stream: present,
+                    request: WatchRequest::Cancel { watch },
+                });
+                self.wake_after(client, 3_000_000);
+            }
+            2 | 3 if !self.closing && watcher.watches.len() < 4 => {
+                self.create_watch(client);
+                self.wake_after(client, 3_000_000);
+            }
+            _ => {
+                self.actions.push(Action::Watch {
+                    stream: present,
+                    request: WatchRequest::Progress,
+                });
+                self.wake_after(client, 3_000_000);
+            }
+        }
+    }
+
+    /// Asks again for all watches on a new stream, each from where it stopped.
+    fn resume(&mut self, client: usize, model: &Model) {
+        let Kind::Watcher(watcher) = &mut self.clients[client].kind else {
+            unreachable!("only watchers watch")
+        };
+        let stream = watcher.stream.expect("it was opened");
+        watcher.watches.retain(|_, (_, oracle)| !oracle.ended());
+        for (create, oracle) in watcher.watches.values_mut() {
+            if let Some(revision) = oracle.resume_revision(model) {
+                create.start_revision = revision;
+            }
+            *oracle = WatchOracle::new(create.clone());
+            self.actions.push(Action::Watch {
+                stream,
+                request: WatchRequest::Create(create.clone()),
+            });
+        }
+    }
+
+    fn create_watch(&mut self, client: usize) {
+        let (key, range_end) = match self.rng.below(4) {
+            0 => (self.key('k'), Bytes::new()),
+            1 => (Bytes::from_static(b"k"), Bytes::from_static(b"m")),
+            2 => (Bytes::from_static(b"l"), Bytes::from_static(b"\0")),
+            _ => (Bytes::from_static(b"a"), Bytes::from_static(b"z")),
+        };
+        let start_revision = match self.rng.below(4) {
+            0 | 1 => 0,
+            2 => (self.revision - self.rng.below(80) as i64).max(1),
+            _ => self.revision + self.rng.below(20) as i64,
+        };
+        let mut create = WatchCreate {
+            watch: 0,
+            key,
+            range_end,
+            start_revision,
+            progress_notify: self.rng.chance(300),
+            no_put: self.rng.chance(100),
+            no_delete: self.rng.chance(100),
+            prev_kv: self.rng.chance(300),
+            fragment: self.rng.chance(200),
+        };
+        let Kind::Watcher(watcher) = &mut self.clients[client].kind else {
+            unreachable!("only watchers watch")
+        };
+        create.watch = watcher.next_watch;
+        watcher.next_watch += 1;
+        let stream = watcher.stream.expect("it was opened");
+        watcher.watches.insert(
+            create.watch,
+            (create.clone(), WatchOracle::new(create.clone())),
+        );
+        self.actions.push(Action::Watch {
+            stream,
+            request: WatchRequest::Create(create),
+        });
+    }
+
+    /// Responses arrived on a stream.
+    pub fn on_watch_responses(
+        &mut self,
+        client: usize,
+        stream: StreamId,
+        responses: &[WatchResponse],
+        model: &Model,
+    ) -> Check {
+        let Kind::Watcher(watcher) = &mut self.clients[client].kind else {
+            unreachable!("only watchers watch")
+        };
+        if watcher.stream != Some(stream) {
+            return Ok(());
+        }
+        for response in responses {
+            if response.watch == -1 {
+                watcher
+                    .watches
+                    .values_mut()
+                    .try_for_each(|(_, oracle)| oracle.on_progress(response.revision, model))?;
+                continue;
+            }
+            let Some((_, oracle)) = watcher.watches.get_mut(&response.watch) else {
+                return Err((
+                    "W2",
+                    format!("a response for a watch that is not open: {response:?}"),
+                ));
+            };
+            let before = oracle.delivered();
+            oracle.on_response(response, model)?;
+            self.events_delivered += oracle.delivered() - before;
+            if oracle.ended() {
+                watcher.watches.remove(&response.watch);
+            }
+        }
+        let after = if watcher.slow && !self.closing {
+            self.rng.wait(400_000)
+        } else {
+            self.rng.wait(300)
+        };
+        self.actions.push(Action::Credit {
+            stream,
+            responses: responses.len() as u32,
+            after,
+        });
+        Ok(())
+    }
+
+    /// The connection of a stream broke.
+    pub fn on_stream_lost(&mut self, client: usize, stream: StreamId) {
+        let Kind::Watcher(watcher) = &mut self.clients[client].kind else {
+            unreachable!("only watchers watch")
+        };
+        if watcher.stream == Some(stream) {
+            watcher.stream = None;
+            self.go_elsewhere(client);
+            self.wake_after(client, 100_000);
+        }
+    }
+
+    /// Watch events delivered.
+    pub fn events_delivered(&self) -> u64 {
+        self.events_delivered
+    }
+
+    /// Everything decided was delivered to every open watch, and every watch asked for is open.
+    pub fn check_watches(&self, model: &Model) -> Check {
+        for client in &self.clients {
+            let Kind::Watcher(watcher) = &client.kind else {
+                continue;
+            };
+            for (create, oracle) in watcher.watches.values() {
+                if watcher.stream.is_none() || !oracle.open() {
+                    return Err((
+                        "V1",
+                        format!(
+                            "a watch was never opened on n{}: {create:?}",
+                            client.member + 1
+                        ),
+                    ));
+                }
+                oracle.check_complete(model)?;
+            }
+        }
+        Ok(())
+    }
+}

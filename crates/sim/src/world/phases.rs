@@ -1,0 +1,148 @@
+//! The phases of a run, and what must hold at any time and at rest.
+
+use super::*;
+
+impl World {
+    /// Somebody leads, and can: it hears a majority, and something of its term is decided.
+    pub(super) fn led(&self) -> bool {
+        let Some(leader) = self.consensus.leader() else {
+            return false;
+        };
+        let works =
+            |member: usize| self.members[member].process.is_some() && !self.members[member].paused;
+        let reached = (0..self.members.len()).filter(|other| {
+            works(*other) && (*other == leader || self.network.connected(leader, *other))
+        });
+        let weather = self.network.weather();
+        works(leader)
+            && reached.count() > self.members.len() / 2
+            && weather.loss <= 50
+            && weather.latency_extra <= 5_000
+            && self.consensus.leads_decided(leader)
+    }
+
+    pub(super) fn look(&mut self) {
+        let led = self.led();
+        self.leases.sample(self.now, led);
+        let check = self.leases.check_lateness(self.history.model(), self.now);
+        self.judge(check);
+        self.check_overdue();
+        self.queue.plan(self.now + LOOK_EVERY, Event::Look);
+    }
+
+    /// V1: every request ends. One that a fault swallowed may take until the member gives it up; once faults are over, all end soon.
+    fn check_overdue(&mut self) {
+        let Some(healed_at) = self.healed_at else {
+            return;
+        };
+        let overdue = |asked_at: Micros| {
+            let serves = self.must_serve_from.is_some_and(|from| asked_at >= from);
+            self.now
+                > if serves {
+                    asked_at + 1_000_000
+                } else {
+                    asked_at.max(healed_at) + GIVEN_UP_AFTER
+                }
+        };
+        let mut flights = self.in_flight.iter();
+        if let Some((request, flight)) = flights.find(|(_, flight)| overdue(flight.asked_at)) {
+            let (waited, member) = (self.now - flight.asked_at, flight.member + 1);
+            self.fail(
+                "V1",
+                format!("request {request} to n{member} has no answer after {waited} us"),
+            );
+        }
+    }
+
+    pub(super) fn phase(&mut self, phase: Phase) {
+        self.trace.note(self.now, "", &[24, phase as u64], || {
+            format!("phase: {phase:?}")
+        });
+        self.timeline
+            .note(self.now, None, || What::Note(phase.sentence().into()));
+        match phase {
+            Phase::Heal => self.heal(),
+            Phase::MustServe => {
+                self.must_serve_from = Some(self.now);
+                if !self.led() {
+                    self.fail(
+                        "V1",
+                        "nobody leads two election time-outs after all faults were over".into(),
+                    );
+                }
+            }
+            Phase::Close => self.clients.close(),
+            Phase::End => {
+                self.ended = true;
+                let check = self.check_rest();
+                self.judge(check);
+                let check = self.clients.check_watches(self.history.model());
+                self.judge(check);
+            }
+        }
+    }
+
+    fn heal(&mut self) {
+        self.healed_at = Some(self.now);
+        self.power_fails_at_reply = None;
+        self.network.heal();
+        self.network.set_weather(Weather::CALM);
+        for member in 0..self.members.len() {
+            self.resume(member);
+            self.members[member].platter.clear_faults();
+            if let Some(process) = &mut self.members[member].process {
+                process.doomed_after = None;
+            }
+            self.start(member);
+        }
+    }
+
+    /// C4 and KV5 at rest: all members have applied everything decided, hold equal states, and owe nobody an answer.
+    fn check_rest(&mut self) -> Check {
+        let decided = self.consensus.chain().len() as u64;
+        let mut hashes = Vec::new();
+        for (n, machine) in self.members.iter().enumerate() {
+            let Some(process) = &machine.process else {
+                return Err(("V1", format!("n{} does not run at the end", n + 1)));
+            };
+            let status = process.replica.status();
+            if status.applied != decided {
+                return Err((
+                    "C4",
+                    format!(
+                        "n{} has applied {} of {decided} decided entries at the end",
+                        n + 1,
+                        status.applied
+                    ),
+                ));
+            }
+            if status.pending_commands != 0 {
+                return Err((
+                    "V1",
+                    format!(
+                        "n{} still holds {} commands at the end",
+                        n + 1,
+                        status.pending_commands
+                    ),
+                ));
+            }
+            let model = self.history.model();
+            if status.revision != model.revision() {
+                return Err((
+                    "KV3",
+                    format!(
+                        "n{} ends at revision {}, the log at {}",
+                        n + 1,
+                        status.revision,
+                        model.revision()
+                    ),
+                ));
+            }
+            hashes.push(status.state_hash);
+        }
+        if hashes.iter().any(|hash| *hash != hashes[0]) {
+            return Err(("KV5", format!("states differ at the end: {hashes:x?}")));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! Processes come and go; with them the connections of others.
+
+use super::*;
+
+impl World {
+    pub(crate) fn start(&mut self, member: usize) {
+        if self.members[member].process.is_some() {
+            return;
+        }
+        let boot = self.rng.next();
+        let forget_vote = self.plant == Some(Plant::ForgetVote);
+        let machine = &mut self.members[member];
+        let now = machine.clock.read(self.now);
+        match machine.start(&self.common, boot, now, forget_vote) {
+            Ok(recovery) => {
+                let last = recovery.last;
+                self.trace
+                    .note(self.now, &self.members[member].lane, &[21, last.0], || {
+                        format!("starts with a log up to {last}")
+                    });
+                self.timeline
+                    .note(self.now, Some(member), || What::Starts { last: last.0 });
+                let check = self.consensus.on_recovery(member, recovery);
+                self.judge(check);
+                self.counts.restarts += 1;
+                self.plan_turn(member);
+            }
+            Err(StartError::Disk(text)) => {
+                // Whoever watches over processes starts it again.
+                self.trace
+                    .note(self.now, &self.members[member].lane, &[27], || {
+                        format!("cannot start: {text}")
+                    });
+                self.timeline
+                    .note(self.now, Some(member), || What::CannotStart(text));
+                self.members[member].platter.crash();
+                self.queue.plan(self.now + 300_000, Event::Start(member));
+            }
+            Err(StartError::Stopped) => self.members[member].platter.crash(),
+            Err(StartError::Refused(text)) => self.fail(
+                "R1",
+                format!("n{} does not start on a sound disk: {text}", member + 1),
+            ),
+        }
+    }
+
+    /// Takes a process down; with the power, if `survival` says what survives of the unsynced.
+    pub(crate) fn stop(&mut self, member: usize, survival: Option<Survival>) {
+        let machine = &mut self.members[member];
+        let ran = machine.process.take().is_some();
+        machine.paused = false;
+        match survival {
+            None => machine.platter.crash(),
+            Some(survival) => {
+                machine.platter.lose_power(survival);
+                machine.clock =
+                    Clock::new(self.now, self.rng.below(1 << 40), machine.clock.drift());
+                self.counts.power_losses += 1;
+            }
+        }
+        if !ran {
+            return;
+        }
+        self.consensus.on_stop(member);
+        let how = if survival.is_some() {
+            "is without power"
+        } else {
+            "is dead"
+        };
+        self.trace.note(
+            self.now,
+            &self.members[member].lane,
+            &[22, u64::from(survival.is_some())],
+            || how.into(),
+        );
+        self.timeline.note(self.now, Some(member), || What::Dies {
+            power: survival.is_some(),
+        });
+        self.lose_clients(member);
+        for other in 0..self.members.len() {
+            // A dead process's kernel closes its connections; a machine without power is silent.
+            if other != member && survival.is_none() && self.network.connected(member, other) {
+                let at = self.now + self.rng.between(100, 2_000);
+                self.queue.plan(
+                    at,
+                    Event::PeerLost {
+                        at: other,
+                        peer: member,
+                    },
+                );
+            }
+        }
+    }
+
+    /// All connections of clients to a member break.
+    pub(super) fn lose_clients(&mut self, member: usize) {
+        let requests: Vec<u64> = self
+            .in_flight
+            .iter()
+            .filter(|(_, flight)| flight.member == member)
+            .map(|(id, _)| *id)
+            .collect();
+        for request in requests {
+            let flight = self.in_flight.remove(&request).expect("just seen");
+            self.history.on_lost(request, self.now);
+            let at = self.now + self.rng.between(100, 2_000);
+            self.queue.plan(
+                at,
+                Event::Answer {
+                    client: flight.client,
+                    request,
+                    outcome: Outcome::Lost,
+                },
+            );
+        }
+        let streams: Vec<StreamId> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.member == member)
+            .map(|(id, _)| *id)
+            .collect();
+        for stream in streams {
+            let client = self.streams.remove(&stream).expect("just seen").client;
+            let at = self.now + self.rng.between(100, 2_000);
+            self.queue.plan(at, Event::StreamLost { client, stream });
+        }
+    }
+}

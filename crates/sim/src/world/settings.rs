@@ -1,0 +1,44 @@
+//! The settings all members of a world share.
+
+use super::*;
+
+/// Draws the settings that make rare things frequent: small segments, early snapshots, short buffers.
+pub(super) fn draw_common(ids: &[PeerId], rng: &mut Rng) -> Common {
+    let mut configuration = Configuration {
+        voters: ids.iter().copied().collect(),
+        ..Configuration::default()
+    };
+    for (n, id) in ids.iter().enumerate() {
+        let member = raft::Member {
+            incarnation: id.incarnation,
+            name: format!("n{}", n + 1),
+            peer_addresses: vec![format!("n{}:2380", n + 1)],
+            ..raft::Member::default()
+        };
+        configuration.members.insert(id.member, member);
+    }
+    let limits = replica::Limits {
+        snapshot_log_bytes: *rng.pick(&[4 << 10, 16 << 10, 64 << 10]),
+        snapshot_keep_entries: *rng.pick(&[0, 10, 100]),
+        watch_buffer_events: *rng.pick(&[4, 32, 1024]),
+        watch_progress_interval: std::time::Duration::from_secs(2),
+        ..replica::Limits::default()
+    };
+    let raft = raft::Settings {
+        cache_bytes_max: *rng.pick(&[2 << 10, 64 << 10, 16 << 20]),
+        ..raft::Settings::default()
+    };
+    Common {
+        cluster: rng.next() | 1,
+        configuration,
+        replica: replica::Settings {
+            raft,
+            limits,
+            ..replica::Settings::default()
+        },
+        log: log::Settings {
+            segment_bytes: *rng.pick(&[64 << 10, 256 << 10]),
+            low_water_bytes: 0,
+        },
+    }
+}
