@@ -252,7 +252,7 @@ impl<D: Disk> Pool<D> {
         let name = file_name(generation, sectors);
         self.disk.rename(&preparation.name, &name)?;
         self.preparation = None;
-        self.disk.sync_directory()?;
+        mutated!(SegmentNameNotDurable, (), self.disk.sync_directory()?);
         let file = self.disk.open(&name)?;
         Ok(Some(ReadyFile {
             generation,

@@ -188,6 +188,7 @@ fn rebuild<D: Disk>(
         let hardly_filled = scan.sector <= link.sectors / COPY_DIVISOR;
         let stays = match scan.batches.len() {
             all if n < last => all,
+            all if mutated!(TrustCacheAfterRestart) => all,
             _ if scan.damaged || hardly_filled => 0,
             all => all - 1,
         };

@@ -350,6 +350,7 @@ impl<D: Disk> Staging<D> {
         footer.extend_from_slice(&checksum.to_le_bytes());
         footer.extend_from_slice(MAGIC);
         self.file.write_at(self.end, &footer)?;
+        mutated!(SnapshotBeforeSync, return Ok(()));
         self.file.sync()
     }
 }

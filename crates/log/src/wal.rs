@@ -180,7 +180,9 @@ impl<D: Disk> Wal<D> {
         segment
             .file
             .write_at(segment.sectors_used * SECTOR_BYTES as u64, &self.frames)?;
-        segment.file.sync()?;
+        mutated!(SyncAgainAfterError, drop(segment.file.sync()));
+        let synced = segment.file.sync();
+        mutated!(SwallowSyncError, Ok(()), synced)?;
         self.durable = Point {
             chain,
             batches: at.1 + 1,
@@ -233,11 +235,19 @@ impl<D: Disk> Wal<D> {
         };
         self.frames.clear();
         let before = self.durable.chain;
+        let standing = mutated!(
+            NewSegmentForgetsVote,
+            Standing {
+                vote: Some(raft::Vote::default()),
+                ..self.standing
+            },
+            self.standing
+        );
         let chain = encode_batch(
             &mut self.frames,
             (generation, 0),
             Some(&header),
-            &self.standing,
+            &standing,
             before,
             &self.queue.records,
         );
@@ -302,7 +312,9 @@ impl<D: Disk> Wal<D> {
 
     /// Forgets entries up to `upto` with the segments that hold nothing else. A durable snapshot covers them.
     pub fn release(&mut self, upto: Index) {
-        while self.segments.len() > 1 && self.segments[0].last_entry <= upto.0 {
+        while self.segments.len() > 1
+            && self.segments[0].last_entry <= mutated!(ReleaseTooMuch, upto.0 + 20, upto.0)
+        {
             let segment = self.segments.pop_front().expect("there are two");
             self.pool.recycle(segment.generation, segment.sectors);
             self.index.release_before(self.segments[0].generation);

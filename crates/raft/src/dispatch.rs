@@ -131,7 +131,7 @@ impl Raft {
         {
             return self.on_pre_vote(from, campaign, last_index, last_term);
         }
-        if term < self.core.term() {
+        if term < self.core.term() && !mutated!(IgnoreTerm) {
             // A voter that lags in terms may well agree to a newer one.
             if let Body::PreVoteReply { campaign, granted } = body {
                 return self.on_pre_vote_reply(from, campaign, granted);
@@ -163,7 +163,9 @@ impl Raft {
                 boot,
                 request,
                 index,
-            } if self.core.leader == Some(from) && boot == self.core.boot => {
+            } if self.core.leader == Some(from)
+                && (boot == self.core.boot || mutated!(ReadFromEarlierBoot)) =>
+            {
                 self.core
                     .reads
                     .on_reply(&mut self.core.effects, request, index);
@@ -194,6 +196,15 @@ impl Raft {
     fn on_stale(&mut self, from: PeerId, body: Body) {
         match body {
             Body::Append { .. } | Body::Heartbeat { .. } => self.core.send(from, Body::StaleTerm),
+            Body::VoteReply { granted } if mutated!(CountStaleVotes) => {
+                self.on_vote_reply(from, granted)
+            }
+            Body::AppendReply { .. } if mutated!(CountStaleAcknowledgements) => {
+                self.on_follower_message(from, body)
+            }
+            Body::Forward { .. } if mutated!(ForwardOfEarlierTerm) => {
+                self.on_member_request(from, body)
+            }
             Body::Vote { .. } if !self.is_sticky() && self.core.standing == Standing::Sound => {
                 self.core.send(from, Body::VoteReply { granted: false });
             }

@@ -122,7 +122,7 @@ impl Raft {
         let mut candidate = self.new_candidate();
         candidate.record(self.core.id, true);
         self.draw_election_deadline();
-        if candidate.tally(self.core.configuration()) == Tally::Won {
+        if candidate.tally(self.core.configuration()) == Tally::Won || mutated!(NoPreVote) {
             return self.campaign(false);
         }
         self.part = Part::PreCandidate(candidate);
@@ -192,7 +192,8 @@ impl Raft {
             Some(candidate) => candidate == from,
             None => self.core.leader.is_none(),
         };
-        let granted = free && self.core.is_up_to_date(last_index, last_term);
+        let up_to_date = self.core.is_up_to_date(last_index, last_term);
+        let granted = free && (up_to_date || mutated!(VoteWithoutLogCheck));
         if granted {
             self.core.set_vote(Vote {
                 term,

@@ -42,6 +42,7 @@ impl Core {
         let matching = entries
             .iter()
             .take_while(|entry| self.log.term_at(entry.index) == Some(entry.term))
+            .take_while(|_| !mutated!(DelayedAppendTruncates))
             .count();
         if let Some(first_new) = entries.get(matching) {
             if first_new.index <= self.log.last() {
@@ -51,8 +52,13 @@ impl Core {
                 self.append(entry);
             }
         }
+        mutated!(
+            CommitBeyondAppend,
+            self.learn_commit(commit.min(self.log.last()))
+        );
         self.learn_commit(commit.min(last_new));
-        self.acknowledge(from, last_new);
+        let matched = mutated!(AcknowledgeWholeLog, self.log.last(), last_new);
+        self.acknowledge(from, matched);
     }
 
     fn learn_commit(&mut self, commit: Index) {
@@ -99,6 +105,10 @@ impl Core {
         if commit.index > self.commit && self.log.matches(commit) {
             self.commit_to(commit.index);
         }
+        mutated!(
+            CommitByHeartbeat,
+            self.learn_commit(commit.index.min(self.log.last()))
+        );
     }
 
     pub(crate) fn answer_round(
@@ -138,7 +148,7 @@ impl Core {
             index: mark.index,
             term: mark.term,
         };
-        if self.log.matches(base) {
+        if self.log.matches(base) && !mutated!(SnapshotDropsTail) {
             self.commit_to(mark.index);
             return;
         }

@@ -118,6 +118,7 @@ impl ForwardStreams {
             };
         }
         if position < stream.next {
+            mutated!(ForwardTwice, return Acceptance::Accepted);
             return Acceptance::Ignored;
         }
         if position > stream.next || !admits {

@@ -75,6 +75,7 @@ impl Leader {
             heartbeat_due: core.now,
         };
         leader.follow_configuration(core);
+        mutated!(NoNoop, return leader);
         leader.append(core, Payload::Noop);
         leader.tick_heartbeat(core);
         leader
@@ -203,7 +204,8 @@ impl Leader {
         if let Some(reads) = core.reads.take_open() {
             self.rounds.hold(reads, core.now);
         }
-        if self.rounds.has_waiting() && self.has_own_commit(core) {
+        let readable = self.has_own_commit(core) || mutated!(ReadBeforeOwnCommit);
+        if self.rounds.has_waiting() && readable {
             let number = self.send_round(core, false);
             self.rounds.ride(number, core.commit, core.now);
             self.confirm_rounds(core);
@@ -311,7 +313,8 @@ impl Leader {
             Some(progress) if progress.counts() => progress.round_acked,
             _ => 0,
         };
-        let confirmed = quorum::reached(core.configuration(), acked);
+        let answered = quorum::reached(core.configuration(), acked);
+        let confirmed = mutated!(SkipReadBarrier, newest, answered);
         if confirmed <= self.rounds.confirmed() {
             return;
         }
@@ -349,14 +352,16 @@ impl Leader {
 
     /// Moves the commit index to what a quorum has durably, if that is of this term.
     pub(crate) fn advance_commit(&mut self, core: &mut Core) -> Verdict {
-        let own = core.writes.durable_index();
+        let durable = core.writes.durable_index();
+        let own = mutated!(CountUndurableOwnLog, core.log.last(), durable);
         let matched = |peer: PeerId| match self.progress.get(&peer) {
             _ if peer == core.id => own,
             Some(progress) if progress.counts() => progress.matched,
             _ => Index(0),
         };
         let decided = quorum::reached(core.configuration(), matched);
-        if decided <= core.commit || core.log.term_at(decided) != Some(core.term()) {
+        let own_term = core.log.term_at(decided) == Some(core.term());
+        if decided <= core.commit || !(own_term || mutated!(CommitOldTermByCounting)) {
             return Verdict::LeadsOn;
         }
         let counted_from = core.commit.max(self.first_own.prev());
@@ -408,7 +413,8 @@ impl Leader {
         if core.now < self.heartbeat_due {
             return Verdict::LeadsOn;
         }
-        if core.now.since(self.quorum_contact(core)) >= core.settings.election_max {
+        let silence = core.now.since(self.quorum_contact(core));
+        if silence >= core.settings.election_max && !mutated!(LingeringLeader) {
             return Verdict::StepsDown;
         }
         self.consider_transfer(core);

@@ -176,12 +176,13 @@ impl Writes {
         message: Message,
         with_log: bool,
     ) {
+        let with_log = with_log && !mutated!(AcknowledgeBeforeDurable);
         let after = if with_log {
             self.vote_sequence.max(self.log_sequence)
         } else {
             self.vote_sequence
         };
-        if after <= self.durable {
+        if after <= self.durable || mutated!(VoteBeforeDurable) {
             effects.push_back(Effect::Send { to, message });
         } else {
             self.held.push_back(Held { after, to, message });

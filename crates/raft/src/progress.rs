@@ -243,6 +243,10 @@ impl Progress {
             index: rejection.hint_index,
             term: rejection.hint_term,
         });
+        mutated!(
+            RejectionHintAsMatch,
+            self.matched = self.matched.max(meeting.index)
+        );
         self.probe_from(meeting.index.next().min(rejection.prev_index));
     }
 

@@ -55,7 +55,7 @@ pub(crate) fn reached<T: Ord + Copy + Default>(
 ) -> T {
     let incoming = reached_by(&configuration.voters, &value).unwrap_or_default();
     match reached_by(&configuration.outgoing, &value) {
-        Some(outgoing) => incoming.min(outgoing),
+        Some(outgoing) => mutated!(JointCountsIncomingOnly, incoming, incoming.min(outgoing)),
         None => incoming,
     }
 }
@@ -84,7 +84,7 @@ pub(crate) fn tally(
     answer: impl Fn(PeerId) -> Option<bool>,
 ) -> Tally {
     let incoming = tally_of(&configuration.voters, &answer);
-    if configuration.outgoing.is_empty() {
+    if configuration.outgoing.is_empty() || mutated!(JointCountsIncomingOnly) {
         return incoming;
     }
     match (incoming, tally_of(&configuration.outgoing, &answer)) {

@@ -124,6 +124,7 @@ impl Raft {
             };
             writes.set_vote(vote);
         }
+        mutated!(VoteTwiceAfterRestart, vote.candidate = None);
         let core = Core {
             settings,
             id,

@@ -127,11 +127,12 @@ impl LeaderClock {
     /// # Panics
     /// If no batch may be proposed yet.
     pub(crate) fn stamp(&mut self, wall_ms: u64) -> BatchTime {
-        let clock_ms = self
+        let counted = self
             .clock_ms()
             .expect("batches are stamped only when the clock is ready");
         let leadership = self.leadership.as_mut().expect("the clock is ready");
         let base = leadership.base.as_mut().expect("the clock is ready");
+        let clock_ms = mutated!(ClockFollowsWall, base.last_clock_ms.max(wall_ms), counted);
         assert!(
             clock_ms >= base.last_clock_ms,
             "the clock fell: {} → {clock_ms}",

@@ -263,6 +263,10 @@ impl Replica {
             .or_default()
             .push(ticket);
         self.proposals.keep_alives += 1;
+        mutated!(
+            KeepAliveBeforeApply,
+            self.acknowledge_at_once(ticket, lease)
+        );
     }
 
     /// Sends what was gathered: into a batch on the leader, forwarded on a follower. Without a leader it stays.
@@ -385,6 +389,7 @@ impl Replica {
     pub(crate) fn drop_forwarded(&mut self) {
         self.proposals.forwarded.clear();
         self.proposals.under_way.clear();
+        mutated!(ResendOnLeaderChange, self.proposals.send_again(|_| true));
     }
 
     /// The first entry of a later term was applied: what was sent in earlier terms and has not been applied never will be.
@@ -412,7 +417,7 @@ impl Replica {
         let proposals = &mut self.proposals;
         let own = group.member == proposals.me.member.0
             && group.incarnation == proposals.me.incarnation.0
-            && group.boot == proposals.boot;
+            && (group.boot == proposals.boot || mutated!(ReplyAcrossBoots));
         if !own {
             return;
         }
@@ -526,7 +531,7 @@ impl Replica {
         for (sequence, was_unsent) in failed {
             self.fail_group(
                 sequence,
-                if was_unsent {
+                if was_unsent || mutated!(UnknownToldAsRefused) {
                     &unsent
                 } else {
                     &Failure::Unknown

@@ -125,7 +125,7 @@ impl Replica {
                 if stamp.cluster != self.cluster || stamp.cell != self.cell {
                     return self.reply(ticket, Err(Failure::ForeignStamp));
                 }
-                if stamp.index <= self.state.applied() {
+                if stamp.index <= self.state.applied() || mutated!(StampNotWaited) {
                     self.reads.to_begin.push_back(read(Want::Nothing));
                 } else {
                     self.reads
@@ -140,6 +140,7 @@ impl Replica {
                     .reads
                     .fresh_at
                     .is_some_and(|at| now.since(at) <= age_max)
+                    || mutated!(BoundedIgnoresFreshness)
                 {
                     self.reads.to_begin.push_back(read(Want::Nothing));
                 } else {
@@ -193,7 +194,7 @@ impl Replica {
         if let Some(round) = self.reads.rounds.remove(&sequence) {
             self.reads
                 .by_index
-                .entry(index)
+                .entry(mutated!(ReadBeforeApplied, 0, index))
                 .or_default()
                 .extend(round.reads);
         }
@@ -260,10 +261,11 @@ impl Replica {
             return 1;
         }
         // A view in the midst of a batch has seen a part of it: its stamp names that batch.
-        let stamp_index = self
+        let seen = self
             .applying
             .at_work()
             .map_or(self.state.applied(), |index| index.0);
+        let stamp_index = mutated!(StampTooNew, self.raft.commit().0, seen);
         let mut cursor = self.state.query_begin(query);
         match self.state.query_step(&mut cursor, Budget(FIRST_UNITS)) {
             Some((answer, revision)) => {

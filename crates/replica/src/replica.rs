@@ -380,6 +380,11 @@ impl Replica {
             self.clock.deposed();
             if role == Role::Leader {
                 self.clock.elected(term);
+                mutated!(
+                    ClockFromApplied,
+                    self.clock
+                        .applied(term, self.state.clock_ms(), self.state.wall_ms())
+                );
             }
         }
         self.membership.look(now);

@@ -101,16 +101,21 @@ impl Replica {
     }
 
     fn begin_snapshot(&mut self) {
+        let applied = Index(self.state.applied());
         let mark = SnapshotMark {
-            index: Index(self.state.applied()),
-            term: self.applying.term,
+            index: mutated!(SnapshotIndexBehind, applied.prev(), applied),
+            term: mutated!(
+                SnapshotNamesPresentTerm,
+                self.raft.term(),
+                self.applying.term
+            ),
             configuration: self.applying.configuration.clone(),
         };
         let header = SnapshotHeader {
             format: HEADER_FORMAT,
             cluster: self.cluster,
             cell: self.cell,
-            index: mark.index.0,
+            index: applied.0,
             term: mark.term.0,
             configuration: mark.configuration.encode(),
             clock_ms: self.state.clock_ms(),

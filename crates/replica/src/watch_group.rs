@@ -93,7 +93,10 @@ impl Change {
         let prev = if created {
             None
         } else {
-            state.key_at(&self.plain.kv.key, self.revision - 1)
+            state.key_at(
+                &self.plain.kv.key,
+                self.revision - mutated!(PrevOfSameRevision, 0, 1),
+            )
         };
         self.prev_bytes = prev.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len());
         self.with_prev = Some(Arc::new(Event {

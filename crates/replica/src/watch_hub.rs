@@ -182,7 +182,11 @@ impl WatchHub {
         let next = if create.start_revision == 0 {
             revision + 1
         } else {
-            create.start_revision
+            mutated!(
+                ResumeOffByOne,
+                create.start_revision + 1,
+                create.start_revision
+            )
         };
         let slot = self.watches.insert(Watch {
             stream,
@@ -380,6 +384,7 @@ impl WatchHub {
             self.main.cursor,
             state.revision()
         );
+        mutated!(WatchSkipsSnapshot, self.main.skip_to(state.revision()));
         self.detach_main(state);
     }
 
@@ -426,6 +431,7 @@ impl WatchHub {
             }
             let stream = &mut self.streams[watch.stream];
             if !stream.can_take() {
+                mutated!(SlowWatchSkips, continue);
                 watch.next = delivery.change(run.start).revision;
                 watch.place = Place::Parked;
                 stream.parked.insert(slot);
@@ -512,7 +518,7 @@ impl WatchHub {
         } else {
             compacted
         };
-        group.skip_to(lost);
+        group.skip_to(mutated!(DropAtCompaction, compacted, lost));
         for slot in group.index.slots() {
             let watch = &mut self.watches[slot];
             if watch.next.max(from) <= lost {
@@ -533,8 +539,8 @@ impl WatchHub {
         let wanted: Vec<u32> = self.progress_wanted.iter().copied().collect();
         for stream in wanted {
             let at = &mut self.streams[stream];
-            if at.behind == 0 && at.progress_from.is_some_and(|from| mark >= from) && at.can_take()
-            {
+            let all_there = at.behind == 0 || mutated!(ProgressAhead);
+            if all_there && at.progress_from.is_some_and(|from| mark >= from) && at.can_take() {
                 at.progress_from = None;
                 self.progress_wanted.remove(&stream);
                 self.respond(

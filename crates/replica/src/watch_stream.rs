@@ -57,6 +57,7 @@ pub(crate) fn send_run(
             end = at
                 + (at..run.end)
                     .take_while(|&mention| delivery.change(mention).revision == revision)
+                    .take(mutated!(SplitRevision, 1, usize::MAX))
                     .count();
             mark = revision;
         }

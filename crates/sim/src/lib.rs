@@ -3,6 +3,33 @@
 //!
 //! [`run`] is one life of a cluster: faults for a while, then everything is mended and the cluster must serve again.
 
+/// A bug of the shell was put in on purpose (see `mutation.rs`): whether it was; what it does; or its value and the right one. Nothing without the feature
+/// `mutations`.
+#[cfg(feature = "mutations")]
+macro_rules! mutated {
+    ($name:ident) => {
+        $crate::mutation::is_chosen($crate::mutation::Shell::$name)
+    };
+    ($name:ident, $does:expr) => {
+        if mutated!($name) {
+            $does
+        }
+    };
+    ($name:ident, $wrong:expr, $right:expr) => {
+        if mutated!($name) { $wrong } else { $right }
+    };
+}
+#[cfg(not(feature = "mutations"))]
+macro_rules! mutated {
+    ($name:ident) => {
+        false
+    };
+    ($name:ident, $does:expr) => {};
+    ($name:ident, $wrong:expr, $right:expr) => {
+        $right
+    };
+}
+
 mod clients;
 mod clock;
 mod faults;
@@ -11,6 +38,8 @@ mod member;
 mod model;
 #[cfg(test)]
 mod model_against_state;
+#[cfg(feature = "mutations")]
+pub mod mutation;
 mod network;
 mod oracle;
 mod queue;
@@ -28,7 +57,7 @@ pub use faults::{Fault, Planned, Profile};
 pub use log::memory_disk::Survival;
 pub use network::Weather;
 pub use oracle::Violation;
-pub use run::{Options, Plant, Report, SECONDS, Stats, run, schedule};
+pub use run::{Options, Report, SECONDS, Stats, run, schedule};
 pub use shrink::{Progress, Shrunk, shrink};
 pub use timeline::{Detail, Kind, Moment, Timeline, What, Window};
 pub use world::Counts;

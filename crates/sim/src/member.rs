@@ -5,7 +5,7 @@ use crate::oracle::Recovery;
 use log::memory_disk::{MemoryDisk, Platter};
 use log::{Identity, Log, OpenError, ReadEntries, Snapshots};
 use raft::{
-    Boot, Configuration, Index, Instant, PeerId, Persist, Restored, SnapshotMark, Standing, Vote,
+    Boot, Configuration, Index, Instant, PeerId, Persist, Restored, SnapshotMark, Standing,
 };
 use replica::{Input, Now, Replica};
 use std::collections::VecDeque;
@@ -114,16 +114,10 @@ pub enum StartError {
 
 impl Member {
     /// Opens the directory and starts a process on it; tells what was found there.
-    pub fn start(
-        &mut self,
-        common: &Common,
-        boot: u64,
-        now: Now,
-        forget_vote: bool,
-    ) -> Result<Recovery, StartError> {
+    pub fn start(&mut self, common: &Common, boot: u64, now: Now) -> Result<Recovery, StartError> {
         self.life += 1;
         let disk = self.platter.start_process();
-        let (process, recovery) = match self.open(disk, common, boot, now, forget_vote) {
+        let (process, recovery) = match self.open(disk, common, boot, now) {
             Ok(opened) => opened,
             Err(_) if self.platter.burned() => return Err(StartError::Stopped),
             Err(error) => return Err(error),
@@ -138,7 +132,6 @@ impl Member {
         common: &Common,
         boot: u64,
         now: Now,
-        forget_vote: bool,
     ) -> Result<(Process, Recovery), StartError> {
         let opened =
             log::open(disk, common.log.clone(), self.id.member).map_err(|error| match error {
@@ -170,11 +163,11 @@ impl Member {
         let restored = Restored {
             id: self.id,
             boot: Boot(boot),
-            vote: if forget_vote {
-                Vote::default()
-            } else {
+            vote: mutated!(
+                ForgetVote,
+                raft::Vote::default(),
                 recovered.vote.unwrap_or_default()
-            },
+            ),
             snapshot: recovered.snapshot.clone().unwrap_or(first),
             terms: recovered.terms.clone(),
             last: recovered.last,

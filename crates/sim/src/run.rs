@@ -25,8 +25,9 @@ pub struct Options {
     pub trace: bool,
     /// Keep the timeline, its many moments inside this window.
     pub timeline: Option<Window>,
-    /// A bug put into the shell on purpose, to see that it is found.
-    pub plant: Option<Plant>,
+    /// A bug put in on purpose, to see that it is found.
+    #[cfg(feature = "mutations")]
+    pub mutation: Option<crate::mutation::Mutation>,
     /// Of the faults drawn from the seed, let only these happen, by their place in the schedule; `None`: all. A shrunk run is named so.
     pub only_faults: Option<Vec<usize>>,
     /// Mend everything after this many seconds already, though the faults are drawn for `seconds`.
@@ -43,7 +44,8 @@ impl Options {
             seconds: SECONDS,
             trace: false,
             timeline: None,
-            plant: None,
+            #[cfg(feature = "mutations")]
+            mutation: None,
             only_faults: None,
             heal_at: None,
         }
@@ -92,25 +94,6 @@ pub fn schedule(options: &Options) -> Vec<(usize, Planned)> {
 
 /// Seconds of simulated time with faults, unless asked otherwise.
 pub const SECONDS: u64 = 60;
-
-/// A bug in the shell. Each must be found by an oracle; this is how the simulator itself is tested.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plant {
-    /// Tells the replica that its persists are durable before they are.
-    AckBeforeSync,
-    /// Never syncs and says that it did.
-    SkipSync,
-    /// Loses term and vote at each restart.
-    ForgetVote,
-    /// Serves every read from local state.
-    StaleReads,
-    /// Sometimes proposes a command twice.
-    ProposeTwice,
-    /// Sometimes loses watch responses on an open stream.
-    DropWatchResponse,
-    /// Sometimes sends watch responses twice.
-    RepeatWatchResponse,
-}
 
 /// What came of a run.
 #[derive(Clone, Debug)]
@@ -168,6 +151,8 @@ pub struct Stats {
 
 /// Runs one world to its end. The same options give the same report, on every machine.
 pub fn run(options: &Options) -> Report {
+    #[cfg(feature = "mutations")]
+    let _put_in = crate::mutation::choose(options.mutation);
     let (mut rng, members) = options.draw_members();
     let heal_at = options.healed_at();
     let setup = Setup {
@@ -187,7 +172,6 @@ pub fn run(options: &Options) -> Report {
             bulk: rng.chance(200),
         },
         drifts: options.profile.drifts(),
-        plant: options.plant,
         trace: options.trace,
         timeline: options.timeline,
     };

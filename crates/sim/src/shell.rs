@@ -2,7 +2,6 @@
 //! simulated twin of the server's node loop.
 
 use crate::member::{LogTask, Process, SnapshotTask};
-use crate::run::Plant;
 use crate::timeline::{self, Kind, What, words};
 use crate::trace::hash_bytes;
 use crate::world::{Event, World};
@@ -183,7 +182,7 @@ impl World {
                     self.timeline
                         .note(self.now, Some(member), || What::Installs { index });
                 }
-                if self.plant == Some(Plant::AckBeforeSync) {
+                if mutated!(AcknowledgeBeforeSync) {
                     self.give(member, Input::Persisted(persist.sequence));
                 }
                 self.give_log(member, LogTask::Persist(persist));
@@ -451,18 +450,16 @@ impl World {
     }
 
     fn sync_log(&mut self, member: usize, life: u64, newest: u64, appended: usize) {
-        let skip = self.plant == Some(Plant::SkipSync);
         let Some(process) = self.running(member, life) else {
             return;
         };
-        let synced = if skip { Ok(()) } else { process.log.sync() };
+        let synced = mutated!(SkipSync, Ok(()), process.log.sync());
         let log_bytes = process.log.log_bytes();
         let low = process.log.low_on_space();
         process.appended_unsynced += appended;
         if self.take_down_if_burned(member) {
             return;
         }
-        let early = self.plant == Some(Plant::AckBeforeSync);
         match synced {
             Ok(()) => {
                 let process = self.running(member, life).expect("it was not taken down");
@@ -474,7 +471,7 @@ impl World {
                     });
                 self.timeline
                     .note_busy(self.now, member, || What::Durable { sequence: newest });
-                if !early {
+                if !mutated!(AcknowledgeBeforeSync) {
                     self.give(member, Input::Persisted(newest));
                 }
                 self.give(member, Input::LogBytes(log_bytes));

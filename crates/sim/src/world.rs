@@ -14,7 +14,6 @@ use crate::network::{Network, Weather};
 use crate::oracle::{Check, Consensus, History, Leases, Request, Violation};
 use crate::queue::Queue;
 use crate::rng::Rng;
-use crate::run::Plant;
 use crate::timeline::{Timeline, What, Window, words};
 use crate::trace::Trace;
 use log::memory_disk::{DiskCounts, Platter, Survival};
@@ -150,7 +149,6 @@ pub(crate) struct Setup {
     pub heal_at: Micros,
     pub load: Load,
     pub drifts: bool,
-    pub plant: Option<Plant>,
     pub trace: bool,
     pub timeline: Option<Window>,
 }
@@ -169,7 +167,6 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     pub(crate) timeline: Timeline,
     pub(crate) violation: Option<Violation>,
-    pub(crate) plant: Option<Plant>,
     pub(crate) rng: Rng,
     /// Shortest time of a disk operation.
     pub(crate) disk_speed: Micros,
@@ -213,7 +210,6 @@ impl World {
             heal_at,
             load,
             drifts,
-            plant,
             trace,
             timeline,
         } = setup;
@@ -255,7 +251,6 @@ impl World {
             trace: Trace::new(trace),
             timeline: Timeline::new(timeline),
             violation: None,
-            plant,
             disk_speed: *rng.pick(&[50, 100, 1_000, 5_000]),
             rng,
             faults,

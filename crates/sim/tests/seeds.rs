@@ -1,7 +1,7 @@
 //! Lives of whole clusters, from seeds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use synod_sim::{Options, Plant, Profile, Report, run};
+use synod_sim::{Options, Profile, Report, run};
 
 /// Runs `options` of each number below `count`, on `threads` threads; the reports come back by number.
 fn run_all(count: u64, threads: usize, options: impl Fn(u64) -> Options + Sync) -> Vec<Report> {
@@ -133,57 +133,4 @@ fn keeping_the_text_of_a_trace_changes_nothing() {
         .trace_hash
     };
     assert_eq!(hash(true), hash(false));
-}
-
-/// Runs seeds with a bug in the shell until one is caught; gives the report.
-#[track_caller]
-fn caught(plant: Plant, profile: Profile, seeds_max: u64) -> Report {
-    for seed in 0..seeds_max {
-        let report = run(&Options {
-            plant: Some(plant),
-            seconds: 20,
-            ..Options::new(seed, profile)
-        });
-        if !report.violations.is_empty() {
-            assert!(
-                report.to_string().contains("replay: synod sim --profile"),
-                "{report}"
-            );
-            return report;
-        }
-    }
-    panic!("{plant:?} was not caught in {seeds_max} seeds of {profile}");
-}
-
-#[test]
-fn acknowledging_before_the_sync_is_caught() {
-    caught(Plant::AckBeforeSync, Profile::Crashy, 20);
-}
-
-#[test]
-fn never_syncing_is_caught() {
-    caught(Plant::SkipSync, Profile::Crashy, 20);
-}
-
-#[test]
-fn forgetting_the_vote_is_caught() {
-    caught(Plant::ForgetVote, Profile::Crashy, 20);
-}
-
-#[test]
-fn stale_reads_are_caught() {
-    let report = caught(Plant::StaleReads, Profile::Lossy, 20);
-    assert_eq!(report.violations[0].property, "KV1");
-}
-
-#[test]
-fn a_command_proposed_twice_is_caught() {
-    let report = caught(Plant::ProposeTwice, Profile::Calm, 3);
-    assert_eq!(report.violations[0].property, "E1");
-}
-
-#[test]
-fn lost_and_repeated_watch_responses_are_caught() {
-    caught(Plant::DropWatchResponse, Profile::Calm, 5);
-    caught(Plant::RepeatWatchResponse, Profile::Calm, 5);
 }

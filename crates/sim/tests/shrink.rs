@@ -1,12 +1,13 @@
 //! A failing run is made smaller without becoming another failure.
 
-use synod_sim::{Options, Plant, Profile, Progress, run, schedule, shrink};
+use synod_sim::mutation::{Mutation, Shell};
+use synod_sim::{Options, Profile, Progress, run, schedule, shrink};
 
 /// A run of a cluster that forgets votes, which fails.
 fn failing() -> Options {
     (0..20)
         .map(|seed| Options {
-            plant: Some(Plant::SkipSync),
+            mutation: Some(Mutation::Shell(Shell::SkipSync)),
             seconds: 20,
             ..Options::new(seed, Profile::Crashy)
         })

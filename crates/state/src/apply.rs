@@ -223,6 +223,7 @@ impl State {
             Job::Delete(mut deletion) => {
                 if deletion.step(&mut self.keys, &mut self.leases, fuel) {
                     let (deleted, prev) = deletion.finish();
+                    mutated!(DeleteRaisesTwice, self.keys.revision += deleted.min(1));
                     self.answer(work, Reply::DeleteRange { deleted, prev });
                 } else {
                     work.job = Some(Job::Delete(deletion));
@@ -255,8 +256,16 @@ impl State {
 
     /// Renews a lease at the batch's clock; its time to live, if there is such a lease.
     fn renew(&mut self, id: i64) -> Option<u64> {
-        let ttl_ms = self.leases.get(id)?.ttl_ms;
-        self.leases.set(Lease::new(id, ttl_ms, self.clock.clock_ms));
+        let old = *self.leases.get(id)?;
+        let ttl_ms = old.ttl_ms;
+        mutated!(
+            LateRenewalRefused,
+            if old.deadline_ms <= self.clock.clock_ms {
+                return None;
+            }
+        );
+        let from = mutated!(RenewalAddsUp, old.deadline_ms, self.clock.clock_ms);
+        self.leases.set(Lease::new(id, ttl_ms, from));
         Some(ttl_ms)
     }
 
@@ -268,7 +277,8 @@ impl State {
             .candidates(id, revocation.after.as_deref(), |key| {
                 *fuel = fuel.saturating_sub(1);
                 keys.delete(Bound::Included(key), Bound::Included(key), |record| {
-                    let remove = record.lease == id;
+                    let remove =
+                        record.lease == id && !(mutated!(ExpiryForgetsKeys) && record.version > 1);
                     deleted += u64::from(remove);
                     Visit {
                         remove,

@@ -61,10 +61,11 @@ impl State {
         if self.pins.walking() {
             return false;
         }
-        let compacted = self
+        let readable = self
             .visible
             .compacted
             .min(self.pins.oldest().unwrap_or(i64::MAX));
+        let compacted = mutated!(CompactionFreesReadable, readable + 1, readable);
         if self.reclaim.at.is_none() {
             if compacted <= self.reclaim.compacted {
                 return false;

@@ -125,7 +125,7 @@ impl Keys {
             if let Some(slot) = slot {
                 let old = log.record(slot.position());
                 let length = old.length;
-                if !old.deleted {
+                if !old.deleted || mutated!(RecreatedKeyIsOld) {
                     (create_revision, version, garbage) =
                         (old.create_revision, old.version + 1, old.size());
                     replaced = Some(Replaced { lease: old.lease });

@@ -24,7 +24,7 @@ pub(crate) struct Lease {
 
 /// The allowance for clocks that run at different speeds: 2 %.
 fn slack_ms(ttl_ms: u64) -> u64 {
-    ttl_ms / 50
+    mutated!(LeaseWithoutAllowance, 0, ttl_ms / 50)
 }
 
 impl Lease {
@@ -167,6 +167,14 @@ impl Leases {
 
     /// The first lease that ended by `clock_ms`, in the order of (deadline, id).
     pub fn first_expired(&self, clock_ms: u64) -> Option<i64> {
+        mutated!(
+            ExpiryOutOfOrder,
+            return self
+                .deadlines
+                .range(..(clock_ms + 1, i64::MIN))
+                .next_back()
+                .map(|&(_, id)| id)
+        );
         self.deadlines
             .first()
             .filter(|&&(deadline, _)| deadline <= clock_ms)

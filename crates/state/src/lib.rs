@@ -1,5 +1,32 @@
 //! The replicated state machine, pure: the same batches give the same state, the same replies and the same bytes, on every member and every run.
 
+/// A bug was put in on purpose (see `mutation.rs`): whether it was; what it does; or its value and the right one. Nothing without the feature
+/// `mutations`.
+#[cfg(feature = "mutations")]
+macro_rules! mutated {
+    ($name:ident) => {
+        $crate::mutation::is_chosen($crate::mutation::Mutation::$name)
+    };
+    ($name:ident, $does:expr) => {
+        if mutated!($name) {
+            $does
+        }
+    };
+    ($name:ident, $wrong:expr, $right:expr) => {
+        if mutated!($name) { $wrong } else { $right }
+    };
+}
+#[cfg(not(feature = "mutations"))]
+macro_rules! mutated {
+    ($name:ident) => {
+        false
+    };
+    ($name:ident, $does:expr) => {};
+    ($name:ident, $wrong:expr, $right:expr) => {
+        $right
+    };
+}
+
 mod apply;
 mod bounds;
 mod clock;
@@ -13,6 +40,8 @@ mod index;
 mod kv;
 mod lease;
 mod loader;
+#[cfg(feature = "mutations")]
+pub mod mutation;
 mod pages;
 mod pins;
 mod query;

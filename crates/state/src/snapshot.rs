@@ -144,7 +144,7 @@ impl State {
             pin: self.pins.take(compacted, Need::Walk),
             header: SnapshotHeader {
                 format: SNAPSHOT_FORMAT,
-                clock_ms: self.clock.clock_ms,
+                clock_ms: mutated!(SnapshotLosesClock, 0, self.clock.clock_ms),
                 wall_ms: self.clock.wall_ms,
                 ordinal: self.ordinal,
                 hash: self.hash_applied,
@@ -205,7 +205,12 @@ impl SnapshotCursor {
         let mut last = None;
         let mut written = 0;
         block(out, LEASE, |content| {
-            for lease in self.leases.iter_from(from).take(some) {
+            for lease in self
+                .leases
+                .iter_from(from)
+                .filter(|_| !mutated!(SnapshotLosesLeases))
+                .take(some)
+            {
                 content.extend_from_slice(&lease.id.to_le_bytes());
                 content.extend_from_slice(&lease.ttl_ms.to_le_bytes());
                 content.extend_from_slice(&lease.deadline_ms.to_le_bytes());
@@ -262,7 +267,12 @@ impl SnapshotCursor {
                     }
                     offset += record.length;
                     let wanted = if kept {
-                        record.revision < compacted && record.retained(compacted)
+                        record.revision < compacted
+                            && record.retained(mutated!(
+                                SnapshotLosesReadable,
+                                compacted + 1,
+                                compacted
+                            ))
                     } else {
                         record.revision >= compacted
                     };

@@ -305,7 +305,9 @@ impl TxnRun {
                 (Step::Range(range), access) => {
                     let view = match access {
                         Access::Read(_, view) => *view,
-                        Access::Write(keys, ..) => keys.working(),
+                        Access::Write(keys, ..) => {
+                            mutated!(RangeInTxnSeesBefore, self.before, keys.working())
+                        }
                     };
                     let view = if range.revision > 0 {
                         View {

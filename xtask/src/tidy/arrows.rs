@@ -49,6 +49,10 @@ pub fn check(files: &[File], problems: &mut Vec<String>) {
         };
         check_manifest(&file.path, name, &manifest, allowed, &ours, problems);
     }
+    let root = files.iter().find(|file| file.path == "Cargo.toml");
+    if root.is_some_and(|root| root.text.contains("\"mutations\"")) {
+        problems.push("Cargo.toml: the feature mutations is turned on for everybody; a released binary must not have it".into());
+    }
     check_lock(files, problems);
 }
 
@@ -73,6 +77,7 @@ fn check_manifest(
             ));
         }
     }
+    check_mutations(path, manifest, problems);
     // Tests may look further down, never up: a dev-dependency on `server` would let a pure crate's tests need sockets.
     for dependency in dependencies(manifest, "dev-dependencies") {
         if ours.contains(&dependency.as_str()) && dependency == "server" && name != "cli" {
@@ -85,6 +90,26 @@ fn check_manifest(
         .and_then(Value::as_bool);
     if inherits != Some(true) {
         problems.push(format!("{path}: add [lints] workspace = true"));
+    }
+}
+
+/// Bugs put in on purpose are for tests: only a dev-dependency, or a feature of that very name, may turn them on.
+fn check_mutations(path: &str, manifest: &Table, problems: &mut Vec<String>) {
+    let turned_on = |value: &Value| value.to_string().contains("mutations\"");
+    for table in ["dependencies", "build-dependencies", "target"] {
+        if manifest.get(table).is_some_and(turned_on) {
+            problems.push(format!(
+                "{path}: [{table}] turns the feature mutations on; a released binary must not have it"
+            ));
+        }
+    }
+    let features = manifest.get("features").and_then(Value::as_table);
+    for (name, value) in features.into_iter().flatten() {
+        if name != "mutations" && turned_on(value) {
+            problems.push(format!(
+                "{path}: feature {name} turns the feature mutations on; a released binary must not have it"
+            ));
+        }
     }
 }
 
@@ -139,6 +164,23 @@ mod tests {
         let mut problems = Vec::new();
         check(&files, &mut problems);
         problems
+    }
+
+    #[test]
+    fn mutations_outside_of_tests_are_a_problem() {
+        let head = "[lints]\nworkspace = true\n";
+        let turned_on = [
+            "[dependencies]\nraft = { workspace = true, features = [\"mutations\"] }\n",
+            "[features]\ndefault = [\"raft/mutations\"]\n",
+            "[features]\ndefault = [\"mutations\"]\nmutations = []\n",
+        ];
+        for text in turned_on {
+            let problems = problems_of("crates/log/Cargo.toml", &format!("{head}{text}"));
+            assert_eq!(problems.len(), 1, "{text} {problems:?}");
+        }
+        let fine = "[features]\nmutations = [\"raft/mutations\"]\n[dev-dependencies]\nraft = { features = [\"mutations\"] }\n";
+        let problems = problems_of("crates/log/Cargo.toml", &format!("{head}{fine}"));
+        assert_eq!(problems, Vec::<String>::new());
     }
 
     #[test]

@@ -8,10 +8,9 @@ impl World {
             return;
         }
         let boot = self.rng.next();
-        let forget_vote = self.plant == Some(Plant::ForgetVote);
         let machine = &mut self.members[member];
         let now = machine.clock.read(self.now);
-        match machine.start(&self.common, boot, now, forget_vote) {
+        match machine.start(&self.common, boot, now) {
             Ok(recovery) => {
                 let last = recovery.last;
                 self.trace

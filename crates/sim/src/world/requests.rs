@@ -86,7 +86,7 @@ impl World {
         let input = match body {
             Request::Propose(command) => Input::Propose { ticket, command },
             Request::KeepAlive(lease) => Input::KeepAlive { ticket, lease },
-            Request::Read(_, query) if self.plant == Some(Plant::StaleReads) => Input::Read {
+            Request::Read(_, query) if mutated!(StaleReads) => Input::Read {
                 ticket,
                 consistency: replica::Consistency::Local,
                 query,
@@ -97,7 +97,7 @@ impl World {
                 query,
             },
         };
-        if self.plant == Some(Plant::ProposeTwice)
+        if mutated!(ProposeTwice)
             && let Input::Propose { command, .. } = &input
             && self.rng.chance(50)
         {
@@ -240,12 +240,11 @@ impl World {
 
     /// A member has responses for a stream.
     pub(crate) fn watch_responses(&mut self, stream: StreamId, mut responses: Vec<WatchResponse>) {
-        match self.plant {
-            Some(Plant::DropWatchResponse) if self.rng.chance(20) => return,
-            Some(Plant::RepeatWatchResponse) if self.rng.chance(20) => {
-                responses.extend(responses.clone())
-            }
-            _ => {}
+        if mutated!(DropWatchResponse) && self.rng.chance(20) {
+            return;
+        }
+        if mutated!(RepeatWatchResponse) && self.rng.chance(20) {
+            responses.extend(responses.clone());
         }
         let way = self.rng.between(50, 300);
         let Some(state) = self.streams.get_mut(&stream) else {

@@ -1,0 +1,83 @@
+//! Bugs put into consensus on purpose: the simulator must find each of them, which is how it is tested itself. Compiled only with the
+//! feature `mutations`, which no released binary has. A thread runs with one of them at most, and with none unless [`choose`] was called.
+
+use std::cell::Cell;
+
+thread_local! {
+    static CHOSEN: Cell<Option<Mutation>> = const { Cell::new(None) };
+}
+
+/// Runs this thread with the bug from now on, or with none.
+pub fn choose(mutation: Option<Mutation>) {
+    CHOSEN.set(mutation);
+}
+
+pub(crate) fn is_chosen(mutation: Mutation) -> bool {
+    CHOSEN.get() == Some(mutation)
+}
+
+macro_rules! mutations {
+    ($(#[doc = $text:literal] $name:ident,)+) => {
+        /// A bug, and what it does.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Mutation {
+            $(#[doc = $text] $name,)+
+        }
+
+        impl Mutation {
+            /// Every one of them, with what it does in words.
+            pub const ALL: &[(Mutation, &str)] = &[$((Mutation::$name, $text)),+];
+        }
+    };
+}
+
+mutations! {
+    /// A message of an older term is taken for one of the present term.
+    IgnoreTerm,
+    /// A restart forgets whom the vote of the present term went to.
+    VoteTwiceAfterRestart,
+    /// A vote is given without a look at the candidate's log.
+    VoteWithoutLogCheck,
+    /// Nothing waits until it is durable: votes, terms and acknowledgements are sent at once.
+    VoteBeforeDurable,
+    /// Votes of an earlier candidacy count in the present one.
+    CountStaleVotes,
+    /// A new leader appends nothing of its own term.
+    NoNoop,
+    /// A member that hears no leader raises its term at once.
+    NoPreVote,
+    /// An entry of an earlier term is committed by counting who has it (Raft paper, figure 8).
+    CommitOldTermByCounting,
+    /// A leader counts its own entries before they are durable.
+    CountUndurableOwnLog,
+    /// Acknowledgements of an earlier term count in the present one.
+    CountStaleAcknowledgements,
+    /// A follower acknowledges entries before they are durable.
+    AcknowledgeBeforeDurable,
+    /// A follower acknowledges its whole log instead of what the append showed to match.
+    AcknowledgeWholeLog,
+    /// A follower takes the leader's commit index beyond what the append showed to match.
+    CommitBeyondAppend,
+    /// A follower takes the commit index of a heartbeat without a look at the term there.
+    CommitByHeartbeat,
+    /// A follower drops whatever its log has beyond an append, also when all of the append is there already.
+    DelayedAppendTruncates,
+    /// A leader takes the hint of a rejection for what the logs have in common.
+    RejectionHintAsMatch,
+    /// A leader answers confirmed reads without asking a quorum.
+    SkipReadBarrier,
+    /// A leader answers confirmed reads before an entry of its term is committed.
+    ReadBeforeOwnCommit,
+    /// A member takes the answer to a ReadIndex that it asked before a restart.
+    ReadFromEarlierBoot,
+    /// A leader accepts a duplicated forward.
+    ForwardTwice,
+    /// A leader accepts a forward of an earlier term.
+    ForwardOfEarlierTerm,
+    /// A snapshot replaces the whole log, also entries behind it that match.
+    SnapshotDropsTail,
+    /// A leader that hears no quorum leads on.
+    LingeringLeader,
+    /// In a joint configuration only the incoming voters are counted.
+    JointCountsIncomingOnly,
+}

@@ -1,0 +1,90 @@
+//! Bugs put into the member on purpose: the simulator must find each of them, which is how it is tested itself. Compiled only with the
+//! feature `mutations`, which no released binary has. A thread runs with one of them at most, and with none unless [`choose`] was called.
+
+use std::cell::Cell;
+
+thread_local! {
+    static CHOSEN: Cell<Option<Mutation>> = const { Cell::new(None) };
+}
+
+/// Runs this thread with the bug from now on, or with none.
+pub fn choose(mutation: Option<Mutation>) {
+    CHOSEN.set(mutation);
+}
+
+pub(crate) fn is_chosen(mutation: Mutation) -> bool {
+    CHOSEN.get() == Some(mutation)
+}
+
+macro_rules! mutations {
+    ($(#[doc = $text:literal] $name:ident,)+) => {
+        /// A bug, and what it does.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Mutation {
+            $(#[doc = $text] $name,)+
+        }
+
+        impl Mutation {
+            /// Every one of them, with what it does in words.
+            pub const ALL: &[(Mutation, &str)] = &[$((Mutation::$name, $text)),+];
+        }
+    };
+}
+
+mutations! {
+    /// A new leader stamps batches from the applied clock instead of the appended one.
+    ClockFromApplied,
+    /// The replicated clock counts the wall clock.
+    ClockFollowsWall,
+    /// A keep-alive is acknowledged before it is applied.
+    KeepAliveBeforeApply,
+    /// Forwarded commands are sent again as soon as the leader changes.
+    ResendOnLeaderChange,
+    /// A command that was sent and not heard of ends with an error that says it never will be.
+    UnknownToldAsRefused,
+    /// A member takes the outcome of a group of its earlier process for one of its own.
+    ReplyAcrossBoots,
+    /// A confirmed read is served before its index is applied.
+    ReadBeforeApplied,
+    /// A read with a stamp is served at once.
+    StampNotWaited,
+    /// A bounded read is served however old the state is.
+    BoundedIgnoresFreshness,
+    /// A reply is stamped with the commit index instead of the applied one.
+    StampTooNew,
+    /// A revision is split across watch responses.
+    SplitRevision,
+    /// A watch that is overtaken by compaction misses the change at the compacted revision.
+    DropAtCompaction,
+    /// A progress mark is the newest revision, whatever was delivered.
+    ProgressAhead,
+    /// A watch from a revision begins with the next one.
+    ResumeOffByOne,
+    /// The previous state of an event is that at its own revision.
+    PrevOfSameRevision,
+    /// A watch whose stream cannot take more skips what it could not take.
+    SlowWatchSkips,
+    /// When a snapshot replaces the state, watches go on from its revision.
+    WatchSkipsSnapshot,
+    /// A snapshot names the index before the one it holds.
+    SnapshotIndexBehind,
+    /// A snapshot names the present term instead of that of its last entry.
+    SnapshotNamesPresentTerm,
+}
+
+impl crate::Replica {
+    /// Answers a keep-alive from the lease as it is now.
+    pub(crate) fn acknowledge_at_once(&mut self, ticket: crate::Ticket, lease: i64) {
+        let query = state::Query::LeaseTimeToLive {
+            id: lease,
+            keys: false,
+        };
+        let mut cursor = self.state.query_begin(query);
+        let answer = self.state.query_step(&mut cursor, state::Budget(1));
+        if let Some((state::Answer::Lease(Some(view)), revision)) = answer {
+            let body = crate::Body::KeepAlive(Some(view.granted_ms));
+            let response = self.response(body, revision, self.state.applied());
+            self.reply(ticket, Ok(response));
+        }
+    }
+}
