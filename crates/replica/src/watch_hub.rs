@@ -109,6 +109,7 @@ impl WatchHub {
             outbox: Vec::new(),
             watches: BTreeMap::new(),
             next_id: 0,
+            compacted: BTreeSet::new(),
             parked: BTreeSet::new(),
             behind: 0,
             progress_from: None,
@@ -136,6 +137,15 @@ impl WatchHub {
             WatchRequest::Cancel { watch } => {
                 if let Some(&slot) = self.streams[stream].watches.get(&watch) {
                     self.end(slot, state.revision(), WatchBody::Canceled);
+                } else if self.streams[stream].compacted.remove(&watch) {
+                    self.respond(
+                        stream,
+                        WatchResponse {
+                            watch,
+                            revision: state.revision(),
+                            body: WatchBody::Canceled,
+                        },
+                    );
                 }
             }
             WatchRequest::Progress => {
@@ -166,12 +176,12 @@ impl WatchHub {
         };
         let names = &mut self.streams[stream];
         let id = if create.watch == 0 {
-            while names.watches.contains_key(&names.next_id) {
+            while names.knows(names.next_id) {
                 names.next_id += 1;
             }
             names.next_id += 1;
             names.next_id - 1
-        } else if names.watches.contains_key(&create.watch) {
+        } else if names.knows(create.watch) {
             return self.respond(
                 stream,
                 refused("mvcc: duplicate watch ID provided on the WatchStream"),
@@ -525,7 +535,9 @@ impl WatchHub {
                 group.index.remove(&watch.keys, slot);
                 watch.place = Place::Waiting;
                 self.waiting.insert(slot);
+                let (stream, id) = (watch.stream, watch.id);
                 self.end(slot, state.revision(), WatchBody::Compacted { compacted });
+                self.streams[stream].keep_compacted(id);
             }
         }
     }

@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 const FRAGMENT_BYTES: usize = 2 << 20;
 /// With less credit than this, revisions that are ready together travel in one response instead of one each.
 const COALESCE_BELOW: u64 = 8;
+/// Ids of ended watches remembered per stream.
+const COMPACTED_IDS_MAX: usize = 1024;
 
 /// One connection's stream.
 pub(crate) struct Stream {
@@ -23,6 +25,8 @@ pub(crate) struct Stream {
     pub(crate) outbox: Vec<WatchResponse>,
     pub(crate) watches: BTreeMap<i64, Slot>,
     pub(crate) next_id: i64,
+    /// Ids of watches that compaction ended: as in etcd they stay taken until the client cancels them.
+    pub(crate) compacted: BTreeSet<i64>,
     pub(crate) parked: BTreeSet<Slot>,
     /// Watches that are not in the main group.
     pub(crate) behind: usize,
@@ -34,6 +38,19 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// A watch has this id, or had it when compaction ended it.
+    pub(crate) fn knows(&self, id: i64) -> bool {
+        self.watches.contains_key(&id) || self.compacted.contains(&id)
+    }
+
+    /// Keeps the id of a watch that compaction ended. Beyond a bound the lowest is free again, earlier than in etcd.
+    pub(crate) fn keep_compacted(&mut self, id: i64) {
+        self.compacted.insert(id);
+        if self.compacted.len() > COMPACTED_IDS_MAX {
+            self.compacted.pop_first();
+        }
+    }
+
     pub(crate) fn can_take(&self) -> bool {
         self.credit > 0 && self.queue.is_empty()
     }

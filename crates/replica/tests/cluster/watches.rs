@@ -556,6 +556,34 @@ fn w11_a_compacted_start_is_created_then_cancelled_with_the_revision() {
 }
 
 #[test]
+fn the_id_of_a_compacted_watch_stays_taken_until_it_is_canceled() {
+    let mut cell = Cell::settled();
+    for n in 0..10 {
+        cell.put(1, "k", &n.to_string());
+    }
+    cell.compact(1, 8);
+    let named = |start| WatchCreate {
+        watch: 7,
+        ..from(start, create("k", ""))
+    };
+    open(&mut cell, 1, 1, named(3));
+    cell.heard(1, 1);
+    let refused = open(&mut cell, 1, 1, named(9));
+    assert!(
+        matches!(&refused.body, WatchBody::Refused(reason) if reason.contains("duplicate watch ID")),
+        "{refused:?}"
+    );
+    cell.watch(1, 1, WatchRequest::Cancel { watch: 7 });
+    cell.settle();
+    let canceled = cell.heard(1, 1);
+    assert_eq!(
+        (canceled[0].watch, &canceled[0].body),
+        (7, &WatchBody::Canceled)
+    );
+    assert_eq!(open(&mut cell, 1, 1, named(9)).body, WatchBody::Created);
+}
+
+#[test]
 fn w12_a_slow_stream_is_fed_from_history_and_skips_nothing() {
     let mut cell = Cell::new(1);
     cell.elect();
