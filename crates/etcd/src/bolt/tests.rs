@@ -2,7 +2,8 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-type Buckets = BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>;
+type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
+type Buckets = BTreeMap<Vec<u8>, Entries>;
 
 fn written(buckets: &Buckets) -> Vec<u8> {
     let mut planner = Planner::new();
@@ -37,13 +38,13 @@ fn read(file: &[u8]) -> Result<Buckets, Damage> {
 }
 
 /// Keys as etcd's key bucket has them, of values with these lengths.
-fn numbered(count: u64, value: impl Fn(u64) -> usize) -> BTreeMap<Vec<u8>, Vec<u8>> {
+fn numbered(count: u64, value: impl Fn(u64) -> usize) -> Entries {
     (0..count)
         .map(|number| (number.to_be_bytes().to_vec(), vec![7; value(number)]))
         .collect()
 }
 
-fn buckets(named: &[(&str, BTreeMap<Vec<u8>, Vec<u8>>)]) -> Buckets {
+fn buckets(named: &[(&str, Entries)]) -> Buckets {
     named
         .iter()
         .map(|(name, entries)| (name.as_bytes().to_vec(), entries.clone()))
