@@ -3,6 +3,7 @@
 use super::metrics::Text;
 use crate::grpc::door::Door;
 use crate::{Counter, Handle};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Writes all of it.
 pub(crate) fn write(door: &Door, text: &mut Text) {
@@ -241,6 +242,15 @@ fn process(text: &mut Text) {
         "",
         cpu_seconds().unwrap_or(0.0),
     );
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64());
+    text.family(
+        "synod_wall_clock_seconds",
+        "gauge",
+        "What this member takes for the time of day, in seconds since 1970.",
+    );
+    text.sample("synod_wall_clock_seconds", "", format!("{wall:.3}"));
 }
 
 fn resident_bytes() -> Option<u64> {
