@@ -19,6 +19,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 )
 
 const (
@@ -27,6 +29,12 @@ const (
 	// A connection on which nothing comes is tried this often, as `etcdctl` and Kubernetes do it, only sooner.
 	keepAlive = 6 * time.Second
 )
+
+// The library's own pauses between attempts grow to two minutes, which would hide how soon a member serves again.
+var redial = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: 300 * time.Millisecond},
+	MinConnectTimeout: patience,
+}
 
 var (
 	endpoints = flag.String("endpoints", "", "client addresses of all members, comma separated")
@@ -130,6 +138,7 @@ func (l *Load) client(number int, member int) *Client {
 		DialKeepAliveTime:    keepAlive,
 		DialKeepAliveTimeout: patience,
 		Logger:               zap.NewNop(),
+		DialOptions:          []grpc.DialOption{grpc.WithConnectParams(redial)},
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "client:", err)

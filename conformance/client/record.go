@@ -40,6 +40,7 @@ type Record struct {
 	RangeEnd string  `json:"range_end,omitempty"`
 	Start    int64   `json:"start,omitempty"`
 	Previous bool    `json:"previous,omitempty"` // the watch asked for previous values
+	Lasting  bool    `json:"lasting,omitempty"`  // the watch lives to the end
 	Events   []Event `json:"events,omitempty"`
 	Hash     uint32  `json:"hash,omitempty"`
 }

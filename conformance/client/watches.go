@@ -78,6 +78,7 @@ func (w *Watchers) follow(lived context.Context, number int64, member int, key s
 	base := Record{Client: 400, Member: member, Watch: number}
 	opened := base
 	opened.Kind, opened.Key, opened.RangeEnd, opened.Start, opened.Previous = "watch", key, end, from, previous
+	opened.Lasting = number < int64(len(w.load.members))+2
 	opened.Called = now()
 	w.load.recorder.write(opened)
 	options := []clientv3.OpOption{clientv3.WithRange(end), clientv3.WithRev(from), clientv3.WithCreatedNotify(), clientv3.WithFragment()}
@@ -164,16 +165,16 @@ func (w *Watchers) all(last int64) bool {
 	return true
 }
 
-// accounts asks each member for all changes since the beginning, and for the hash of its keys.
-func (l *Load) accounts(last int64) {
+// accounts asks each member for all changes since the beginning, and for the hash of its keys at a revision that all have.
+func (l *Load) accounts(common int64) {
 	for at := range l.members {
-		if err := l.account(at); err != nil {
+		if err := l.account(at, common); err != nil {
 			l.recorder.write(Record{Kind: "no-account", Member: at, Called: now(), Error: err.Error()})
 		}
 	}
 }
 
-func (l *Load) account(member int) error {
+func (l *Load) account(member int, common int64) error {
 	c := l.client(2, member)
 	defer c.close()
 	limit, cancel := context.WithTimeout(context.Background(), catchUp)
@@ -200,11 +201,13 @@ func (l *Load) account(member int) error {
 	if len(record.Events) == 0 || record.Events[len(record.Events)-1].KV.Modified < last {
 		return fmt.Errorf("its watch from the beginning has not reached revision %d", last)
 	}
-	hash, err := c.etcd.HashKV(limit, l.members[member], last)
+	hash, err := c.etcd.HashKV(limit, l.members[member], common)
 	if err != nil {
 		return err
 	}
-	record.Hash, record.Term = hash.Hash, hash.Header.RaftTerm
+	record.Hash, record.Start = hash.Hash, common
+	record.Called = now()
+	record.Returned = record.Called
 	l.recorder.write(record)
 	return nil
 }

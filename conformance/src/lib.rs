@@ -6,6 +6,7 @@ pub mod churn;
 pub mod connection;
 pub mod differential;
 pub mod etcdctl;
+pub mod faults;
 pub mod http;
 pub mod ledger;
 pub mod load;

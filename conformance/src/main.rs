@@ -1,6 +1,7 @@
 //! `conformance <test>`: each test starts what it needs, says what it does, and exits with 0 only if everything held.
 
 use clap::{Args, Parser, Subcommand};
+use conformance::faults::{self, Scenario};
 use conformance::process::until_stopped;
 use conformance::{abuse, churn, differential, smoke, wiped};
 use std::path::PathBuf;
@@ -75,6 +76,33 @@ enum Test {
     Abuse {
         #[command(flatten)]
         program: Binary,
+    },
+    /// Processes, networks, disks and clocks fail under load from etcd's own client, whose history is judged by the simulator's oracles
+    Faults {
+        /// Scenarios to play; all of them if none is named
+        #[arg(value_parser = scenario, value_name = "SCENARIO")]
+        scenarios: Vec<Scenario>,
+        /// The binary under test: Synod's, or etcd's for comparison
+        #[arg(long, default_value = "target/release/synod", value_parser = found, value_name = "BINARY")]
+        subject: PathBuf,
+        /// Members
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=5))]
+        members: u8,
+        /// Seconds in which faults happen, per scenario
+        #[arg(long, default_value_t = 40)]
+        seconds: u64,
+        /// Seed of all choices
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Fail when a scenario cannot be played here
+        #[arg(long)]
+        require: bool,
+        /// Name the scenarios and stop
+        #[arg(long)]
+        list: bool,
+        /// Judge a history recorded before and stop
+        #[arg(long, value_name = "FILE")]
+        check: Option<PathBuf>,
     },
     /// A few minutes of everything; part of .ci/run
     Smoke {
@@ -158,8 +186,49 @@ async fn run(test: Test, directory: PathBuf) -> conformance::Outcome<bool> {
         }
         Test::Wiped { program } => wiped::run(&program.path, &directory).await,
         Test::Abuse { program } => abuse::run(&program.path, &directory).await,
+        Test::Faults { list: true, .. } => {
+            for scenario in Scenario::ALL {
+                let (name, deed) = scenario.name_and_deed();
+                println!("{name:18} {deed}");
+            }
+            Ok(true)
+        }
+        Test::Faults {
+            check: Some(file), ..
+        } => faults::check(&file),
+        Test::Faults {
+            scenarios,
+            subject,
+            members,
+            seconds,
+            seed,
+            require,
+            ..
+        } => {
+            let scenarios = match scenarios.as_slice() {
+                [] => Scenario::ALL.to_vec(),
+                _ => scenarios,
+            };
+            faults::run(&faults::Plan {
+                program: subject,
+                members: members.into(),
+                scenarios,
+                duration: Duration::from_secs(seconds),
+                seed,
+                require,
+                directory,
+            })
+            .await
+        }
         Test::Smoke { program } => smoke::run(&program.path, &directory).await,
     }
+}
+
+fn scenario(name: &str) -> Result<Scenario, String> {
+    let named = Scenario::ALL
+        .into_iter()
+        .find(|scenario| scenario.name() == name);
+    named.ok_or_else(|| "no such scenario; --list names them".into())
 }
 
 fn found(name: &str) -> Result<PathBuf, String> {

@@ -1,6 +1,7 @@
 //! Members as real processes: start, kill, stop, empty, and what the kernel says of them. Every child dies with its handle.
 
 use crate::Outcome;
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -78,7 +79,42 @@ pub struct Member {
     pub peer: SocketAddr,
     /// Its data directory.
     pub data: PathBuf,
+    place: Place,
     child: Option<Child>,
+}
+
+/// Where a member runs, when it is not simply on loopback.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Where clients reach it.
+    pub client: SocketAddr,
+    /// Where the others reach it.
+    pub peer: SocketAddr,
+    /// Where it listens for them: another address when something stands between.
+    pub peer_listen: SocketAddr,
+    /// A program with arguments that starts the member, such as one that enters a network namespace.
+    pub wrapper: Vec<String>,
+    /// Variables of its environment.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Place {
+    /// Places on loopback, with ports of their own.
+    ///
+    /// # Errors
+    /// When there are no free ports.
+    pub fn on_loopback(count: usize) -> Outcome<Vec<Place>> {
+        let ports = free_ports(count * 2)?;
+        let loopback = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let place = |at: usize| Place {
+            client: loopback(ports[2 * at]),
+            peer: loopback(ports[2 * at + 1]),
+            peer_listen: loopback(ports[2 * at + 1]),
+            wrapper: Vec::new(),
+            environment: Vec::new(),
+        };
+        Ok((0..count).map(place).collect())
+    }
 }
 
 /// A cluster of processes on loopback, in a directory of its own.
@@ -105,16 +141,28 @@ impl Cluster {
         if directory.exists() {
             fs::remove_dir_all(directory)?;
         }
+        Cluster::start_at(program, Place::on_loopback(count)?, directory, extra)
+    }
+
+    /// Starts a member at each of these places, with data directories under `directory` as they are.
+    ///
+    /// # Errors
+    /// When a process cannot be started.
+    pub fn start_at(
+        program: &Program,
+        places: Vec<Place>,
+        directory: &Path,
+        extra: &[&str],
+    ) -> Outcome<Cluster> {
         fs::create_dir_all(directory)?;
-        let ports = free_ports(count * 2)?;
-        let loopback = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
-        let members = (0..count).map(|at| {
+        let members = places.into_iter().enumerate().map(|(at, place)| {
             let name = format!("n{}", at + 1);
             Member {
-                client: loopback(ports[2 * at]),
-                peer: loopback(ports[2 * at + 1]),
+                client: place.client,
+                peer: place.peer,
                 data: directory.join(&name),
                 name,
+                place,
                 child: None,
             }
         });
@@ -125,7 +173,7 @@ impl Cluster {
             members: members.collect(),
             extra,
         };
-        for at in 0..count {
+        for at in 0..cluster.members.len() {
             cluster.start_member(at)?;
         }
         Ok(cluster)
@@ -172,10 +220,20 @@ impl Cluster {
         let member = &mut self.members[at];
         let log = self.directory.join(format!("{}.log", member.name));
         let log: File = OpenOptions::new().create(true).append(true).open(log)?;
-        let mut command = Command::new(&self.program.path);
+        let words = member.place.wrapper.iter().map(OsString::from);
+        let mut words = words.chain([self.program.path.clone().into_os_string()]);
+        let mut command = Command::new(words.next().expect("the program at least"));
         command
+            .args(words)
             .args(arguments)
             .args(&self.extra)
+            .envs(
+                member
+                    .place
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            )
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -345,7 +403,7 @@ impl Cluster {
             ("--name", member.name.clone()),
             ("--data-dir", member.data.display().to_string()),
             ("--client-addr", member.client.to_string()),
-            ("--peer-addr", member.peer.to_string()),
+            ("--peer-addr", member.place.peer_listen.to_string()),
             ("--cluster", peers.join(",")),
         ];
         std::iter::once("serve".to_string())
@@ -372,7 +430,10 @@ impl Cluster {
                 "--advertise-client-urls",
                 format!("http://{}", member.client),
             ),
-            ("--listen-peer-urls", format!("http://{}", member.peer)),
+            (
+                "--listen-peer-urls",
+                format!("http://{}", member.place.peer_listen),
+            ),
             (
                 "--initial-advertise-peer-urls",
                 format!("http://{}", member.peer),

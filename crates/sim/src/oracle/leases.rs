@@ -11,7 +11,7 @@ const LEADER_CHANGE: Micros = 600_000;
 const LATENESS: Micros = 1_000_000;
 
 /// The oracle.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Leases {
     /// True time and how much of it had passed without a working leader, at each sample.
     samples: Vec<(Micros, Micros)>,

@@ -1,0 +1,199 @@
+//! Disks without space, and files with flipped bits.
+
+use super::bits::{self, Target};
+use super::field::Field;
+use crate::Outcome;
+use crate::connection::Connection;
+use crate::faults::judge::ASIDE;
+use crate::faults::system::run;
+use proto::etcdserverpb as pb;
+use std::time::{Duration, Instant};
+
+/// How long a disk stays full.
+const FULL_MILLIS: u64 = 6_000;
+/// How soon a full cluster must say so, and a cluster with one full disk must serve.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// How long a member with damaged files may take until it serves or says why not.
+const REPAIR_LIMIT: Duration = Duration::from_secs(20);
+
+/// The leader's disk, a follower's, then all of them.
+///
+/// # Errors
+/// When the disks cannot be filled, or nobody leads any more.
+pub async fn full(field: &mut Field) -> Outcome<()> {
+    let kind = field.disks[0].kind();
+    field.report.note(format!("each member on {kind}"));
+    for round in 0.. {
+        if !field.goes_on() {
+            break;
+        }
+        let full: Vec<usize> = match round % 3 {
+            2 => (0..field.count()).collect(),
+            round => vec![field.pick(round == 0).await?],
+        };
+        let names: Vec<String> = full.iter().map(|at| field.name(*at)).collect();
+        for at in &full {
+            tokio::task::block_in_place(|| field.disks[*at].fill())?;
+        }
+        field
+            .note(format!("no space on the disk of {}", names.join(", ")))
+            .await?;
+        field.sleep(FULL_MILLIS).await;
+        if full.len() < field.count() {
+            let other = (0..field.count())
+                .find(|at| !full.contains(at))
+                .expect("one has space");
+            let put = until(field, other, |answer: &Result<_, tonic::Status>| {
+                answer.is_ok()
+            })
+            .await;
+            field.report.check(
+                "R3: one full disk does not stop the others",
+                put.is_ok(),
+                said(&put),
+            );
+        } else {
+            all_full(field).await;
+        }
+        for disk in &field.disks {
+            disk.release()?;
+        }
+        field.healed().await?;
+    }
+    Ok(())
+}
+
+/// Growing writes are refused with a reason, and deletes pass.
+async fn all_full(field: &mut Field) {
+    let refused = |answer: &Result<_, tonic::Status>| {
+        answer
+            .as_ref()
+            .is_err_and(|status| status.code() == tonic::Code::ResourceExhausted)
+    };
+    let put = until(field, 0, refused).await;
+    field.report.check(
+        "R3: without space anywhere a write is refused with a reason",
+        refused(&put),
+        said(&put),
+    );
+    let mut connection = Connection::new(field.cluster.clients()[0]);
+    let delete = pb::DeleteRangeRequest {
+        key: "absent".into(),
+        ..Default::default()
+    };
+    let deleted = tokio::time::timeout(ANSWER_LIMIT, connection.kv.delete_range(delete)).await;
+    let detail = match &deleted {
+        Ok(Ok(_)) => "yes".to_string(),
+        Ok(Err(status)) => status.to_string(),
+        Err(_) => format!("no answer within {ANSWER_LIMIT:?}"),
+    };
+    field
+        .report
+        .check("R3: deletes pass", matches!(deleted, Ok(Ok(_))), detail);
+}
+
+/// Tries to put until the answer is the one wanted, or time is up; gives the last answer.
+async fn until(
+    field: &Field,
+    at: usize,
+    wanted: impl Fn(&Result<i64, tonic::Status>) -> bool,
+) -> Result<i64, tonic::Status> {
+    let mut connection = Connection::new(field.cluster.clients()[at]);
+    let since = Instant::now();
+    loop {
+        let put = tokio::time::timeout(Duration::from_secs(2), connection.put(ASIDE, "0")).await;
+        let answer =
+            put.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer within 2 s")));
+        if wanted(&answer) || since.elapsed() > ANSWER_LIMIT {
+            return answer;
+        }
+        field.sleep(100).await;
+    }
+}
+
+fn said(answer: &Result<i64, tonic::Status>) -> String {
+    match answer {
+        Ok(revision) => format!("acknowledged at revision {revision}"),
+        Err(status) => format!("{:?}: {}", status.code(), status.message()),
+    }
+}
+
+/// Bits flip in files of a member that is down: it must serve again with equal state, or refuse with a reason.
+///
+/// # Errors
+/// When a member does not come back with its old files.
+pub async fn bitflip(field: &mut Field) -> Outcome<()> {
+    for round in 0.. {
+        if !field.goes_on() {
+            break;
+        }
+        let target = [Target::Log, Target::Snapshot, Target::Log, Target::Identity][round % 4];
+        let victim = field.pick(round % 2 == 0).await?;
+        let (name, data) = (
+            field.name(victim),
+            field.cluster.members()[victim].data.clone(),
+        );
+        field.cluster.kill(victim);
+        let aside = data.with_extension("whole");
+        run(&format!("rm -rf {}", aside.display()))?;
+        run(&format!("cp -a {} {}", data.display(), aside.display()))?;
+        let place = bits::flip(&data, target, &mut field.random)?;
+        field
+            .note(format!("{name} killed, bits flipped in {place}"))
+            .await?;
+        let log_before = field.cluster.log_tail(victim, usize::MAX).len();
+        field.cluster.start_member(victim)?;
+        let serves = serves_or_ends(field, victim).await;
+        let log = field.cluster.log_tail(victim, usize::MAX);
+        let reason = reason(log.get(log_before..).unwrap_or_default());
+        let what = format!("R1: {name} serves again, or says why not");
+        field.report.check(
+            &what,
+            serves || reason.is_some(),
+            match (serves, &reason) {
+                (true, None) => "serves".to_string(),
+                (true, Some(reason)) => format!("serves; {reason}"),
+                (false, Some(reason)) => format!("does not serve; {reason}"),
+                (false, None) => "does neither".to_string(),
+            },
+        );
+        if !serves {
+            field.cluster.kill(victim);
+            run(&format!("rm -rf {}", data.display()))?;
+            run(&format!("cp -a {} {}", aside.display(), data.display()))?;
+            field.note(format!("{name} gets its files back")).await?;
+            field.cluster.start_member(victim)?;
+            field.listens(victim).await?;
+        }
+        field.healed().await?;
+    }
+    Ok(())
+}
+
+/// True as soon as the member serves, false as soon as it has ended or time is up.
+async fn serves_or_ends(field: &mut Field, at: usize) -> bool {
+    let since = Instant::now();
+    let mut connection = Connection::new(field.cluster.members()[at].client);
+    while since.elapsed() < REPAIR_LIMIT && field.cluster.runs(at) {
+        if connection.ready(Duration::from_millis(200)).await.is_ok() {
+            return true;
+        }
+    }
+    false
+}
+
+/// The first line of a log that names damage.
+fn reason(log: &str) -> Option<String> {
+    let named = |line: &&str| {
+        [
+            "damage",
+            "corrupt",
+            "checksum",
+            "quarantine",
+            "does not match",
+        ]
+        .iter()
+        .any(|word| line.contains(word))
+    };
+    log.lines().find(named).map(|line| line.trim().to_string())
+}
