@@ -2,6 +2,7 @@
 
 mod batch;
 mod one;
+mod scenario;
 mod shrinking;
 
 use crate::output::Failed;
@@ -15,6 +16,7 @@ Examples:
   synod sim --seed 42                                one run; the same seed gives the same run, on any machine
   synod sim --seed 42 --trace                        tell what happens in it
   synod sim --profile crashy --seed 8213 --shrink    look for a smaller run that fails in the same way
+  synod sim --scenario raft-split-vote               a story from the books, played by the real thing
   synod sim --seeds 0..200 --profile all --threads 2 --random-for 120s
 
 Exit code: 0 all promises kept, 1 a promise was broken, 2 the command line makes no sense.";
@@ -25,6 +27,9 @@ const ALL: &str = "all";
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct SimArgs {
+    /// Play a story to look at, such as raft-split-vote; "list" lists them
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["seed", "seeds", "profile", "members", "seconds", "random_for", "shrink", "trace"])]
+    scenario: Option<String>,
     /// Everything in the run follows from it
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -122,6 +127,9 @@ impl SimArgs {
 }
 
 pub(crate) fn run(args: &SimArgs) -> Result<(), Failed> {
+    if let Some(name) = &args.scenario {
+        return scenario::run(name);
+    }
     if args.seeds.is_some() || args.random_for.is_some() {
         return batch::run(args);
     }

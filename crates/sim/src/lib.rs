@@ -32,6 +32,7 @@ macro_rules! mutated {
 
 mod clients;
 mod clock;
+mod director;
 mod faults;
 pub mod linearizability;
 mod member;
@@ -46,6 +47,7 @@ mod queue;
 pub mod recorded;
 mod rng;
 mod run;
+mod scenario;
 mod shell;
 mod shrink;
 mod timeline;
@@ -58,6 +60,7 @@ pub use log::memory_disk::Survival;
 pub use network::Weather;
 pub use oracle::Violation;
 pub use run::{Options, Report, SECONDS, Stats, run, schedule};
+pub use scenario::{Checked, Played, SCENARIOS, Scenario};
 pub use shrink::{Progress, Shrunk, shrink};
 pub use timeline::{Detail, Kind, Moment, Timeline, What, Window};
 pub use world::Counts;

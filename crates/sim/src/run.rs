@@ -174,6 +174,7 @@ pub fn run(options: &Options) -> Report {
         drifts: options.profile.drifts(),
         trace: options.trace,
         timeline: options.timeline,
+        directed: None,
     };
     let mut report = Report {
         seed: options.seed,

@@ -1,6 +1,7 @@
 //! The shell of a member: one thin match over what its replica wants done, and the two threads that do the blocking part of it. The
 //! simulated twin of the server's node loop.
 
+use crate::director;
 use crate::member::{LogTask, Process, SnapshotTask};
 use crate::timeline::{self, Kind, What, words};
 use crate::trace::hash_bytes;
@@ -244,6 +245,9 @@ impl World {
                     },
                 );
                 let leader = leader.and_then(|leader| self.member_of(leader));
+                if self.silenced(member) && role == raft::Role::PreCandidate {
+                    return;
+                }
                 self.timeline.note(self.now, Some(member), || What::Role {
                     role,
                     term: term.0,
@@ -288,7 +292,16 @@ impl World {
         } else {
             (message, 0)
         };
-        let [first, second] = self.network.plan(self.now, from, to);
+        let [first, second] = match &mut self.director {
+            None => self.network.plan(self.now, from, to),
+            Some(director) => {
+                let cut = self.network.is_cut(from, to);
+                match director.direct(self.now, from, to, &message, cut) {
+                    Some(first) => [first, None],
+                    None => return,
+                }
+            }
+        };
         self.trace.note(
             self.now,
             &self.members[from].lane,
@@ -388,8 +401,18 @@ impl World {
         );
     }
 
+    /// A director keeps this member from asking for votes.
+    fn silenced(&self, member: usize) -> bool {
+        self.director
+            .as_ref()
+            .is_some_and(|director| director.is_still(member))
+    }
+
     /// How long a disk takes to write and sync: mostly as this world's disks do, sometimes much longer.
     fn disk_latency(&mut self) -> u64 {
+        if self.director.is_some() {
+            return director::SYNC;
+        }
         if self.rng.chance(5) {
             self.rng.between(5_000, 40_000)
         } else {

@@ -5,7 +5,7 @@ mod text;
 pub(crate) mod words;
 
 pub use text::Detail;
-pub(crate) use text::name;
+pub(crate) use text::{name, sentence};
 
 use crate::clock::Micros;
 use crate::faults::Fault;

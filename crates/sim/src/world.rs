@@ -8,6 +8,7 @@ mod settings;
 
 use crate::clients::{Action, Clients, Load, Outcome};
 use crate::clock::{Clock, Micros};
+use crate::director::Director;
 use crate::faults::{Fault, Planned};
 use crate::member::{Common, Member, StartError};
 use crate::network::{Network, Weather};
@@ -91,6 +92,8 @@ pub(crate) enum Event {
     Look,
     /// A phase begins.
     Phase(Phase),
+    /// Whoever steps through the world wants to stop here.
+    Pause,
 }
 
 /// What a client does on a stream.
@@ -151,6 +154,8 @@ pub(crate) struct Setup {
     pub drifts: bool,
     pub trace: bool,
     pub timeline: Option<Window>,
+    /// Somebody directs, with these settings of consensus and plain ones else, and there is time without end.
+    pub directed: Option<raft::Settings>,
 }
 
 /// The world.
@@ -166,6 +171,7 @@ pub(crate) struct World {
     pub(crate) leases: Leases,
     pub(crate) trace: Trace,
     pub(crate) timeline: Timeline,
+    pub(crate) director: Option<Director>,
     pub(crate) violation: Option<Violation>,
     pub(crate) rng: Rng,
     /// Shortest time of a disk operation.
@@ -212,6 +218,7 @@ impl World {
             drifts,
             trace,
             timeline,
+            directed,
         } = setup;
         let mut rng = Rng::fork(seed, 1);
         let ids: Vec<PeerId> = (0..members)
@@ -220,7 +227,14 @@ impl World {
                 incarnation: Incarnation(1),
             })
             .collect();
-        let common = settings::draw_common(&ids, &mut rng);
+        let mut common = settings::draw_common(&ids, &mut rng);
+        let is_directed = directed.is_some();
+        if let Some(raft) = directed {
+            common.replica = replica::Settings {
+                raft,
+                ..replica::Settings::default()
+            };
+        }
         let mut machines = Vec::new();
         for (n, id) in ids.iter().enumerate() {
             let drift = if drifts {
@@ -250,6 +264,7 @@ impl World {
             leases: Leases::default(),
             trace: Trace::new(trace),
             timeline: Timeline::new(timeline),
+            director: is_directed.then(Director::default),
             violation: None,
             disk_speed: *rng.pick(&[50, 100, 1_000, 5_000]),
             rng,
@@ -262,7 +277,10 @@ impl World {
             ended: false,
             counts: Counts::default(),
         };
-        world.plan_phases(heal_at);
+        if !is_directed {
+            world.plan_phases(heal_at);
+        }
+        world.queue.plan(LOOK_EVERY, Event::Look);
         for member in 0..members {
             world.start(member);
         }
@@ -287,21 +305,27 @@ impl World {
         ] {
             self.queue.plan(at, Event::Phase(phase));
         }
-        self.queue.plan(LOOK_EVERY, Event::Look);
     }
 
     /// Lets happen what is to happen, until the end or the first violation.
     pub(crate) fn run(&mut self) {
-        while !self.ended && self.violation.is_none() {
-            let Some((at, event)) = self.queue.next() else {
-                return;
-            };
-            assert!(at >= self.now, "time goes back from {} to {at}", self.now);
-            self.now = at;
-            self.counts.events += 1;
-            self.happen(event);
-            self.carry_out_wishes();
+        while self.step() {}
+    }
+
+    /// Lets the next thing happen; says no at the end and after a violation.
+    pub(crate) fn step(&mut self) -> bool {
+        if self.ended || self.violation.is_some() {
+            return false;
         }
+        let Some((at, event)) = self.queue.next() else {
+            return false;
+        };
+        assert!(at >= self.now, "time goes back from {} to {at}", self.now);
+        self.now = at;
+        self.counts.events += 1;
+        self.happen(event);
+        self.carry_out_wishes();
+        true
     }
 
     fn happen(&mut self, event: Event) {
@@ -331,7 +355,10 @@ impl World {
                 client,
                 request,
                 outcome,
-            } => self.clients.on_outcome(client, request, &outcome),
+            } => match &mut self.director {
+                Some(director) => director.on_outcome(request, outcome),
+                None => self.clients.on_outcome(client, request, &outcome),
+            },
             Event::OnStream { stream, what } => self.on_stream(stream, what),
             Event::Responses { stream, responses } => self.responses(stream, &responses),
             Event::StreamLost { client, stream } => self.clients.on_stream_lost(client, stream),
@@ -340,9 +367,10 @@ impl World {
                 self.clients.on_wake(client, token, self.history.model())
             }
             Event::Start(member) => self.start(member),
-            Event::Fault(position) => self.fault(position),
+            Event::Fault(position) => self.planned_fault(position),
             Event::Look => self.look(),
             Event::Phase(phase) => self.phase(phase),
+            Event::Pause => {}
         }
     }
 

@@ -162,6 +162,12 @@ impl Consensus {
         matches!(self.members[member].role, Some((Role::Leader, term)) if Some(term) == newest)
     }
 
+    /// The terms of the entries in a member's log as far as it is durable, from the first the log has on.
+    pub fn log_terms(&self, member: usize) -> Vec<u64> {
+        let log = &self.members[member].durable;
+        log.entries.iter().map(|entry| entry.term.0).collect()
+    }
+
     /// Number of terms that had a leader.
     pub fn terms_led(&self) -> usize {
         self.leaders.len()

@@ -2,7 +2,7 @@
 
 use crate::oracle::Request;
 use raft::{Configuration, PeerId};
-use replica::{Body, Failure, Message, Response};
+use replica::{Body, Consistency, Failure, Message, Response};
 use state::{Answer, Operation, Query, Reply, TxnOperation, TxnStep};
 use std::collections::BTreeSet;
 
@@ -17,6 +17,7 @@ pub fn request(request: &Request) -> String {
             .as_ref()
             .map_or("nothing".into(), operation),
         Request::KeepAlive(lease) => format!("keep lease {lease:x} alive"),
+        Request::Read(Consistency::Linearizable, query) => asked(query),
         Request::Read(consistency, query) => format!("{} ({consistency:?})", asked(query)),
     }
 }

@@ -3,12 +3,17 @@
 use super::*;
 
 impl World {
-    pub(super) fn fault(&mut self, position: usize) {
+    pub(super) fn planned_fault(&mut self, position: usize) {
         let fault = self.faults[position].fault.clone();
         self.trace
             .note(self.now, "", &[23, position as u64], || fault.to_string());
         self.timeline
             .note(self.now, None, || What::Fault(fault.clone()));
+        self.fault(fault);
+    }
+
+    /// Lets something go wrong, or mends it.
+    pub(crate) fn fault(&mut self, fault: Fault) {
         match fault {
             Fault::Crash(member) => self.stop(member, None),
             Fault::CrashAtEffect(member, effects) => {

@@ -54,7 +54,7 @@ impl World {
         }
     }
 
-    pub(super) fn phase(&mut self, phase: Phase) {
+    pub(crate) fn phase(&mut self, phase: Phase) {
         self.trace.note(self.now, "", &[24, phase as u64], || {
             format!("phase: {phase:?}")
         });

@@ -51,7 +51,7 @@ impl World {
         }
     }
 
-    pub(super) fn ask(&mut self, client: usize, member: usize, request: u64, body: Request) {
+    pub(crate) fn ask(&mut self, client: usize, member: usize, request: u64, body: Request) {
         if self.members[member].process.is_none() {
             let at = self.now + self.rng.between(50, 300);
             self.queue.plan(
