@@ -3,11 +3,10 @@
 
 use crate::director;
 use crate::member::{LogTask, Process, SnapshotTask};
-use crate::timeline::{self, Kind, What, words};
-use crate::trace::hash_bytes;
+use crate::timeline::{self, What, words};
 use crate::world::{Event, World};
 use log::{ReadEntries, StoreError};
-use replica::{Effect, Input, Message};
+use replica::{Effect, Input};
 
 /// Inputs taken in one turn at most, as in the server's loop.
 const TURN_INPUTS_MAX: usize = 256;
@@ -264,71 +263,6 @@ impl World {
             }
             Effect::Halted(text) => self.fail("U1", format!("n{} halts: {text}", member + 1)),
             Effect::SetTimer(at) => self.set_timer(member, at),
-        }
-    }
-
-    /// The machine of a member.
-    fn member_of(&self, peer: raft::PeerId) -> Option<usize> {
-        self.members.iter().position(|machine| machine.id == peer)
-    }
-
-    fn send(&mut self, from: usize, to: raft::PeerId, message: Message) {
-        let Some(to) = self.member_of(to) else {
-            return;
-        };
-        self.counts.messages += 1;
-        let (message, hash) = if self.network.draws_encoding() {
-            let bytes = message.encode();
-            let hash = hash_bytes(&bytes);
-            match Message::decode(bytes) {
-                Ok(decoded) if decoded == message => (decoded, hash),
-                other => {
-                    return self.fail(
-                        "codec",
-                        format!("{message:?} comes out of its wire form as {other:?}"),
-                    );
-                }
-            }
-        } else {
-            (message, 0)
-        };
-        let [first, second] = match &mut self.director {
-            None => self.network.plan(self.now, from, to),
-            Some(director) => {
-                let cut = self.network.is_cut(from, to);
-                match director.direct(self.now, from, to, &message, cut) {
-                    Some(first) => [first, None],
-                    None => return,
-                }
-            }
-        };
-        self.trace.note(
-            self.now,
-            &self.members[from].lane,
-            &[5, to as u64, hash, first.unwrap_or(0)],
-            || match first {
-                Some(at) => format!("→ n{} at +{} us: {message:?}", to + 1, at - self.now),
-                None => format!("→ n{} lost: {message:?}", to + 1),
-            },
-        );
-        self.timeline.note_busy(self.now, from, || What::Sends {
-            to,
-            arrivals: [first, second],
-            kind: Kind::of(&message),
-            text: words::message(&message),
-        });
-        if let Some(at) = second {
-            self.queue.plan(
-                at,
-                Event::Deliver {
-                    from,
-                    to,
-                    message: message.clone(),
-                },
-            );
-        }
-        if let Some(at) = first {
-            self.queue.plan(at, Event::Deliver { from, to, message });
         }
     }
 

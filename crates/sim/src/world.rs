@@ -1,6 +1,7 @@
 //! The world: true time, the queue of what is to happen, and the machines, links and clients it happens to. Everything follows from the seed.
 
 mod afflict;
+mod mail;
 mod phases;
 mod processes;
 mod requests;
