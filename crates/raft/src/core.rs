@@ -182,9 +182,10 @@ impl Core {
         self.commit.min(self.writes.durable_index())
     }
 
-    pub(crate) fn evict(&mut self) {
+    /// Frees entries; `replicated`: the followers have them up to here.
+    pub(crate) fn evict(&mut self, replicated: Index) {
         let upto = self.takeable();
-        self.log.evict(upto);
+        self.log.evict(upto, replicated.min(self.taken));
     }
 
     pub(crate) fn take_committed(&mut self, bytes_max: usize) -> Vec<Entry> {

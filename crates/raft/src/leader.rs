@@ -162,6 +162,15 @@ impl Leader {
             && core.membership.current_index() <= core.commit
     }
 
+    /// How far every follower that is being fed has the log. One that is down, or far behind, is fed from disk anyway.
+    pub(crate) fn replicated(&self, core: &Core) -> Index {
+        self.progress
+            .values()
+            .filter(|progress| progress.flow == Flow::Replicate)
+            .map(|progress| progress.matched)
+            .fold(core.log.last(), Index::min)
+    }
+
     /// Sends a round to those who must answer for a quorum, or to everybody.
     fn send_round(&mut self, core: &mut Core, everybody: bool) -> u64 {
         let number = self.rounds.next();

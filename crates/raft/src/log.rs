@@ -1,7 +1,7 @@
 //! The log as consensus sees it: the term of every position, and the newest entries in memory.
 //!
 //! Terms are kept as runs for the whole log after its base, so asking for a term never needs the disk. Entries are cached from the tail
-//! backwards, bounded in bytes; the rest is fetched (`fetch.rs`). Invariants: runs ascend in index and term; the cache is contiguous and
+//! backwards, bounded in bytes, and more tightly once all who follow have them; the rest is fetched (`fetch.rs`). Invariants: runs ascend in index and term; the cache is contiguous and
 //! ends at `last`; what is not durable or not committed is never evicted. Knows nothing of commitment or of disks.
 
 use crate::{Entry, Index, Payload, Term};
@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 
 /// What an entry costs in memory and limits beyond its payload.
 const ENTRY_OVERHEAD_BYTES: usize = 48;
+/// Entries that nobody waits for any more are kept up to this: the followers of a leader just elected are a little behind.
+const RECENT_BYTES: usize = 1 << 20;
 
 /// A place in history: an index and the term of the entry there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -227,16 +229,19 @@ impl Log {
             .collect())
     }
 
-    /// Frees memory over the limit, oldest entries first; those past `upto` stay.
-    pub(crate) fn evict(&mut self, upto: Index) {
-        while self.cache_bytes > self.cache_bytes_max {
-            match self.cache.front() {
-                Some(entry) if entry.index <= upto => {
-                    self.cache_bytes -= weight(entry);
-                    self.cache.pop_front();
-                }
-                _ => break,
+    /// Frees memory over the limits, oldest entries first. Those past `upto` stay; those past `wanted` somebody still waits for.
+    pub(crate) fn evict(&mut self, upto: Index, wanted: Index) {
+        while let Some(entry) = self.cache.front() {
+            let bytes_max = if entry.index > wanted {
+                self.cache_bytes_max
+            } else {
+                self.cache_bytes_max.min(RECENT_BYTES)
+            };
+            if entry.index > upto || self.cache_bytes <= bytes_max {
+                break;
             }
+            self.cache_bytes -= weight(entry);
+            self.cache.pop_front();
         }
     }
 

@@ -20,7 +20,7 @@ pub struct Settings {
     pub inflight_count_max: usize,
     /// Bytes of proposals not yet committed at a leader; more are refused as overload.
     pub uncommitted_bytes_max: usize,
-    /// Bytes of recent entries kept in memory once they are durable and applied.
+    /// Bytes of recent entries kept in memory for followers that do not have them yet, once they are durable and committed.
     pub cache_bytes_max: usize,
     /// A write to the local disk that takes longer makes a leader hand over, if another voter is timely.
     pub disk_stall: Duration,

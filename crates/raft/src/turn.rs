@@ -28,11 +28,17 @@ impl Raft {
         if let Some(persist) = self.core.writes.seal(self.core.now) {
             self.core.effects.push_back(Effect::Persist(persist));
         }
-        match &mut self.part {
-            Part::Leader(leader) => leader.settle(&mut self.core),
-            _ => self.ask_leader_for_reads(),
-        }
-        self.core.evict();
+        let replicated = match &mut self.part {
+            Part::Leader(leader) => {
+                leader.settle(&mut self.core);
+                leader.replicated(&self.core)
+            }
+            _ => {
+                self.ask_leader_for_reads();
+                self.core.log.last()
+            }
+        };
+        self.core.evict(replicated);
         self.set_timer();
     }
 

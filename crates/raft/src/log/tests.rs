@@ -62,7 +62,7 @@ proptest! {
                     base += part as usize % (last - base + 1);
                     log.compact(Index(base as u64));
                 }
-                Step::Evict => log.evict(log.last()),
+                Step::Evict => log.evict(log.last(), log.last()),
                 Step::Truncate { .. } => {}
             }
             prop_assert_eq!(log.last(), Index(terms.len() as u64 - 1));
@@ -106,7 +106,7 @@ fn slice_is_bounded_and_gives_at_least_one() {
 fn slice_says_where_missing_entries_are() {
     let mut log = log_of(&[1, 1, 1, 1]);
     log.cache_bytes_max = 2 * weight(&entry(1, 1));
-    log.evict(Index(4));
+    log.evict(Index(4), Index(0));
     assert_eq!(log.slice(Index(1), Index(4), 100), Err(Missing::Evicted));
     assert_eq!(
         log.slice(Index(3), Index(3), 100).unwrap()[0].index,
@@ -121,12 +121,33 @@ fn slice_says_where_missing_entries_are() {
 fn evict_keeps_what_it_is_told_to_keep() {
     let mut log = log_of(&[1, 1, 1, 1]);
     log.cache_bytes_max = 0;
-    log.evict(Index(2));
+    log.evict(Index(2), Index(2));
     assert_eq!(log.cached(Index(2)), None);
     assert!(
         log.cached(Index(3)).is_some(),
         "entry 3 may be uncommitted and must stay"
     );
+}
+
+#[test]
+fn evict_keeps_little_of_what_all_followers_have() {
+    let mut log = log_of(&[]);
+    let payload = Payload::Batch(vec![0; RECENT_BYTES / 4].into());
+    for index in 1..=12 {
+        log.append(Entry {
+            payload: payload.clone(),
+            ..entry(index, 1)
+        });
+    }
+    let all = log.cache_bytes;
+    log.cache_bytes_max = all;
+    log.evict(Index(12), Index(0));
+    assert_eq!(log.cache_bytes, all, "followers wait for all of it");
+    log.evict(Index(12), Index(6));
+    assert!(log.cached(Index(6)).is_none() && log.cached(Index(7)).is_some());
+    log.evict(Index(12), Index(12));
+    assert!(log.cache_bytes <= RECENT_BYTES, "{}", log.cache_bytes);
+    assert!(log.cached(Index(12)).is_some(), "the newest stay");
 }
 
 #[test]
