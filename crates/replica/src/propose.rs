@@ -564,18 +564,25 @@ impl Replica {
         OUTCOME_TIMEOUT + self.hold()
     }
 
-    /// An empty batch is needed for its clock: the earliest lease deadline has passed, or the log's clock is too far behind while there are leases.
+    /// An empty batch is needed: a removal is being written down, and that goes on with batches only; or for its clock: the earliest lease deadline has passed, or the log's clock is too far behind while there are leases.
     fn clock_batch_is_due(&self) -> bool {
+        let idle = self.proposals.under_way.is_empty();
+        if idle && self.clock.is_ready() && self.is_removing() {
+            return true;
+        }
         let Some(deadline) = self.state.next_deadline_ms() else {
             return false;
         };
         let (Some(clock), Some(last)) = (self.clock.clock_ms(), self.clock.last_clock_ms()) else {
             return false;
         };
-        let idle = self.proposals.under_way.is_empty();
         // A batch under way whose clock has passed the deadline will end the lease, or at least some: applying is bounded per batch.
         let expiry = deadline <= clock && (last < deadline || idle);
         expiry || idle && self.clock.until_checkpoint() == Some(Duration::ZERO)
+    }
+
+    fn is_removing(&self) -> bool {
+        self.state.settled() < self.state.revision()
     }
 
     /// When an empty batch will be needed, on a leader.
@@ -584,10 +591,13 @@ impl Replica {
             // Looked at again when it is applied.
             return None;
         }
-        let wait = self
-            .clock
-            .until(self.state.next_deadline_ms()?)?
-            .min(self.clock.until_checkpoint()?);
+        let wait = if self.is_removing() {
+            self.clock.clock_ms().map(|_| Duration::ZERO)?
+        } else {
+            self.clock
+                .until(self.state.next_deadline_ms()?)?
+                .min(self.clock.until_checkpoint()?)
+        };
         // A raft that takes no batch now must not be asked in a loop.
         Some(now + wait.max(CLOCK_BATCH_RETRY))
     }

@@ -106,7 +106,7 @@ impl Replica {
         let (election_max, heartbeat) = (raft_settings.election_max, raft_settings.heartbeat);
         let state = State::new(state_settings.clone());
         let mut replica = Replica {
-            hub: WatchHub::new(limits.clone(), state.revision()),
+            hub: WatchHub::new(limits.clone(), state.settled()),
             limits,
             state_settings,
             advertised,

@@ -271,6 +271,7 @@ fn replica_settings(config: &Config) -> replica::Settings {
     };
     let state = state::Settings {
         state_bytes_max: config.state_bytes_max,
+        ..state::Settings::default()
     };
     let limits = replica::Limits {
         command_bytes_max: config.request_bytes_max as usize,

@@ -1,5 +1,6 @@
 //! Applying a batch in slices: renewals, then leases that ended, then commands. A command is done before the next one begins.
 
+use crate::bounds::{Bounds, End};
 use crate::command::{FORMAT, LEVEL};
 use crate::delete::Deletion;
 use crate::kv::Visit;
@@ -8,8 +9,8 @@ use crate::record::logical_size;
 use crate::state::Visible;
 use crate::txn::{Access, Progress, TxnRun, apply_put, check_put, is_valid};
 use crate::{
-    Applied, ApplyError, Batch, Budget, Command, Compact, Group, GroupApplied, LeaseGrant,
-    LeaseRevoke, Operation, Put, Rejection, Reply, SetFeatureLevel, State,
+    Applied, ApplyError, Batch, Budget, Command, Compact, DeleteRange, Group, GroupApplied,
+    LeaseGrant, LeaseRevoke, Operation, Put, Rejection, Reply, SetFeatureLevel, State,
 };
 use bytes::Bytes;
 use prost::Message;
@@ -33,9 +34,19 @@ pub(crate) struct Work {
 
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    Renew { group: usize, at: usize },
+    Renew {
+        group: usize,
+        at: usize,
+    },
     Expire,
-    Command { group: usize, at: usize },
+    Command {
+        group: usize,
+        at: usize,
+    },
+    /// Writes a pending removal down.
+    Remove {
+        keys: u64,
+    },
 }
 
 /// A command that may take more than one slice.
@@ -43,6 +54,8 @@ enum Job {
     Delete(Deletion),
     Txn(Box<TxnRun>),
     Revoke(Revocation),
+    /// Writes the pending removal down, because the command cannot be run before.
+    Settle(Command),
 }
 
 /// How far a command came at once.
@@ -135,7 +148,7 @@ impl State {
             revision: self.keys.revision,
             compacted: self.keys.compacted.max(0),
             clock: self.clock,
-            keys: self.keys.live,
+            keys: self.keys.live - self.keys.removal.as_ref().map_or(0, |removal| removal.left),
             bytes: self.counted_bytes(),
             end: self.keys.log.end(),
         };
@@ -184,7 +197,11 @@ impl State {
                 }
             }
             Stage::Command { group, at } => match work.groups.get_mut(group) {
-                None => return true,
+                None => {
+                    work.stage = Stage::Remove {
+                        keys: self.settings.removal_keys_per_batch,
+                    }
+                }
                 Some(commanding) => match commanding.commands.get_mut(at) {
                     None => {
                         work.stage = Stage::Command {
@@ -201,6 +218,15 @@ impl State {
                     }
                 },
             },
+            Stage::Remove { keys } => {
+                if keys == 0 || self.keys.removal.is_none() {
+                    return true;
+                }
+                let written = self.keys.write_removal(&mut self.leases, keys, fuel);
+                work.stage = Stage::Remove {
+                    keys: keys - written,
+                };
+            }
         }
         false
     }
@@ -249,6 +275,17 @@ impl State {
                     self.show();
                 } else {
                     self.answer(work, Reply::LeaseRevoke);
+                }
+            }
+            Job::Settle(command) => {
+                if self.keys.removal.is_some() {
+                    self.keys.write_removal(&mut self.leases, u64::MAX, fuel);
+                    work.job = Some(Job::Settle(command));
+                } else {
+                    match self.command(command, fuel) {
+                        Begun::Done(reply) => self.answer(work, reply),
+                        Begun::Takes(job) => work.job = Some(job),
+                    }
                 }
             }
         }
@@ -304,15 +341,22 @@ impl State {
         if let Some(reason) = unsupported(&command) {
             return Begun::Done(invalid(reason));
         }
+        if self.must_settle(&command) {
+            return Begun::Takes(Job::Settle(command));
+        }
         let done = match command.operation {
             None => Err(Rejection::Invalid("the command says nothing to do".into())),
             Some(Operation::Put(put)) => {
                 *fuel = fuel.saturating_sub(put.value.len() as u64 / 4096);
                 self.put(&put)
             }
-            Some(Operation::DeleteRange(delete)) => {
-                return Begun::Takes(Job::Delete(Deletion::new(&delete)));
-            }
+            Some(Operation::DeleteRange(delete)) => match self.remove_at_once(&delete) {
+                Some(deleted) => Ok(Reply::DeleteRange {
+                    deleted,
+                    prev: Vec::new(),
+                }),
+                None => return Begun::Takes(Job::Delete(Deletion::new(&delete))),
+            },
             Some(Operation::Txn(txn)) if !is_valid(&txn) => Err(Rejection::Invalid(
                 "a step of the transaction says nothing to do, or puts an empty key".into(),
             )),
@@ -340,6 +384,41 @@ impl State {
             }
         };
         Begun::Done(done.unwrap_or_else(Reply::Rejected))
+    }
+
+    /// The command needs a pending removal to be settled: it removes many keys itself, or makes records superfluous that are not written yet.
+    fn must_settle(&self, command: &Command) -> bool {
+        let Some(removal) = &self.keys.removal else {
+            return false;
+        };
+        match &command.operation {
+            Some(Operation::DeleteRange(delete)) if !delete.prev_kv => {
+                let bounds = Bounds::new(&delete.key, &delete.range_end);
+                self.keys.count_max(&bounds) > self.settings.removal_keys_min
+            }
+            Some(Operation::Compact(Compact { revision })) => {
+                (removal.revision..=self.keys.revision).contains(revision)
+            }
+            _ => false,
+        }
+    }
+
+    /// Removes a range without looking at each of its keys, if they are many, or none; gives how many they were.
+    fn remove_at_once(&mut self, delete: &DeleteRange) -> Option<i64> {
+        let bounds = Bounds::new(&delete.key, &delete.range_end);
+        if bounds.end == End::Single {
+            return None;
+        }
+        if self.keys.count(&bounds) == Some(0) {
+            return Some(0);
+        }
+        if delete.prev_kv || self.keys.removal.is_some() {
+            return None;
+        }
+        let (revision, keys_min) = (self.keys.revision + 1, self.settings.removal_keys_min);
+        let deleted = self.keys.begin_removal(&bounds, revision, keys_min)?;
+        self.keys.changed = true;
+        Some(deleted as i64)
     }
 
     fn put(&mut self, put: &Put) -> Result<Reply, Rejection> {

@@ -35,9 +35,48 @@ impl Bounds {
         }
     }
 
+    /// The wire's second field.
+    pub fn range_end(&self) -> Bytes {
+        match &self.end {
+            End::Single => Bytes::new(),
+            End::Before(end) => end.clone(),
+            End::Open => Bytes::from_static(b"\0"),
+        }
+    }
+
     /// No key can be in it.
     pub fn is_empty(&self) -> bool {
         matches!(&self.end, End::Before(end) if *end <= self.start)
+    }
+
+    /// A key lies in it.
+    pub fn contains_key(&self, key: &[u8]) -> bool {
+        *key >= self.start[..]
+            && match &self.end {
+                End::Single => *key == self.start[..],
+                End::Before(end) => *key < end[..],
+                End::Open => true,
+            }
+    }
+
+    /// Every key of another range, which is not a single key, lies in it.
+    pub fn contains(&self, other: &Bounds) -> bool {
+        self.start <= other.start
+            && match (&self.end, &other.end) {
+                (End::Open, _) => true,
+                (End::Before(end), End::Before(inner)) => end >= inner,
+                _ => false,
+            }
+    }
+
+    /// No key lies in both it and another range, which is not a single key.
+    pub fn is_disjoint(&self, other: &Bounds) -> bool {
+        let before = |a: &Bounds, b: &Bounds| matches!(&a.end, End::Before(end) if *end <= b.start);
+        if self.end == End::Single {
+            !other.contains_key(&self.start)
+        } else {
+            before(self, other) || before(other, self)
+        }
     }
 
     /// The upper bound.

@@ -1,7 +1,7 @@
 //! The incremental hash of the state: a chain over events, sums over what is live, and the counters (PROPERTIES KV5).
 //! It depends on nothing that members may hold differently: not on places in memory, not on what was freed yet.
 
-use crate::record::Record;
+use crate::record::{self, NewRecord, Record};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Mixes one number into another, so that order counts.
@@ -43,9 +43,27 @@ pub(crate) fn live(
     ])
 }
 
+/// What a record adds to that sum while its key lives by it.
+pub(crate) fn live_record(record: &Record<'_>) -> u64 {
+    live(
+        key(record.key),
+        record.revision,
+        record.create_revision,
+        record.version,
+        record.lease,
+    )
+}
+
 /// The hash of a key.
 pub(crate) fn key(key: &[u8]) -> u64 {
     xxh3_64(key)
+}
+
+/// What the record of a removal adds to the hash of keys and history, whether it is written or not.
+pub(crate) fn removal(revision: i64, removed: &[u8]) -> u64 {
+    let mut bytes = Vec::new();
+    NewRecord::removal(revision, removed, None).write(&mut bytes);
+    xxh3_64(record::read(&bytes, 0).shared)
 }
 
 /// What a retained record adds to the hash of keys and history.

@@ -3,6 +3,8 @@
 //! A B-tree that holds no keys: they are in the log already. A node keeps the bytes that all its keys begin with, and of each key the eight
 //! bytes that follow ("head"), so that a search compares numbers lying side by side and reads a key from the log only where heads are equal.
 //! This takes about 24 bytes per key, where a map of owned keys takes 90.
+//!
+//! Beside each child an inner node keeps how many live keys lie below it and how long they are, so that a range is weighed without a walk.
 
 use crate::revision_log::{Position, RevisionLog};
 use std::cmp::Ordering;
@@ -33,6 +35,33 @@ impl Slot {
     }
 }
 
+/// Live keys below a node, or in a range. Sums wrap, so that a difference is one of these as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Weight {
+    pub keys: u64,
+    /// Bytes of the keys themselves.
+    pub bytes: u64,
+}
+
+impl Weight {
+    fn of(key: &[u8]) -> Weight {
+        Weight {
+            keys: 1,
+            bytes: key.len() as u64,
+        }
+    }
+
+    fn add(&mut self, other: Weight) {
+        self.keys = self.keys.wrapping_add(other.keys);
+        self.bytes = self.bytes.wrapping_add(other.bytes);
+    }
+
+    fn subtract(&mut self, other: Weight) {
+        self.keys = self.keys.wrapping_sub(other.keys);
+        self.bytes = self.bytes.wrapping_sub(other.bytes);
+    }
+}
+
 /// See the module. Methods take the log, where the keys are.
 pub(crate) struct Index {
     root: Node,
@@ -56,10 +85,24 @@ struct Inner {
     heads: Vec<u64>,
     separators: Vec<Box<[u8]>>,
     children: Vec<Node>,
+    /// Of each child.
+    weights: Vec<Weight>,
 }
 
-/// What a full node gave away: the separator, and the node to its right.
-type Split = Option<(Box<[u8]>, Node)>;
+/// What a full node gave away.
+struct Split {
+    separator: Box<[u8]>,
+    /// The node to its right.
+    right: Node,
+    weight: Weight,
+}
+
+/// What an insertion did to a node.
+struct Change {
+    /// Weight gained by the node and what it gave away together.
+    gained: Weight,
+    split: Option<Split>,
+}
 
 impl Index {
     pub fn new() -> Index {
@@ -86,9 +129,14 @@ impl Index {
         key: &[u8],
         make: impl FnOnce(&mut RevisionLog, Option<Slot>) -> Slot,
     ) {
-        if let Some((separator, right)) = self.root.upsert(log, key, make) {
+        if let Some(split) = self.root.upsert(log, key, make).split {
             let left = std::mem::replace(&mut self.root, Node::Leaf(Leaf::new()));
-            self.root = Node::Inner(Box::new(Inner::new(vec![separator], vec![left, right])));
+            let weights = vec![left.weight(log), split.weight];
+            self.root = Node::Inner(Box::new(Inner::new(
+                vec![split.separator],
+                vec![left, split.right],
+                weights,
+            )));
         }
     }
 
@@ -127,7 +175,13 @@ impl Index {
         self.root.walk_back(log, from, to, &mut visit);
     }
 
-    /// Visits slots in key order and lets `visit` replace them by later records of the same keys, until it says stop.
+    /// The live keys between two bounds.
+    pub fn weigh(&self, log: &RevisionLog, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Weight {
+        self.root.weigh(log, from, to)
+    }
+
+    /// Visits slots in key order and lets `visit` replace them by later records of the same keys, until it says stop. Passes over nodes
+    /// without live keys.
     pub fn walk_mut(
         &mut self,
         log: &mut RevisionLog,
@@ -271,19 +325,40 @@ impl Leaf {
         log: &mut RevisionLog,
         key: &[u8],
         make: impl FnOnce(&mut RevisionLog, Option<Slot>) -> Slot,
-    ) -> Split {
+    ) -> Change {
+        let mut gained = Weight::default();
         let at = match self.find(log, key) {
             Ok(at) => {
-                self.slots[at] = make(log, Some(self.slots[at]));
-                return None;
+                let old = self.slots[at];
+                let new = make(log, Some(old));
+                self.slots[at] = new;
+                match (old.deleted(), new.deleted()) {
+                    (true, false) => gained.add(Weight::of(key)),
+                    (false, true) => gained.subtract(Weight::of(key)),
+                    _ => {}
+                }
+                return Change {
+                    gained,
+                    split: None,
+                };
             }
             Err(at) => at,
         };
         let slot = make(log, None);
-        if self.length < LEAF_KEYS {
-            self.insert(log, at, key, slot);
-            return None;
+        if !slot.deleted() {
+            gained = Weight::of(key);
         }
+        let split = if self.length < LEAF_KEYS {
+            self.insert(log, at, key, slot);
+            None
+        } else {
+            Some(self.split(log, at, key, slot))
+        };
+        Change { gained, split }
+    }
+
+    /// Gives part of a full leaf away to make room for one more key.
+    fn split(&mut self, log: &RevisionLog, at: usize, key: &[u8], slot: Slot) -> Split {
         let mut right = Leaf::new();
         if at == LEAF_KEYS {
             // Keys that come in order leave full leaves behind.
@@ -299,10 +374,22 @@ impl Leaf {
                 right.insert(log, at - half, key, slot);
             }
         }
-        Some((
-            separator(self.key(log, self.length - 1), right.key(log, 0)),
-            Node::Leaf(right),
-        ))
+        Split {
+            separator: separator(self.key(log, self.length - 1), right.key(log, 0)),
+            weight: right.weigh(log, 0..right.length),
+            right: Node::Leaf(right),
+        }
+    }
+
+    /// The live keys among some of its places.
+    fn weigh(&self, log: &RevisionLog, places: std::ops::Range<usize>) -> Weight {
+        let mut weight = Weight::default();
+        for slot in &self.slots[places] {
+            if !slot.deleted() {
+                weight.add(Weight::of(log.key(slot.position())));
+            }
+        }
+        weight
     }
 
     /// Takes all entries from `at` on.
@@ -314,12 +401,15 @@ impl Leaf {
         left.length = at;
     }
 
-    fn remove(&mut self, log: &RevisionLog, key: &[u8]) {
+    fn remove(&mut self, log: &RevisionLog, key: &[u8]) -> Weight {
+        let mut lost = Weight::default();
         if let Ok(at) = self.find(log, key) {
+            lost = self.weigh(log, at..at + 1);
             self.heads.copy_within(at + 1..self.length, at);
             self.slots.copy_within(at + 1..self.length, at);
             self.length -= 1;
         }
+        lost
     }
 
     /// Adds all entries of the leaf to the right.
@@ -335,12 +425,13 @@ impl Leaf {
 }
 
 impl Inner {
-    fn new(separators: Vec<Box<[u8]>>, children: Vec<Node>) -> Inner {
+    fn new(separators: Vec<Box<[u8]>>, children: Vec<Node>, weights: Vec<Weight>) -> Inner {
         let mut inner = Inner {
             prefix: Box::default(),
             heads: Vec::new(),
             separators,
             children,
+            weights,
         };
         inner.rebuild();
         inner
@@ -376,7 +467,22 @@ impl Inner {
         (place(from, 0), place(to, self.children.len() - 1))
     }
 
-    fn insert(&mut self, at: usize, separator: Box<[u8]>, right: Node) -> Split {
+    /// Sum over its children.
+    fn weight(&self) -> Weight {
+        let mut sum = Weight::default();
+        self.weights.iter().for_each(|&weight| sum.add(weight));
+        sum
+    }
+
+    /// Takes what a child gave away in.
+    fn insert(&mut self, at: usize, split: Split) -> Option<Split> {
+        let Split {
+            separator,
+            right,
+            weight,
+        } = split;
+        self.weights[at].subtract(weight);
+        self.weights.insert(at + 1, weight);
         let known_front = separator.starts_with(&self.prefix) && !self.separators.is_empty();
         self.heads.insert(
             at,
@@ -403,16 +509,22 @@ impl Inner {
         let right = Inner::new(
             self.separators.split_off(middle),
             self.children.split_off(middle),
+            self.weights.split_off(middle),
         );
         let separator = self.separators.pop().expect("more than one separator");
         self.rebuild();
-        Some((separator, Node::Inner(Box::new(right))))
+        Some(Split {
+            separator,
+            weight: right.weight(),
+            right: Node::Inner(Box::new(right)),
+        })
     }
 
     /// Removes a child that became empty, or merges it with a neighbour if it became small.
     fn shrink(&mut self, log: &RevisionLog, at: usize) {
         if self.children[at].is_empty() {
             self.children.remove(at);
+            self.weights.remove(at);
             if !self.separators.is_empty() {
                 self.separators.remove(at.saturating_sub(1));
             }
@@ -428,6 +540,8 @@ impl Inner {
             if before[left].merge(log, separator, &mut after[0]) {
                 self.children.remove(left + 1);
                 self.separators.remove(left);
+                let weight = self.weights.remove(left + 1);
+                self.weights[left].add(weight);
                 self.rebuild();
             }
         }
@@ -440,24 +554,59 @@ impl Node {
         log: &mut RevisionLog,
         key: &[u8],
         make: impl FnOnce(&mut RevisionLog, Option<Slot>) -> Slot,
-    ) -> Split {
+    ) -> Change {
         match self {
             Node::Leaf(leaf) => leaf.upsert(log, key, make),
             Node::Inner(inner) => {
                 let at = inner.child(key);
-                let (separator, right) = inner.children[at].upsert(log, key, make)?;
-                inner.insert(at, separator, right)
+                let Change { gained, split } = inner.children[at].upsert(log, key, make);
+                inner.weights[at].add(gained);
+                Change {
+                    gained,
+                    split: split.and_then(|split| inner.insert(at, split)),
+                }
             }
         }
     }
 
-    fn remove(&mut self, log: &RevisionLog, key: &[u8]) {
+    /// Gives the weight that went with the key.
+    fn remove(&mut self, log: &RevisionLog, key: &[u8]) -> Weight {
         match self {
             Node::Leaf(leaf) => leaf.remove(log, key),
             Node::Inner(inner) => {
                 let at = inner.child(key);
-                inner.children[at].remove(log, key);
+                let lost = inner.children[at].remove(log, key);
+                inner.weights[at].subtract(lost);
                 inner.shrink(log, at);
+                lost
+            }
+        }
+    }
+
+    fn weight(&self, log: &RevisionLog) -> Weight {
+        match self {
+            Node::Leaf(leaf) => leaf.weigh(log, 0..leaf.length),
+            Node::Inner(inner) => inner.weight(),
+        }
+    }
+
+    fn weigh(&self, log: &RevisionLog, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Weight {
+        match self {
+            Node::Leaf(leaf) => {
+                let (low, high) = leaf.places(log, from, to);
+                leaf.weigh(log, low..high)
+            }
+            Node::Inner(inner) => {
+                let (low, high) = inner.places(from, to);
+                let mut sum = Weight::default();
+                for at in low..=high {
+                    let (from, to) = inside(at, low, high, from, to);
+                    sum.add(match (from, to) {
+                        (Bound::Unbounded, Bound::Unbounded) => inner.weights[at],
+                        _ => inner.children[at].weigh(log, from, to),
+                    });
+                }
+                sum
             }
         }
     }
@@ -490,6 +639,7 @@ impl Node {
                 left.separators.push(separator.into());
                 left.separators.append(&mut right.separators);
                 left.children.append(&mut right.children);
+                left.weights.append(&mut right.weights);
                 left.rebuild();
             }
             _ => return false,
@@ -541,28 +691,47 @@ impl Node {
         }
     }
 
+    /// Gives the weight lost, and whether to go on.
     fn walk_mut(
         &mut self,
         log: &mut RevisionLog,
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
         visit: &mut impl FnMut(&mut RevisionLog, &mut Slot) -> bool,
-    ) -> bool {
+    ) -> (Weight, bool) {
+        let (mut lost, mut more) = (Weight::default(), true);
         match self {
             Node::Leaf(leaf) => {
                 let (low, high) = leaf.places(log, from, to);
-                leaf.slots[low..high]
-                    .iter_mut()
-                    .all(|slot| visit(log, slot))
+                for slot in &mut leaf.slots[low..high] {
+                    let was_live = !slot.deleted();
+                    more = visit(log, slot);
+                    if was_live && slot.deleted() {
+                        lost.add(Weight::of(log.key(slot.position())));
+                    }
+                    if !more {
+                        break;
+                    }
+                }
             }
             Node::Inner(inner) => {
                 let (low, high) = inner.places(from, to);
-                (low..=high).all(|at| {
+                for at in low..=high {
+                    if inner.weights[at].keys == 0 {
+                        continue;
+                    }
                     let (from, to) = inside(at, low, high, from, to);
-                    inner.children[at].walk_mut(log, from, to, visit)
-                })
+                    let below;
+                    (below, more) = inner.children[at].walk_mut(log, from, to, visit);
+                    inner.weights[at].subtract(below);
+                    lost.add(below);
+                    if !more {
+                        break;
+                    }
+                }
             }
         }
+        (lost, more)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::KeyValue;
 use crate::hash;
 use crate::index::{Index, Slot};
 use crate::record::{NEVER, NewRecord, Record, logical_size};
+use crate::removal::Removal;
 use crate::revision_log::{Position, RevisionLog};
 use std::ops::Bound;
 
@@ -30,6 +31,8 @@ pub(crate) struct Keys {
     pub bytes: u64,
     /// Bytes made superfluous up to the compacted revision ([`RevisionLog::garbage_at`]).
     pub freed: u64,
+    /// A removal that is not wholly written down.
+    pub removal: Option<Removal>,
 }
 
 /// What a write found.
@@ -84,6 +87,7 @@ impl Keys {
             chain: 0,
             bytes: 0,
             freed: 0,
+            removal: None,
         }
     }
 
@@ -109,7 +113,7 @@ impl Keys {
         self.changed = false;
     }
 
-    /// Sets a key. `previous_lease` of the answer is to be detached by the caller if it differs.
+    /// Sets a key that no pending removal covers. The lease of the answer is to be detached by the caller if it differs.
     pub fn put(&mut self, key: &[u8], value: &[u8], lease: i64) -> Option<Replaced> {
         let revision = self.revision + 1;
         let mut replaced = None;
@@ -186,11 +190,17 @@ impl Keys {
             chain,
             bytes,
             changed,
+            removal,
             ..
         } = self;
         let mut key = Vec::new();
         index.walk_mut(log, from, to, |log, slot| {
-            let old = log.record(slot.position());
+            let mut old = log.record(slot.position());
+            if let Some(removal) = removal
+                && removal.covers(log, *slot)
+            {
+                old = old.as_removed(removal.revision);
+            }
             let Visit { remove, more } = visit(old);
             if old.deleted || !remove {
                 return more;
@@ -198,25 +208,9 @@ impl Keys {
             key.clear();
             key.extend_from_slice(old.key);
             let (length, size) = (old.length, old.size());
-            *live_sum = live_sum.wrapping_sub(hash::live(
-                hash::key(&key),
-                old.revision,
-                old.create_revision,
-                old.version,
-                old.lease,
-            ));
+            *live_sum = live_sum.wrapping_sub(hash::live_record(&old));
             log.supersede(slot.position(), revision, length, false);
-            let position = log.append(&NewRecord {
-                revision,
-                deleted: true,
-                create_revision: 0,
-                version: 0,
-                lease: 0,
-                key: &key,
-                value: &[],
-                previous: Some(slot.position()),
-                superseded: NEVER,
-            });
+            let position = log.append(&NewRecord::removal(revision, &key, Some(slot.position())));
             let own = logical_size(key.len(), 0);
             log.add_garbage(size + own);
             *chain = hash::chain(*chain, &log.record(position));
@@ -250,6 +244,9 @@ impl Keys {
     /// Looks for the record of a view, beginning with the newest one of a key. Takes at most `fuel` steps back.
     pub fn find(&self, slot: Slot, view: &View, fuel: &mut u64) -> Found {
         let position = slot.position();
+        if self.is_covered(slot, view.revision) {
+            return Found::Absent;
+        }
         if view
             .end
             .is_some_and(|end| position.settled() || position < end)
@@ -261,6 +258,30 @@ impl Keys {
             };
         }
         self.find_from(position, view.revision, fuel)
+    }
+
+    /// A pending removal says that the key of this slot is gone at `revision`.
+    pub fn is_covered(&self, slot: Slot, revision: i64) -> bool {
+        self.removal
+            .as_ref()
+            .is_some_and(|removal| revision >= removal.revision && removal.covers(&self.log, slot))
+    }
+
+    /// The key of this slot was removed at exactly `revision`.
+    pub fn is_removed_at(&self, slot: Slot, revision: i64) -> bool {
+        let mut position = slot.position();
+        loop {
+            let record = self.log.record(position);
+            match record.previous {
+                Some(previous) if record.revision > revision => position = previous,
+                _ if record.revision < revision => {
+                    let removal = self.removal.as_ref();
+                    let covering = removal.filter(|removal| removal.revision == revision);
+                    return covering.is_some_and(|removal| removal.covers(&self.log, slot));
+                }
+                _ => return record.revision == revision && record.deleted,
+            }
+        }
     }
 
     /// Goes on with a search.
@@ -301,6 +322,9 @@ impl Keys {
     /// The live record of a key at a revision that may lie far back.
     pub fn get_past(&self, key: &[u8], revision: i64) -> Option<Record<'_>> {
         let slot = self.index.get(&self.log, key)?;
+        if self.is_covered(slot, revision) {
+            return None;
+        }
         let found = match self.find_from(slot.position(), revision, &mut { STEPS_BACK_MAX }) {
             Found::Further(position) => {
                 // A key that changes all the time. Whoever asks for the state before an event finds it right behind that event.

@@ -47,6 +47,7 @@ mod pins;
 mod query;
 mod range;
 mod record;
+mod removal;
 mod reply;
 mod revision_log;
 mod snapshot;

@@ -1,6 +1,7 @@
 //! Loading a snapshot: builds a state from bytes that nobody vouches for. Every number is checked before it is used; nothing is allocated on
 //! the word of a length; at the end the counters, the totals and the hash must agree with what was built.
 
+use crate::bounds::Bounds;
 use crate::command::LEVEL;
 use crate::hash;
 use crate::index::Slot;
@@ -9,7 +10,8 @@ use crate::lease::Lease;
 use crate::record::{self, NEVER, NewRecord, logical_size};
 use crate::snapshot::{
     BLOCK_HEADER_BYTES, Counters, END, HEADER, HISTORY, KEPT, LEASE, LEASE_RECORD_BYTES, MAGIC,
-    OPTIONAL, SECTION_VERSION, SNAPSHOT_FORMAT, STATE, SnapshotHeader, Totals, checksum,
+    OPTIONAL, PendingRemoval, SECTION_VERSION, SNAPSHOT_FORMAT, STATE, SnapshotHeader, Totals,
+    checksum,
 };
 use crate::{Settings, State};
 use prost::Message;
@@ -274,6 +276,14 @@ impl Loader {
         if !(1..NEVER - 1).contains(&revision) || !(-1..=revision).contains(&compacted) {
             return Err(self.corrupt(format!("revision {revision}, compacted at {compacted}")));
         }
+        if let Some(removal) = &counters.removal
+            && !(compacted + 1..=revision).contains(&removal.revision)
+        {
+            return Err(self.corrupt(format!(
+                "a removal at {}, history goes from {compacted} to {revision}",
+                removal.revision
+            )));
+        }
         self.state.keys.compacted = compacted;
         self.counters = Some(counters);
         Ok(())
@@ -305,11 +315,11 @@ impl Loader {
     }
 
     fn take_records(&mut self, mut content: &[u8], section: Section) -> Checked<()> {
-        let newest = self
+        let counters = self
             .counters
             .as_ref()
-            .expect("the section comes after the counters")
-            .revision;
+            .expect("the section comes after the counters");
+        let newest = counters.revision;
         while !content.is_empty() {
             let (record, length) = record::parse(content)
                 .ok_or("a record is cut short or says what no record says")?;
@@ -331,7 +341,18 @@ impl Loader {
                     ));
                 }
                 self.revision = record.revision;
-                let replaced = self.state.keys.restore_history(&record)?;
+                if let Some(removal) = &counters.removal
+                    && record.revision >= removal.revision
+                {
+                    self.state.keys.restore_removal(removal)?;
+                }
+                let keys = &mut self.state.keys;
+                let pending = keys.removal.as_ref().map(|removal| removal.revision);
+                let replaced = if pending == Some(record.revision) {
+                    keys.restore_removed(&record)?
+                } else {
+                    keys.restore_history(&record)?
+                };
                 if let Some(lease) = replaced.filter(|&lease| lease != 0 && lease != record.lease) {
                     self.state.leases.detach(lease, record.key);
                 }
@@ -357,6 +378,9 @@ fn conclude(
             "history up to {last}, but the revision is {}",
             counters.revision
         ));
+    }
+    if let Some(removal) = &counters.removal {
+        state.keys.restore_removal(removal)?;
     }
     state.keys.revision = counters.revision;
     state.keys.chain = counters.chain;
@@ -416,6 +440,36 @@ impl Keys {
         Ok(())
     }
 
+    /// Begins a removal that is not wholly written down, unless it has begun: all keys it covers are there now.
+    fn restore_removal(&mut self, removal: &PendingRemoval) -> Checked<()> {
+        let PendingRemoval {
+            key,
+            range_end,
+            revision,
+        } = removal;
+        if self.removal.is_none() {
+            self.begin_removal(&Bounds::new(key, range_end), *revision, 0)
+                .ok_or_else(|| format!("the removal at {revision} has no keys left"))?;
+        }
+        Ok(())
+    }
+
+    /// Takes a record of the pending removal; gives the lease of the version it replaced.
+    fn restore_removed(&mut self, record: &NewRecord<'_>) -> Checked<Option<i64>> {
+        let lease = if record.deleted {
+            self.write_removal_of(record.key)
+        } else {
+            None
+        };
+        if lease.is_none() || self.removal.is_none() {
+            return Err(format!(
+                "revision {} of key {:?} is not of the removal pending there",
+                record.revision, record.key
+            ));
+        }
+        Ok(lease)
+    }
+
     /// Takes the next record of the history; gives the lease of the version it replaced.
     fn restore_history(&mut self, record: &NewRecord<'_>) -> Checked<Option<i64>> {
         if record.revision < self.compacted {
@@ -428,6 +482,12 @@ impl Keys {
         let first = record.revision == self.compacted;
         let (mut replaced, mut garbage) = (None, 0);
         let slot = self.index.get(&self.log, record.key);
+        if slot.is_some_and(|slot| self.is_covered(slot, record.revision)) {
+            return Err(format!(
+                "revision {} of key {:?} comes before its removal",
+                record.revision, record.key
+            ));
+        }
         if let Some(slot) = slot {
             let old = self.log.record(slot.position());
             if !old.deleted {

@@ -144,10 +144,9 @@ impl State {
         } else {
             view.revision
         };
-        let compacted = self.keys.compacted;
         (
-            Reading::HashKv(HashScan::new(revision, compacted)),
-            Some((compacted, Need::Walk)),
+            Reading::HashKv(HashScan::new(&self.keys, revision)),
+            Some((self.keys.compacted, Need::Walk)),
         )
     }
 
@@ -219,7 +218,7 @@ impl State {
                     Some(Answer::Leases(std::mem::take(ids)))
                 }
             }
-            Reading::HashKv(scan) => scan.step(&self.keys.log, fuel),
+            Reading::HashKv(scan) => scan.step(&self.keys, fuel),
             Reading::Ready(answer) => Some(std::mem::replace(answer, Answer::Position)),
             Reading::Answered => panic!("a query is stepped after its answer"),
         }

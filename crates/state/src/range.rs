@@ -1,7 +1,7 @@
 //! A range read at one revision, in slices: the walk, filters, limit, sorting.
 //!
 //! The walk keeps a key to go on from, never an iterator, so keys may come and go between slices. A large answer is counted before it is
-//! collected: its vector is allocated once, and a reallocation never stalls the caller.
+//! collected: its vector is allocated once, and a reallocation never stalls the caller. Of the present the index knows the count.
 
 use crate::bounds::{Bounds, End};
 use crate::index::Slot;
@@ -44,6 +44,8 @@ struct Walk {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// Asks the index for the count.
+    Begin,
     /// Counts, and collects what is wanted.
     Collect,
     /// The answer is large: only counts.
@@ -124,7 +126,7 @@ impl RangeScan {
             view,
             backwards,
             walk: Walk::default(),
-            phase: Phase::Collect,
+            phase: Phase::Begin,
             collect_from: Walk::default(),
             gather,
         }
@@ -135,6 +137,7 @@ impl RangeScan {
         loop {
             match self.phase {
                 Phase::Done => return true,
+                Phase::Begin => self.begin(keys),
                 Phase::Sort => {
                     let Gather {
                         sorter, kvs, limit, ..
@@ -161,6 +164,30 @@ impl RangeScan {
                 return false;
             }
         }
+    }
+
+    /// As long as nothing was written since the view was taken, the count is known, and the walk may end with the last key wanted.
+    fn begin(&mut self, keys: &Keys) {
+        let gather = &mut self.gather;
+        let counted = if self.bounds.end == End::Single {
+            None
+        } else {
+            keys.count_in(&self.bounds, &self.view)
+        };
+        self.phase = match counted {
+            None => Phase::Collect,
+            Some(count) => {
+                gather.count = count as i64;
+                if gather.sorter.is_none() {
+                    gather.kvs.reserve_exact(gather.wanted.min(count as usize));
+                }
+                if gather.wanted == 0 {
+                    Phase::Done
+                } else {
+                    Phase::CollectCounted
+                }
+            }
+        };
     }
 
     /// The answer, once done.

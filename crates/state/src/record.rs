@@ -72,6 +72,19 @@ impl<'a> Record<'a> {
         self.revision >= compacted || (!self.deleted && self.superseded > compacted)
     }
 
+    /// The record that takes its place once a pending removal covers it, as far as it is known before it is written.
+    pub fn as_removed(&self, revision: i64) -> Record<'a> {
+        Record {
+            revision,
+            deleted: true,
+            create_revision: 0,
+            version: 0,
+            lease: 0,
+            value: &[],
+            ..*self
+        }
+    }
+
     /// The same record for another place.
     pub fn renewed(&self) -> NewRecord<'a> {
         NewRecord {
@@ -99,6 +112,23 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 
 fn half(bytes: &[u8], at: usize) -> usize {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize
+}
+
+impl<'a> NewRecord<'a> {
+    /// Says that a key is removed.
+    pub fn removal(revision: i64, key: &'a [u8], previous: Option<Position>) -> NewRecord<'a> {
+        NewRecord {
+            revision,
+            deleted: true,
+            create_revision: 0,
+            version: 0,
+            lease: 0,
+            key,
+            value: &[],
+            previous,
+            superseded: NEVER,
+        }
+    }
 }
 
 impl NewRecord<'_> {

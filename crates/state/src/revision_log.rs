@@ -49,6 +49,8 @@ pub(crate) struct Chunk {
     /// `garbage` of the log before the first record (see the field of the log).
     garbage_before: u64,
     marks: Vec<(i64, u32)>,
+    /// For the records of one pending removal only.
+    reserved: bool,
 }
 
 impl Chunk {
@@ -60,6 +62,7 @@ impl Chunk {
             replaced: 0,
             garbage_before,
             marks: Vec::new(),
+            reserved: false,
         }
     }
 
@@ -167,7 +170,7 @@ impl RevisionLog {
             .log
             .back()
             .and_then(Option::as_ref)
-            .is_some_and(|chunk| chunk.has_room(length))
+            .is_some_and(|chunk| chunk.has_room(length) && !chunk.reserved)
         {
             if let Some(last) = self.log.back().and_then(Option::as_ref) {
                 assert!(
@@ -192,6 +195,48 @@ impl RevisionLog {
             chunk.replaced += length;
         }
         Position::new(false, number, offset)
+    }
+
+    /// Sets a chunk of `bytes` aside, at the end, for records of a removal at `revision` that are written later. Gives its start.
+    pub fn reserve(&mut self, bytes: usize, revision: i64) -> Position {
+        let chunk = Chunk {
+            first_revision: revision,
+            last_revision: revision,
+            reserved: true,
+            ..Chunk::new(bytes, self.garbage)
+        };
+        self.held += chunk.bytes.capacity();
+        self.log.push_back(Some(chunk));
+        Position::new(false, self.first + self.log.len() as u32 - 1, 0)
+    }
+
+    /// Adds a removal to the chunk reserved at `start`.
+    pub fn append_reserved(&mut self, start: Position, new: &NewRecord<'_>) -> Position {
+        let length = new.length();
+        let chunk = self.chunk_at_mut(start);
+        assert!(
+            chunk.reserved && chunk.has_room(length) && chunk.last_revision == new.revision,
+            "no room for {length} bytes of revision {} in the chunk reserved at {start:?}",
+            new.revision
+        );
+        let offset = chunk.append(new);
+        chunk.replaced += length;
+        Position::new(false, start.chunk(), offset)
+    }
+
+    /// The chunk reserved at `start` is complete; its records made `garbage` bytes superfluous.
+    pub fn settle_reserved(&mut self, start: Position, garbage: u64) {
+        self.garbage += garbage;
+        let behind = (start.chunk() - self.first) as usize + 1;
+        for chunk in self.log.iter_mut().skip(behind).flatten() {
+            chunk.garbage_before += garbage;
+        }
+    }
+
+    /// The chunk that begins at `start`, and its length.
+    pub fn reserved(&self, start: Position) -> (ChunkId, usize) {
+        let chunk = self.chunk_at(start).expect("the chunk is reserved");
+        (ChunkId::Log(start.chunk()), chunk.length())
     }
 
     /// Adds a record that outlives compaction, where order does not matter.
@@ -418,6 +463,13 @@ impl RevisionLog {
         let Some(chunk) = after.checked_sub(1).and_then(|at| self.log[at].as_ref()) else {
             return known.1;
         };
+        if chunk.last_revision <= revision {
+            // All of it: what the next one began with.
+            return match self.log.get(after) {
+                Some(Some(next)) => next.garbage_before,
+                _ => self.garbage,
+            };
+        }
         let mut garbage = if chunk.first_revision <= known.0 {
             known.1
         } else {

@@ -7,7 +7,7 @@
 //!          content
 //! ```
 //! Sections in order, each of one or more blocks (`kept` and `history` may be absent):
-//! `header` ([`SnapshotHeader`]), `state` (counters), `lease` (id, time to live, deadline; 8 bytes each), `kept` (records below the compacted
+//! `header` ([`SnapshotHeader`]), `state` (counters, a removal not wholly written down), `lease` (id, time to live, deadline; 8 bytes each), `kept` (records below the compacted
 //! revision, in no order), `history` (records from it on, in order), `end` (how many of each). Numbers are little-endian; records are written as
 //! in the revision log, without what depends on the place.
 
@@ -90,6 +90,21 @@ pub(crate) struct Counters {
     pub keys: u64,
     #[prost(uint64, tag = "6")]
     pub bytes: u64,
+    /// A removal that is not wholly written down.
+    #[prost(message, optional, tag = "7")]
+    pub removal: Option<PendingRemoval>,
+}
+
+/// A removal of which `history` holds some records only; the others follow from the keys that are there.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct PendingRemoval {
+    /// As in a [`crate::DeleteRange`].
+    #[prost(bytes = "bytes", tag = "1")]
+    pub key: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub range_end: Bytes,
+    #[prost(int64, tag = "3")]
+    pub revision: i64,
 }
 
 /// How much of everything a snapshot holds.
@@ -110,6 +125,8 @@ pub struct SnapshotCursor {
     counters: Counters,
     leases: LeaseTable,
     totals: Totals,
+    /// The chunk of the pending removal, which still grows, and how long it was.
+    reserved: Option<(ChunkId, usize)>,
     stage: Stage,
 }
 
@@ -138,6 +155,8 @@ impl State {
             chain,
             live,
             bytes,
+            ref removal,
+            ref log,
             ..
         } = self.keys;
         SnapshotCursor {
@@ -157,7 +176,13 @@ impl State {
                 chain,
                 keys: live,
                 bytes,
+                removal: removal.as_ref().map(|removal| PendingRemoval {
+                    key: removal.bounds.start.clone(),
+                    range_end: removal.bounds.range_end(),
+                    revision: removal.revision,
+                }),
             },
+            reserved: removal.as_ref().map(|removal| log.reserved(removal.start)),
             leases: self.leases.pin(),
             totals: Totals::default(),
             stage: Stage::Front,
@@ -249,7 +274,11 @@ impl SnapshotCursor {
                     (chunk_id, offset) = (id.next(), 0);
                     continue;
                 }
-                while offset < chunk.length() {
+                let length = match self.reserved {
+                    Some((reserved, length)) if reserved == id => length,
+                    _ => chunk.length(),
+                };
+                while offset < length {
                     if content.len() - start >= bytes_max.max(1) || looked_at == RECORDS_PER_STEP {
                         ended = false;
                         return;

@@ -18,12 +18,18 @@ use bytes::Bytes;
 pub struct Settings {
     /// Live and history bytes above which growing writes are refused.
     pub state_bytes_max: u64,
+    /// A removal of more keys takes effect at once and is written down later, so that no command waits for it.
+    pub removal_keys_min: u64,
+    /// Keys whose removal is written down at the end of each batch.
+    pub removal_keys_per_batch: u64,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
             state_bytes_max: 2 << 30,
+            removal_keys_min: 1000,
+            removal_keys_per_batch: 1024,
         }
     }
 }
@@ -173,6 +179,12 @@ impl State {
         self.visible.revision
     }
 
+    /// The newest revision whose events, and those of all before it, can be read: below [`State::revision`] while a large removal is being
+    /// written down. It rises with batches, empty ones as well; never falls, and is the same on all members at equal index.
+    pub fn settled(&self) -> i64 {
+        self.keys.settled(self.visible.revision)
+    }
+
     /// The oldest readable revision; 0 before the first compaction.
     pub fn compacted(&self) -> i64 {
         self.visible.compacted
@@ -244,7 +256,7 @@ impl State {
         self.cancel_query(cursor);
     }
 
-    /// Events with revisions in `from..=revision()`, oldest first, at most about `budget` of them, whole revisions only (at least one).
+    /// Events with revisions in `from..=settled()`, oldest first, at most about `budget` of them, whole revisions only (at least one).
     /// Calls `visit` for each; gives the first revision not visited.
     ///
     /// # Errors
@@ -313,6 +325,7 @@ impl State {
             revision,
             compacted,
             live,
+            ref removal,
             ..
         } = self.keys;
         let Clock { clock_ms, wall_ms } = self.clock;
@@ -325,8 +338,15 @@ impl State {
             live,
             self.counted_bytes(),
         ];
+        let keys = match removal {
+            Some(removal) => hash::mix(
+                hash::mix_all(&keys),
+                hash::mix_all(&[removal.revision as u64, removal.left]),
+            ),
+            None => hash::mix_all(&keys),
+        };
         hash::mix(
-            hash::mix_all(&keys),
+            keys,
             hash::mix(
                 hash::mix_all(&leases),
                 hash::mix_all(&[

@@ -405,6 +405,11 @@ pub(crate) fn apply_put(put: &Put, keys: &mut Keys, leases: &mut Leases) -> Opti
         }
         prev = old.filter(|_| put.prev_kv).map(|old| key_value(&old));
     }
+    if let Some(lease) = keys.write_removal_of(&put.key)
+        && lease != 0
+    {
+        leases.detach(lease, &put.key);
+    }
     let old_lease = keys
         .put(&put.key, &value, lease)
         .map_or(0, |replaced| replaced.lease);

@@ -25,13 +25,20 @@ struct Harness {
     pending: Vec<Pending>,
     snapshot: Option<(SnapshotCursor, Loader, u64, i64)>,
     index: u64,
+    /// Batches after which a removal was not wholly written down.
+    pending_seen: u64,
 }
 
 impl Harness {
     fn new(seed: u64) -> Harness {
         let mut rng = Rng(seed);
         let state_bytes_max = if rng.chance(20) { 200_000 } else { u64::MAX };
-        let settings = Settings { state_bytes_max };
+        // Small limits, so that everything meets removals that are not wholly written down.
+        let settings = Settings {
+            state_bytes_max,
+            removal_keys_min: rng.below(5),
+            removal_keys_per_batch: 1 + rng.below(3),
+        };
         Harness {
             rng,
             model: Model::new(state_bytes_max),
@@ -41,6 +48,7 @@ impl Harness {
             pending: Vec::new(),
             snapshot: None,
             index: 0,
+            pending_seen: 0,
         }
     }
 
@@ -140,15 +148,20 @@ impl Harness {
             }
         }
         let from = compacted + self.rng.below((newest - compacted + 3) as u64) as i64;
-        let expected: Vec<_> = self
+        let settled = state.settled();
+        assert!(
+            settled <= newest,
+            "settled at {settled}, {newest} is the newest"
+        );
+        let mut expected: Vec<_> = self
             .model
             .changes
             .iter()
-            .filter(|change| (from..=newest).contains(&change.kv.mod_revision))
+            .filter(|change| (from..=settled).contains(&change.kv.mod_revision))
             .cloned()
             .collect();
         let (mut events, mut next) = (Vec::new(), from);
-        while next <= newest {
+        while next <= settled {
             let (mut last, before) = (None, next);
             let budget = Budget(self.rng.below(5));
             next = state
@@ -161,6 +174,10 @@ impl Harness {
                 next > before && last.is_none_or(|last| last < next),
                 "events from {before} end at {last:?}, then come from {next}"
             );
+        }
+        assert_eq!(next, from.max(settled + 1), "events from {from}");
+        for changes in [&mut events, &mut expected] {
+            changes.sort_by_key(|change| (change.kv.mod_revision, change.kv.key.clone()));
         }
         assert_eq!(events, expected, "events from {from}");
         if compacted > 0 {
@@ -274,6 +291,8 @@ impl Harness {
             self.sliced.hash(),
             "hash after {batch:?}"
         );
+        assert_eq!(self.whole.settled(), self.sliced.settled());
+        self.pending_seen += u64::from(self.whole.settled() < self.whole.revision());
     }
 
     fn between(&mut self) {
@@ -381,13 +400,14 @@ fn reload(state: &mut State, settings: &Settings) -> State {
     loader.finish().unwrap().0
 }
 
-fn run(seed: u64, batches: u64) {
+fn run(seed: u64, batches: u64) -> u64 {
     let mut harness = Harness::new(seed);
     for _ in 0..batches {
         harness.apply();
         harness.between();
         harness.disturb();
     }
+    harness.pending_seen
 }
 
 fn run_seeds(seeds: std::ops::Range<u64>, batches: u64) {
@@ -395,10 +415,16 @@ fn run_seeds(seeds: std::ops::Range<u64>, batches: u64) {
         .ok()
         .and_then(|seed| seed.parse().ok());
     let seeds = from.map_or(seeds.clone(), |from| from..from + seeds.end - seeds.start);
+    let mut pending_seen = 0;
     for seed in seeds {
         let result = std::panic::catch_unwind(|| run(seed, batches));
-        assert!(result.is_ok(), "seed {seed} with {batches} batches fails");
+        pending_seen +=
+            result.unwrap_or_else(|_| panic!("seed {seed} with {batches} batches fails"));
     }
+    assert!(
+        pending_seen > 100,
+        "only {pending_seen} batches ended with a removal pending"
+    );
 }
 
 #[test]

@@ -458,6 +458,7 @@ fn play(script: &str) -> String {
     let mut player = Script {
         state: State::new(Settings {
             state_bytes_max: bytes_max,
+            ..Settings::default()
         }),
         index: 0,
         clock_ms: 0,

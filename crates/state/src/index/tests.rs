@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug)]
 enum Step {
     Set(Vec<u8>),
+    /// Marks the keys of a range as removed.
+    Delete(Vec<u8>, Vec<u8>, usize),
     Remove(Vec<u8>),
     Walk(Vec<u8>, Vec<u8>, bool, bool),
 }
@@ -40,6 +42,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => keys().prop_map(Step::Set),
         4 => keys().prop_map(Step::Remove),
+        1 => (keys(), keys(), 0usize..30).prop_map(|(from, to, limit)| Step::Delete(from, to, limit)),
         1 => (keys(), keys(), any::<bool>(), any::<bool>()).prop_map(|(from, to, a, b)| Step::Walk(from, to, a, b)),
     ];
     proptest::collection::vec(step, 1..3000)
@@ -55,6 +58,24 @@ fn bound(key: &[u8], included: bool) -> Bound<&[u8]> {
 
 /// Checks what every node promises; gives the keys below it.
 fn check(node: &Node, log: &RevisionLog) -> usize {
+    weight(node, log);
+    keys_below(node, log)
+}
+
+/// Checks the weights of all inner nodes against the leaves.
+fn weight(node: &Node, log: &RevisionLog) -> Weight {
+    if let Node::Inner(inner) = node {
+        let below: Vec<Weight> = inner
+            .children
+            .iter()
+            .map(|child| weight(child, log))
+            .collect();
+        assert_eq!(inner.weights, below);
+    }
+    node.weight(log)
+}
+
+fn keys_below(node: &Node, log: &RevisionLog) -> usize {
     match node {
         Node::Leaf(leaf) => {
             for at in 0..leaf.length {
@@ -77,7 +98,11 @@ fn check(node: &Node, log: &RevisionLog) -> usize {
                 (inner.heads.len(), inner.separators.len() + 1),
                 (inner.separators.len(), inner.children.len())
             );
-            inner.children.iter().map(|child| check(child, log)).sum()
+            inner
+                .children
+                .iter()
+                .map(|child| keys_below(child, log))
+                .sum()
         }
     }
 }
@@ -101,6 +126,20 @@ proptest! {
                     prop_assert_eq!(log.key(slot.position()), &key[..]);
                     prop_assert_eq!(map.insert(key, slot), found);
                 }
+                Step::Delete(from, to, limit) => {
+                    if from < to {
+                        let live = map.range_mut::<[u8], _>((bound(&from, true), bound(&to, false))).map(|(_, slot)| slot).filter(|slot| !slot.deleted());
+                        live.take(limit).for_each(|slot| *slot = Slot::new(slot.position(), true));
+                        let mut left = limit;
+                        index.walk_mut(&mut log, bound(&from, true), bound(&to, false), |_, slot| {
+                            if !slot.deleted() && left > 0 {
+                                *slot = Slot::new(slot.position(), true);
+                                left -= 1;
+                            }
+                            left > 0
+                        });
+                    }
+                }
                 Step::Remove(key) => {
                     index.remove(&log, &key);
                     map.remove(&key);
@@ -116,6 +155,8 @@ proptest! {
                     if from < to {
                         prop_assert_eq!(&forth, &expected);
                         prop_assert_eq!(&back, &expected);
+                        let live: Vec<u64> = expected.iter().filter(|slot| !slot.deleted()).map(|slot| log.key(slot.position()).len() as u64).collect();
+                        prop_assert_eq!(index.weigh(&log, low, high), Weight { keys: live.len() as u64, bytes: live.iter().sum() });
                     }
                 }
             }
@@ -124,9 +165,9 @@ proptest! {
         for (key, slot) in &map {
             prop_assert_eq!(index.get(&log, key), Some(*slot));
         }
-        let mut all = Vec::new();
+        let (mut all, live) = (Vec::new(), |slots: Vec<Slot>| slots.into_iter().filter(|slot| !slot.deleted()).collect::<Vec<_>>());
         index.walk_mut(&mut log, Bound::Unbounded, Bound::Unbounded, |_, slot| { all.push(*slot); true });
-        prop_assert_eq!(all, map.values().copied().collect::<Vec<_>>());
+        prop_assert_eq!(live(all), live(map.values().copied().collect()));
         for key in map.keys() {
             index.remove(&log, key);
         }
