@@ -167,6 +167,8 @@ pub struct Status {
     pub applied: u64,
     /// The newest revision of keys.
     pub revision: i64,
+    /// Up to where watches can be told: below `revision` while a large removal is being written down.
+    pub complete: i64,
     /// The oldest readable revision.
     pub compacted: i64,
     /// Bytes of live data and history.

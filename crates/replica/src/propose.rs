@@ -582,7 +582,7 @@ impl Replica {
     }
 
     fn is_removing(&self) -> bool {
-        self.state.settled() < self.state.revision()
+        self.state.complete() < self.state.revision()
     }
 
     /// When an empty batch will be needed, on a leader.

@@ -106,7 +106,7 @@ impl Replica {
         let (election_max, heartbeat) = (raft_settings.election_max, raft_settings.heartbeat);
         let state = State::new(state_settings.clone());
         let mut replica = Replica {
-            hub: WatchHub::new(limits.clone(), state.settled()),
+            hub: WatchHub::new(limits.clone(), state.complete()),
             limits,
             state_settings,
             advertised,
@@ -489,6 +489,7 @@ impl Replica {
             raft: self.raft.status(),
             applied: self.state.applied(),
             revision: self.state.revision(),
+            complete: self.state.complete(),
             compacted: self.state.compacted(),
             state_bytes: self.state.bytes(),
             keys: self.state.keys(),

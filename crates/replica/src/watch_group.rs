@@ -163,7 +163,7 @@ impl Group {
     /// # Errors
     /// History after the cursor was compacted away: gives the compacted revision.
     pub(crate) fn scan(&mut self, state: &State, watches: &Table<Watch>) -> Result<u64, i64> {
-        let newest = state.settled();
+        let newest = state.complete();
         if self.cursor >= newest {
             return Ok(0);
         }

@@ -4,7 +4,7 @@
 //! stream has no credit and it costs a cursor only. *Waiting*, it stands somewhere in history and is about to join a new group. A stream without credit
 //! never holds anybody up: what it cannot take now it will read from history.
 //!
-//! "The newest revision" is the newest whose history is wholly written (`State::settled`): while a large removal is being written down, watches hear
+//! "The newest revision" is the newest whose history is wholly written (`State::complete`): while a large removal is being written down, watches hear
 //! nothing of it nor of later changes, and no progress goes beyond it.
 //!
 //! What it lacks on purpose: clocks, sockets, and knowledge of the wire.
@@ -358,7 +358,7 @@ impl WatchHub {
 
     fn feed_slices(&mut self, state: &State) {
         let mut left = FEED_EVENTS_MAX;
-        while left > 0 && self.main.cursor < state.settled() && self.main.backlog() < BACKLOG_MAX {
+        while left > 0 && self.main.cursor < state.complete() && self.main.backlog() < BACKLOG_MAX {
             match self.main.scan(state, &self.watches) {
                 Ok(visited) => left = left.saturating_sub(visited.max(1)),
                 // Matching lagged and history is gone: those watches are treated like any others that are behind.
@@ -377,7 +377,7 @@ impl WatchHub {
             &mut self.main,
             Group::new(
                 self.groups_made,
-                state.settled(),
+                state.complete(),
                 scan_events_max(&self.limits),
             ),
         );
@@ -392,10 +392,10 @@ impl WatchHub {
     /// The state was replaced by a snapshot: every watch goes on from its cursor in the history the snapshot brought (or is cancelled, W11).
     pub(crate) fn restored(&mut self, state: &State) {
         assert!(
-            state.settled() >= self.main.cursor,
+            state.complete() >= self.main.cursor,
             "history fell from {} to {}",
             self.main.cursor,
-            state.settled()
+            state.complete()
         );
         mutated!(WatchSkipsSnapshot, self.main.skip_to(state.revision()));
         self.detach_main(state);
@@ -411,7 +411,7 @@ impl WatchHub {
         self.catch_up(state, budget.saturating_sub(budget - left).max(budget / 2));
         self.tell_progress(state);
         self.tell_idle(now);
-        self.main.cursor < state.settled()
+        self.main.cursor < state.complete()
             || !self.main.deliveries.is_empty()
             || !self.groups.is_empty()
             || !self.waiting.is_empty()
@@ -472,7 +472,7 @@ impl WatchHub {
             let Some(mut group) = self.groups.pop_front() else {
                 return;
             };
-            if group.deliveries.is_empty() && group.cursor < state.settled() {
+            if group.deliveries.is_empty() && group.cursor < state.complete() {
                 match group.scan(state, &self.watches) {
                     Ok(visited) => left = left.saturating_sub(visited),
                     Err(compacted) => self.cancel_compacted(state, &mut group, compacted),
@@ -501,7 +501,7 @@ impl WatchHub {
         self.groups_made += 1;
         let mut group = Group::new(
             self.groups_made,
-            (first - 1).min(state.settled()),
+            (first - 1).min(state.complete()),
             scan_events_max(&self.limits),
         );
         for slot in slots {
@@ -550,7 +550,7 @@ impl WatchHub {
         if self.progress_wanted.is_empty() {
             return;
         }
-        let mark = self.main.delivered().min(state.settled());
+        let mark = self.main.delivered().min(state.complete());
         let wanted: Vec<u32> = self.progress_wanted.iter().copied().collect();
         for stream in wanted {
             let at = &mut self.streams[stream];

@@ -55,7 +55,7 @@ enum Job {
     Txn(Box<TxnRun>),
     Revoke(Revocation),
     /// Writes the pending removal down, because the command cannot be run before.
-    Settle(Command),
+    Complete(Command),
 }
 
 /// How far a command came at once.
@@ -277,10 +277,10 @@ impl State {
                     self.answer(work, Reply::LeaseRevoke);
                 }
             }
-            Job::Settle(command) => {
+            Job::Complete(command) => {
                 if self.keys.removal.is_some() {
                     self.keys.write_removal(&mut self.leases, u64::MAX, fuel);
-                    work.job = Some(Job::Settle(command));
+                    work.job = Some(Job::Complete(command));
                 } else {
                     match self.command(command, fuel) {
                         Begun::Done(reply) => self.answer(work, reply),
@@ -341,8 +341,8 @@ impl State {
         if let Some(reason) = unsupported(&command) {
             return Begun::Done(invalid(reason));
         }
-        if self.must_settle(&command) {
-            return Begun::Takes(Job::Settle(command));
+        if self.must_complete(&command) {
+            return Begun::Takes(Job::Complete(command));
         }
         let done = match command.operation {
             None => Err(Rejection::Invalid("the command says nothing to do".into())),
@@ -386,8 +386,8 @@ impl State {
         Begun::Done(done.unwrap_or_else(Reply::Rejected))
     }
 
-    /// The command needs a pending removal to be settled: it removes many keys itself, or makes records superfluous that are not written yet.
-    fn must_settle(&self, command: &Command) -> bool {
+    /// The command needs a pending removal to be complete: it removes many keys itself, or makes records superfluous that are not written yet.
+    fn must_complete(&self, command: &Command) -> bool {
         let Some(removal) = &self.keys.removal else {
             return false;
         };

@@ -10,7 +10,7 @@ pub(crate) fn events(
     budget: Budget,
     visit: &mut dyn FnMut(EventView<'_>),
 ) -> Result<i64, i64> {
-    let (compacted, newest) = (state.visible.compacted, state.settled());
+    let (compacted, newest) = (state.visible.compacted, state.complete());
     if from < compacted {
         return Err(compacted);
     }

@@ -3,7 +3,7 @@
 //! The command sets [`Keys::removal`], and from then on its keys count as removed at its revision R, in every view at or above R: a key in
 //! the range whose newest record is older than R is *covered*. The records of R are written in portions, one at the end of every batch, into
 //! a chunk reserved for them, so that the log stays in the order of revisions although later records are written in between. A command that
-//! writes a covered key first writes the key's record of R. Until all are written ("settled"), watches see nothing at or above R, and memory
+//! writes a covered key first writes the key's record of R. Until all are written, watches see nothing at or above R, and memory
 //! below R only is freed.
 //!
 //! There is one at a time. Which keys are covered follows from the range and the index alone, so the portions are the same on all members.
@@ -135,7 +135,7 @@ impl Keys {
     }
 
     /// Writes down what is left of the removal for up to `keys_max` keys and about `fuel` units; gives how many it were. With no keys left
-    /// the removal is settled.
+    /// the removal is complete.
     pub fn write_removal(&mut self, leases: &mut Leases, keys_max: u64, fuel: &mut u64) -> u64 {
         let Some(mut removal) = self.removal.take() else {
             return 0;
@@ -213,12 +213,12 @@ impl Keys {
         if removal.left > 0 {
             self.removal = Some(removal);
         } else {
-            self.log.settle_reserved(removal.start, removal.garbage);
+            self.log.complete_reserved(removal.start, removal.garbage);
         }
     }
 
     /// The newest revision that is wholly written down.
-    pub fn settled(&self, revision: i64) -> i64 {
+    pub fn complete(&self, revision: i64) -> i64 {
         match &self.removal {
             Some(removal) => revision.min(removal.revision - 1),
             None => revision,

@@ -225,7 +225,7 @@ impl RevisionLog {
     }
 
     /// The chunk reserved at `start` is complete; its records made `garbage` bytes superfluous.
-    pub fn settle_reserved(&mut self, start: Position, garbage: u64) {
+    pub fn complete_reserved(&mut self, start: Position, garbage: u64) {
         self.garbage += garbage;
         let behind = (start.chunk() - self.first) as usize + 1;
         for chunk in self.log.iter_mut().skip(behind).flatten() {

@@ -181,8 +181,8 @@ impl State {
 
     /// The newest revision whose events, and those of all before it, can be read: below [`State::revision`] while a large removal is being
     /// written down. It rises with batches, empty ones as well; never falls, and is the same on all members at equal index.
-    pub fn settled(&self) -> i64 {
-        self.keys.settled(self.visible.revision)
+    pub fn complete(&self) -> i64 {
+        self.keys.complete(self.visible.revision)
     }
 
     /// The oldest readable revision; 0 before the first compaction.
@@ -256,7 +256,7 @@ impl State {
         self.cancel_query(cursor);
     }
 
-    /// Events with revisions in `from..=settled()`, oldest first, at most about `budget` of them, whole revisions only (at least one).
+    /// Events with revisions in `from..=complete()`, oldest first, at most about `budget` of them, whole revisions only (at least one).
     /// Calls `visit` for each; gives the first revision not visited.
     ///
     /// # Errors

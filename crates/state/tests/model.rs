@@ -148,20 +148,20 @@ impl Harness {
             }
         }
         let from = compacted + self.rng.below((newest - compacted + 3) as u64) as i64;
-        let settled = state.settled();
+        let complete = state.complete();
         assert!(
-            settled <= newest,
-            "settled at {settled}, {newest} is the newest"
+            complete <= newest,
+            "complete at {complete}, {newest} is the newest"
         );
         let mut expected: Vec<_> = self
             .model
             .changes
             .iter()
-            .filter(|change| (from..=settled).contains(&change.kv.mod_revision))
+            .filter(|change| (from..=complete).contains(&change.kv.mod_revision))
             .cloned()
             .collect();
         let (mut events, mut next) = (Vec::new(), from);
-        while next <= settled {
+        while next <= complete {
             let (mut last, before) = (None, next);
             let budget = Budget(self.rng.below(5));
             next = state
@@ -175,7 +175,7 @@ impl Harness {
                 "events from {before} end at {last:?}, then come from {next}"
             );
         }
-        assert_eq!(next, from.max(settled + 1), "events from {from}");
+        assert_eq!(next, from.max(complete + 1), "events from {from}");
         for changes in [&mut events, &mut expected] {
             changes.sort_by_key(|change| (change.kv.mod_revision, change.kv.key.clone()));
         }
@@ -291,8 +291,8 @@ impl Harness {
             self.sliced.hash(),
             "hash after {batch:?}"
         );
-        assert_eq!(self.whole.settled(), self.sliced.settled());
-        self.pending_seen += u64::from(self.whole.settled() < self.whole.revision());
+        assert_eq!(self.whole.complete(), self.sliced.complete());
+        self.pending_seen += u64::from(self.whole.complete() < self.whole.revision());
     }
 
     fn between(&mut self) {

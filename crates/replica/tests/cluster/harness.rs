@@ -439,7 +439,15 @@ impl Cell {
 
     /// Runs everything that can run without time passing.
     pub fn settle(&mut self) {
+        self.settle_until(|_| false);
+    }
+
+    /// The same, and stops between two turns when `enough` says so.
+    pub fn settle_until(&mut self, enough: impl Fn(&Cell) -> bool) {
         for _ in 0..2_000_000 {
+            if enough(self) {
+                return;
+            }
             let mut busy = self.deliver();
             while self.deliver() {}
             let members: Vec<u64> = self.hosts.keys().copied().collect();

@@ -7,5 +7,6 @@ mod harness;
 mod leases;
 mod membership;
 mod reads;
+mod removals;
 mod snapshots;
 mod watches;

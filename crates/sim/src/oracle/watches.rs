@@ -3,6 +3,7 @@
 use super::{Check, broken};
 use crate::model::{Model, in_range};
 use replica::{Event, WatchBody, WatchCreate, WatchResponse};
+use std::collections::BTreeSet;
 
 /// One watch, followed across the streams it lived on.
 #[derive(Clone, Debug)]
@@ -11,6 +12,8 @@ pub struct WatchOracle {
     state: Life,
     /// Position in the model's changes: everything before it was delivered or does not concern this watch.
     cursor: usize,
+    /// Delivered behind it: within one revision the order is free.
+    ahead: BTreeSet<usize>,
     /// Newest progress mark.
     mark: i64,
     /// Revision of the last delivered event that has fragments outstanding.
@@ -32,6 +35,7 @@ impl WatchOracle {
             create,
             state: Life::Asked,
             cursor: 0,
+            ahead: BTreeSet::new(),
             mark: 0,
             fragment_of: None,
             delivered: 0,
@@ -85,7 +89,23 @@ impl WatchOracle {
 
     /// The next change this watch must hear of, if it is decided already.
     fn next(&self, model: &Model) -> Option<usize> {
-        (self.cursor..model.changes().len()).find(|position| self.concerns(model, *position))
+        (self.cursor..model.changes().len()).find(|position| self.awaits(model, *position))
+    }
+
+    fn awaits(&self, model: &Model, position: usize) -> bool {
+        !self.ahead.contains(&position) && self.concerns(model, position)
+    }
+
+    /// The change of the next revision that an event tells of; the next one at all if there is none.
+    fn told(&self, event: &Event, model: &Model) -> Option<usize> {
+        let next = self.next(model)?;
+        let revision = model.changes()[next].revision;
+        let told = (next..model.changes().len())
+            .take_while(|&position| model.changes()[position].revision == revision)
+            .find(|&position| {
+                model.changes()[position].kv.key == event.kv.key && self.awaits(model, position)
+            });
+        Some(told.unwrap_or(next))
     }
 
     /// A response came.
@@ -171,9 +191,9 @@ impl WatchOracle {
             })
     }
 
-    /// W1, W2, W3, W5, W7, W8, W9, W10: the event is exactly the next one.
+    /// W1, W2, W3, W5, W7, W8, W9, W10: the event is exactly the next one, or another of the same revision.
     fn on_event(&mut self, event: &Event, model: &Model) -> Check {
-        let Some(position) = self.next(model) else {
+        let Some(position) = self.told(event, model) else {
             broken!(
                 "W2",
                 "an event that was delivered before, or is not decided: {event:?}; {}",
@@ -204,7 +224,12 @@ impl WatchOracle {
             );
         }
         self.check_previous(event, model)?;
-        self.cursor = position + 1;
+        if self.next(model) == Some(position) {
+            self.cursor = position + 1;
+            self.ahead.retain(|&ahead| ahead > position);
+        } else {
+            self.ahead.insert(position);
+        }
         self.delivered += 1;
         Ok(())
     }

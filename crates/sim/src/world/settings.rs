@@ -24,6 +24,12 @@ pub(super) fn draw_common(ids: &[PeerId], rng: &mut Rng) -> Common {
         watch_progress_interval: std::time::Duration::from_secs(2),
         ..replica::Limits::default()
     };
+    // So small that removals are often written down while other commands are applied.
+    let state = state::Settings {
+        removal_keys_min: *rng.pick(&[0, 1, 3]),
+        removal_keys_per_batch: *rng.pick(&[1, 2, 8]),
+        ..state::Settings::default()
+    };
     let raft = raft::Settings {
         cache_bytes_max: *rng.pick(&[2 << 10, 64 << 10, 16 << 20]),
         ..raft::Settings::default()
@@ -33,6 +39,7 @@ pub(super) fn draw_common(ids: &[PeerId], rng: &mut Rng) -> Common {
         configuration,
         replica: replica::Settings {
             raft,
+            state,
             limits,
             ..replica::Settings::default()
         },
