@@ -1,6 +1,7 @@
 //! Clients that watch.
 
 use super::*;
+use replica::WatchBody;
 
 impl Clients {
     /// A watcher opens its stream, or does something with it.
@@ -143,6 +144,10 @@ impl Clients {
                 continue;
             }
             let Some((_, oracle)) = watcher.watches.get_mut(&response.watch) else {
+                // Cancelled before the client heard that compaction had ended it.
+                if response.body == WatchBody::Canceled {
+                    continue;
+                }
                 return Err((
                     "W2",
                     format!("a response for a watch that is not open: {response:?}"),
