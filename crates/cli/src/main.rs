@@ -63,12 +63,36 @@ struct Global {
     output: Output,
 }
 
+/// Stands in commands that talk to no member for [`Global`], which clap would offer there as well.
+#[derive(Args)]
+struct NoGlobal {
+    #[arg(long, hide = true, value_parser = refuse::<String>)]
+    endpoints: Option<String>,
+    #[arg(long, hide = true, value_parser = refuse::<Duration>)]
+    timeout: Option<Duration>,
+    #[arg(long, short, hide = true, value_parser = refuse::<Output>)]
+    output: Option<Output>,
+}
+
+/// The arguments of a command that talks to no member.
+#[derive(Args)]
+struct Alone<T: Args> {
+    #[command(flatten)]
+    args: T,
+    #[command(flatten)]
+    _no_global: NoGlobal,
+}
+
+fn refuse<T>(_: &str) -> Result<T, String> {
+    Err("this command talks to no member; leave the option out".into())
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Run one member
-    Serve(serve::ServeArgs),
+    Serve(Alone<serve::ServeArgs>),
     /// Run a whole cluster on loopback in this terminal, to try things out
-    Dev(dev::DevArgs),
+    Dev(Alone<dev::DevArgs>),
     /// Set a key
     Put(keys::PutArgs),
     /// Read keys
@@ -90,7 +114,7 @@ enum Command {
     /// Show how each endpoint is
     Status(members::StatusArgs),
     /// Run a whole cluster on simulated time under faults drawn from a seed
-    Sim(simulate::SimArgs),
+    Sim(Alone<simulate::SimArgs>),
 }
 
 fn main() -> ExitCode {
@@ -113,9 +137,9 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), Failed> {
     match cli.command {
-        Command::Serve(args) => serve::run(&args),
-        Command::Dev(args) => dev::run(&args),
-        Command::Sim(args) => simulate::run(&args),
+        Command::Serve(command) => serve::run(&command.args),
+        Command::Dev(command) => dev::run(&command.args),
+        Command::Sim(command) => simulate::run(&command.args),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()

@@ -198,6 +198,8 @@ fn leases_come_and_go() {
 #[test]
 fn members_and_their_state_are_shown() {
     let member = Member::start();
+    // A linearizable read is answered once there is a leader.
+    member.run(&["get", "k"]);
     let status = member.json(&["status"]);
     assert_eq!(
         (status["role"].as_str(), status["endpoint"].as_str()),
