@@ -236,6 +236,8 @@ impl Core {
 
     /// Whether a candidate's log is at least as new as this one (Raft paper §5.4.1).
     pub(crate) fn is_up_to_date(&self, last_index: Index, last_term: Term) -> bool {
+        mutated!(VoteWithoutLogCheck, return true);
+        mutated!(LongerLogWins, return last_index >= self.log.last());
         (last_term, last_index) >= (self.log.last_term(), self.log.last())
     }
 }

@@ -192,8 +192,7 @@ impl Raft {
             Some(candidate) => candidate == from,
             None => self.core.leader.is_none(),
         };
-        let up_to_date = self.core.is_up_to_date(last_index, last_term);
-        let granted = free && (up_to_date || mutated!(VoteWithoutLogCheck));
+        let granted = free && self.core.is_up_to_date(last_index, last_term);
         if granted {
             self.core.set_vote(Vote {
                 term,

@@ -36,8 +36,10 @@ mutations! {
     IgnoreTerm,
     /// A restart forgets whom the vote of the present term went to.
     VoteTwiceAfterRestart,
-    /// A vote is given without a look at the candidate's log.
+    /// Votes and pre-votes are given without a look at the candidate's log.
     VoteWithoutLogCheck,
+    /// The longer log counts as the newer one, whatever its last term.
+    LongerLogWins,
     /// Nothing waits until it is durable: votes, terms and acknowledgements are sent at once.
     VoteBeforeDurable,
     /// Votes of an earlier candidacy count in the present one.

@@ -107,6 +107,10 @@ impl World {
                     }
                     self.consensus.on_role(member, *role, *term)
                 }
+                Effect::Send {
+                    to,
+                    message: replica::Message::Raft(message),
+                } => self.consensus.on_send(member, *to, message),
                 _ => continue,
             };
             self.judge(check);
@@ -115,6 +119,10 @@ impl World {
             return;
         };
         let status = process.replica.status();
+        let (term, progress) = (status.raft.term, &status.raft.progress);
+        if let Err((property, text)) = self.consensus.check_progress(member, term, progress) {
+            return self.fail(property, text);
+        }
         let position = (status.raft.commit.0, status.applied);
         if position == process.told {
             return;

@@ -278,6 +278,9 @@ impl World {
             ended: false,
             counts: Counts::default(),
         };
+        world
+            .consensus
+            .set_cell(ids, world.common.configuration.clone());
         if !is_directed {
             world.plan_phases(heal_at);
         }

@@ -3,10 +3,13 @@
 //! Keeps each member's log as its persists describe it, twice: as the process believes it, and as far as it is durable. The first member
 //! that knows an entry to be committed fixes it for all, for ever: *the chain*.
 
+mod rules;
+
+use self::rules::Rules;
 use super::{Check, broken};
 use crate::clock::Micros;
 use crate::trace::hash_bytes;
-use raft::{Entry, Index, Payload, Persist, Role, SnapshotMark, Term, Vote};
+use raft::{Configuration, Entry, Index, Payload, Persist, Role, SnapshotMark, Term, Vote};
 use std::collections::BTreeMap;
 
 /// A member's log, as told by its persists.
@@ -17,6 +20,8 @@ struct Mirror {
     start_term: u64,
     entries: Vec<Entry>,
     vote: Vote,
+    /// Configurations and where they took effect; none: the first one is in force.
+    configurations: Vec<(u64, Configuration)>,
 }
 
 impl Mirror {
@@ -47,15 +52,28 @@ impl Mirror {
                 start_term: mark.term.0,
                 entries: Vec::new(),
                 vote: self.vote,
+                configurations: vec![(mark.index.0, mark.configuration.clone())],
             };
         }
         if let Some(first) = persist.entries.first() {
             let keep = first.index.0.saturating_sub(self.start + 1) as usize;
             self.entries.truncate(keep);
+            self.configurations
+                .retain(|(index, _)| *index < first.index.0);
             let behind = (self.start + 1).saturating_sub(first.index.0) as usize;
             self.entries
                 .extend(persist.entries.iter().skip(behind).cloned());
         }
+        self.configurations
+            .extend(persist.entries.iter().filter_map(configuration_of));
+    }
+}
+
+/// The configuration in an entry, and its index.
+fn configuration_of(entry: &Entry) -> Option<(u64, Configuration)> {
+    match &entry.payload {
+        Payload::Configuration(configuration) => Some((entry.index.0, configuration.clone())),
+        Payload::Noop | Payload::Batch(_) => None,
     }
 }
 
@@ -69,6 +87,8 @@ struct Known {
     /// Persists asked for and not yet durable, in order.
     waiting: Vec<Persist>,
     role: Option<(Role, Term)>,
+    /// The newest term this process led.
+    led: Option<Term>,
     commit: u64,
     applied: u64,
 }
@@ -113,6 +133,7 @@ pub struct Consensus {
     leaders: BTreeMap<Term, usize>,
     chain: Vec<Decided>,
     state_hashes: BTreeMap<u64, (u64, usize)>,
+    rules: Rules,
 }
 
 fn payload_hash(payload: &Payload) -> u64 {
@@ -134,6 +155,7 @@ impl Consensus {
             leaders: BTreeMap::new(),
             chain: Vec::new(),
             state_hashes: BTreeMap::new(),
+            rules: Rules::default(),
         }
     }
 
@@ -177,6 +199,22 @@ impl Consensus {
     pub fn on_persist(&mut self, member: usize, persist: &Persist, at: Micros) -> Check {
         if let Some(mark) = &persist.reset {
             self.check_mark(member, mark)?;
+            let log = &self.members[member].log;
+            if log.last() > mark.index.0 && log.term(mark.index.0) == Some(mark.term.0) {
+                let (last, name) = (log.last(), member + 1);
+                broken!(
+                    "C2",
+                    "n{name} drops its log up to {last} for a snapshot of index {}, which is of the same history",
+                    mark.index
+                );
+            }
+        }
+        if let Some(vote) = persist.vote
+            && vote.term > self.members[member].log.vote.term
+            && vote.candidate.is_some()
+            && vote.candidate == self.rules.id(member)
+        {
+            self.check_candidacy(member, vote.term)?;
         }
         let known = &mut self.members[member];
         if let Some(vote) = persist.vote {
@@ -205,6 +243,21 @@ impl Consensus {
                 "n{} appends at index {} with last {last} and commit {commit}",
                 member + 1,
                 first.index
+            );
+        }
+        if let Some(first) = persist.entries.first()
+            && persist.reset.is_none()
+            && known
+                .log
+                .get(first.index.0)
+                .is_some_and(|held| held.term == first.term)
+        {
+            let (last, name) = (known.log.last(), member + 1);
+            broken!(
+                "C2",
+                "n{name} writes index {} of term {} again and drops its log up to {last} behind it",
+                first.index,
+                first.term
             );
         }
         known.log.apply(persist);
@@ -281,6 +334,8 @@ impl Consensus {
                 member + 1
             );
         }
+        self.members[member].led = Some(term);
+        self.check_votes(member, term)?;
         self.check_completeness(member, term)
     }
 
@@ -403,6 +458,9 @@ impl Consensus {
         }
         known.commit = commit;
         known.applied = applied;
+        if joined > 0 {
+            self.check_decision(member, commit)?;
+        }
         if let Some(hash) = state_hash {
             self.check_state(member, applied, hash)?;
         }
@@ -427,6 +485,7 @@ impl Consensus {
     pub fn on_stop(&mut self, member: usize) {
         let known = &mut self.members[member];
         known.role = None;
+        known.led = None;
         known.commit = 0;
         known.applied = 0;
     }
@@ -477,7 +536,12 @@ impl Consensus {
             start_term: found.snapshot.as_ref().map_or(0, |mark| mark.term.0),
             entries: Vec::new(),
             vote,
+            configurations: Vec::new(),
         };
+        if let Some(mark) = &found.snapshot {
+            log.configurations
+                .push((mark.index.0, mark.configuration.clone()));
+        }
         for entry in found.entries {
             let index = entry.index.0;
             let expected = durable.get(index);
@@ -499,6 +563,7 @@ impl Consensus {
                     log.last()
                 );
             }
+            log.configurations.extend(configuration_of(&entry));
             log.entries.push(entry);
         }
         if log.last() != found.last.0 {

@@ -1,0 +1,223 @@
+//! Raft's rules, seen in what members say to each other: nothing is said before it is durable, an election stands on votes and a decision on
+//! durable entries of a quorum. A broken rule is seen at once; what it would destroy may take a rare accident to show.
+
+use super::{Consensus, Mirror};
+use crate::oracle::{Check, broken};
+use raft::{Body, Configuration, Index, Message, PeerId, Term};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the rules look at beside the members' logs.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    /// The members by number; empty: who belongs to whom is not known, and quorums are not looked at.
+    ids: Vec<PeerId>,
+    /// The configuration the logs begin with.
+    first: Configuration,
+    /// Who granted a vote, by term and candidate.
+    votes: BTreeMap<(Term, PeerId), BTreeSet<PeerId>>,
+    /// Who granted a pre-vote, by the term campaigned for and candidate.
+    pre_votes: BTreeMap<(Term, PeerId), BTreeSet<PeerId>>,
+    /// How far a member's log matches the leader's, as it acknowledged, by term, leader and member.
+    acknowledged: BTreeMap<(Term, PeerId, PeerId), u64>,
+    /// Who was told to stand for election, and in which term.
+    told: BTreeSet<(Term, PeerId)>,
+}
+
+impl Rules {
+    /// Who a member is, if that is known.
+    pub(super) fn id(&self, member: usize) -> Option<PeerId> {
+        self.ids.get(member).copied()
+    }
+}
+
+impl Consensus {
+    /// Says who the members are and with which configuration they begin, so that quorums can be counted.
+    pub fn set_cell(&mut self, ids: Vec<PeerId>, first: Configuration) {
+        self.rules.ids = ids;
+        self.rules.first = first;
+    }
+
+    /// The configuration in force in a member's own log.
+    fn configuration(&self, member: usize) -> &Configuration {
+        let known = self.members[member].log.configurations.last();
+        known.map_or(&self.rules.first, |(_, configuration)| configuration)
+    }
+
+    /// A quorum of the member's configuration is among those that `agrees`; true while quorums are not looked at.
+    fn is_quorum(&self, member: usize, agrees: impl Fn(PeerId) -> bool) -> bool {
+        let majority = |voters: &BTreeSet<PeerId>| {
+            voters.is_empty()
+                || voters.iter().filter(|voter| agrees(**voter)).count() > voters.len() / 2
+        };
+        let configuration = self.configuration(member);
+        self.rules.ids.is_empty()
+            || (majority(&configuration.voters) && majority(&configuration.outgoing))
+    }
+
+    /// A member says something: whatever it speaks of is durable.
+    pub fn on_send(&mut self, member: usize, to: PeerId, message: &Message) -> Check {
+        let Some(&from) = self.rules.ids.get(member) else {
+            return Ok(());
+        };
+        let Message { term, body, .. } = message;
+        let known = &self.members[member];
+        let durable = &known.durable;
+        if *term > durable.vote.term {
+            broken!(
+                "persist before speak",
+                "n{} speaks of term {term}, and {} is durable: {body:?}",
+                member + 1,
+                durable.vote.term
+            );
+        }
+        match body {
+            Body::AppendReply {
+                matched,
+                rejected: None,
+                ..
+            } => {
+                if !holds(durable, matched.0, known.log.term(matched.0)) {
+                    broken!(
+                        "persist before speak",
+                        "n{} acknowledges index {matched}, and its log is durable up to {}",
+                        member + 1,
+                        durable.last()
+                    );
+                }
+                let newest = self
+                    .rules
+                    .acknowledged
+                    .entry((*term, to, from))
+                    .or_default();
+                *newest = matched.0.max(*newest);
+            }
+            Body::VoteReply { granted: true } => {
+                if (durable.vote.term, durable.vote.candidate) != (*term, Some(to)) {
+                    broken!(
+                        "persist before speak",
+                        "n{} gives {to} its vote of term {term}, and {:?} is durable",
+                        member + 1,
+                        durable.vote
+                    );
+                }
+                self.rules
+                    .votes
+                    .entry((*term, to))
+                    .or_default()
+                    .insert(from);
+            }
+            Body::PreVoteReply {
+                campaign,
+                granted: true,
+            } => {
+                self.rules
+                    .pre_votes
+                    .entry((*campaign, to))
+                    .or_default()
+                    .insert(from);
+            }
+            Body::TimeoutNow => {
+                self.rules.told.insert((*term, to));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A member stands for election: a quorum told it that it may win, or the leader told it to.
+    pub(super) fn check_candidacy(&self, member: usize, term: Term) -> Check {
+        let Some(id) = self.rules.ids.get(member) else {
+            return Ok(());
+        };
+        let told = self.rules.told.contains(&(Term(term.0 - 1), *id));
+        let granted = self.rules.pre_votes.get(&(term, *id));
+        let agrees =
+            |voter| voter == *id || granted.is_some_and(|granted| granted.contains(&voter));
+        if !told && !self.is_quorum(member, agrees) {
+            broken!(
+                "V1",
+                "n{} stands for election in term {term} though no quorum answered its pre-vote: {granted:?}",
+                member + 1
+            );
+        }
+        Ok(())
+    }
+
+    /// A member leads: a quorum gave it their votes of this very term.
+    pub(super) fn check_votes(&self, member: usize, term: Term) -> Check {
+        let Some(id) = self.rules.ids.get(member) else {
+            return Ok(());
+        };
+        let granted = self.rules.votes.get(&(term, *id));
+        let own = self.members[member].durable.vote;
+        let agrees = |voter| match voter == *id {
+            true => (own.term, own.candidate) == (term, Some(*id)),
+            false => granted.is_some_and(|granted| granted.contains(&voter)),
+        };
+        if !self.is_quorum(member, agrees) {
+            broken!(
+                "election safety",
+                "n{} leads term {term} with the votes of {granted:?}, which are no quorum; its own is {own:?}",
+                member + 1
+            );
+        }
+        Ok(())
+    }
+
+    /// A leader counts only what was acknowledged to it in its term.
+    pub fn check_progress(&self, member: usize, term: Term, progress: &[(PeerId, Index)]) -> Check {
+        let Some(leader) = self.rules.ids.get(member) else {
+            return Ok(());
+        };
+        for (peer, matched) in progress {
+            let acknowledged = self.rules.acknowledged.get(&(term, *leader, *peer));
+            if matched.0 > acknowledged.copied().unwrap_or_default() {
+                broken!(
+                    "C2",
+                    "n{} counts on index {matched} at {peer}, which acknowledged {acknowledged:?} in term {term}",
+                    member + 1
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The entry at `index` was just found to be decided by this member: it leads, the entry is of its term, and a quorum has it for good.
+    pub(super) fn check_decision(&self, member: usize, index: u64) -> Check {
+        let known = &self.members[member];
+        let term = known.log.term(index);
+        if self.rules.ids.is_empty() {
+            return Ok(());
+        }
+        if known.led.is_none() || known.led.map(|led| led.0) != term {
+            broken!(
+                "C2",
+                "n{} decides index {index} of term {term:?}, and led {:?} last",
+                member + 1,
+                known.led
+            );
+        }
+        let has = |voter: PeerId| {
+            let member = self.rules.ids.iter().position(|id| *id == voter);
+            member.is_some_and(|member| holds(&self.members[member].durable, index, term))
+        };
+        if !self.is_quorum(member, has) {
+            let last: Vec<u64> = self
+                .members
+                .iter()
+                .map(|known| known.durable.last())
+                .collect();
+            broken!(
+                "C2",
+                "n{} decides index {index} of term {term:?}, which is not durable on a quorum; the durable logs end at {last:?}",
+                member + 1
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The log has the entry of this term at the index, or had it before a snapshot took its place.
+fn holds(log: &Mirror, index: u64, term: Option<u64>) -> bool {
+    index <= log.start || (term.is_some() && log.term(index) == term)
+}
