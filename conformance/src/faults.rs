@@ -163,6 +163,7 @@ fn promise(product: Product) -> Promise {
     Promise {
         cluster: 2 * election + Duration::from_millis(500),
         member: 2 * election + Duration::from_millis(2500),
+        leases_end: product == Product::Synod,
     }
 }
 

@@ -1,16 +1,18 @@
 //! Disks without space, and files with flipped bits.
 
 use super::bits::{self, Target};
-use super::field::Field;
-use crate::Outcome;
+use super::field::{Field, said};
 use crate::connection::Connection;
-use crate::faults::judge::ASIDE;
 use crate::faults::system::run;
+use crate::{Outcome, http};
 use proto::etcdserverpb as pb;
 use std::time::{Duration, Instant};
 
 /// How long a disk stays full.
 const FULL_MILLIS: u64 = 6_000;
+/// What is put while a disk is full.
+const BULK_PUTS: usize = 20;
+const BULK_BYTES: usize = 256 << 10;
 /// How soon a full cluster must say so, and a cluster with one full disk must serve.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// How long a member with damaged files may take until it serves or says why not.
@@ -38,6 +40,11 @@ pub async fn full(field: &mut Field) -> Outcome<()> {
         field
             .note(format!("no space on the disk of {}", names.join(", ")))
             .await?;
+        // More than the space that is kept in reserve, so that the log itself finds none.
+        for _ in 0..BULK_PUTS {
+            let other = (full[0] + 1) % field.count();
+            let _ = field.put_bytes_aside(other, BULK_BYTES).await;
+        }
         field.sleep(FULL_MILLIS).await;
         if full.len() < field.count() {
             let other = (0..field.count())
@@ -52,6 +59,12 @@ pub async fn full(field: &mut Field) -> Outcome<()> {
                 put.is_ok(),
                 said(&put),
             );
+            for at in &full {
+                let (name, failures) = (field.name(*at), log_failures(field, *at).await?);
+                field
+                    .report
+                    .note(format!("{name} could not write its log {failures} times"));
+            }
         } else {
             all_full(field).await;
         }
@@ -61,6 +74,18 @@ pub async fn full(field: &mut Field) -> Outcome<()> {
         field.healed().await?;
     }
     Ok(())
+}
+
+/// How often a member could not write its log, by its metrics.
+async fn log_failures(field: &Field, at: usize) -> Outcome<String> {
+    let client = field.cluster.members()[at].client;
+    let (_, metrics) = http::request(client, "/metrics", None).await?;
+    let failures = |line: &str| {
+        line.strip_prefix("synod_log_failures_total ")
+            .map(String::from)
+    };
+    let found = metrics.lines().find_map(failures);
+    Ok(found.ok_or("no synod_log_failures_total in /metrics")?)
 }
 
 /// Growing writes are refused with a reason, and deletes pass.
@@ -98,23 +123,13 @@ async fn until(
     at: usize,
     wanted: impl Fn(&Result<i64, tonic::Status>) -> bool,
 ) -> Result<i64, tonic::Status> {
-    let mut connection = Connection::new(field.cluster.clients()[at]);
     let since = Instant::now();
     loop {
-        let put = tokio::time::timeout(Duration::from_secs(2), connection.put(ASIDE, "0")).await;
-        let answer =
-            put.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer within 2 s")));
+        let answer = field.put_aside(at).await;
         if wanted(&answer) || since.elapsed() > ANSWER_LIMIT {
             return answer;
         }
         field.sleep(100).await;
-    }
-}
-
-fn said(answer: &Result<i64, tonic::Status>) -> String {
-    match answer {
-        Ok(revision) => format!("acknowledged at revision {revision}"),
-        Err(status) => format!("{:?}: {}", status.code(), status.message()),
     }
 }
 

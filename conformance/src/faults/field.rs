@@ -1,5 +1,6 @@
 //! What a scenario plays on: a running cluster with whatever can be broken about it, and the load beside it.
 
+use super::judge::ASIDE;
 use super::load::Load;
 use super::network::Network;
 use super::proxy::Proxies;
@@ -12,6 +13,7 @@ use crate::random::Random;
 use crate::report::Report;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tonic::Status;
 
 /// What a scenario needs around the members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,8 @@ pub struct Field {
     until: Instant,
 }
 
+/// How long a put beside the load waits for its answer.
+const PUT_LIMIT: Duration = Duration::from_secs(2);
 /// How long a member may take to serve again after a start.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
@@ -230,5 +234,36 @@ impl Field {
             self.sleep(20).await;
         }
         Ok(())
+    }
+
+    /// Puts something through a member, beside the load.
+    ///
+    /// # Errors
+    /// As the member says, or that it says nothing.
+    pub async fn put_aside(&self, at: usize) -> Result<i64, Status> {
+        self.put_bytes_aside(at, 1).await
+    }
+
+    /// Puts so many bytes through a member, beside the load.
+    ///
+    /// # Errors
+    /// As the member says, or that it says nothing.
+    pub async fn put_bytes_aside(&self, at: usize, bytes: usize) -> Result<i64, Status> {
+        let mut connection = Connection::new(self.cluster.members()[at].client);
+        let value = "0".repeat(bytes);
+        let put = tokio::time::timeout(PUT_LIMIT, connection.put(ASIDE, &value)).await;
+        put.unwrap_or_else(|_| {
+            Err(Status::deadline_exceeded(format!(
+                "no answer within {PUT_LIMIT:?}"
+            )))
+        })
+    }
+}
+
+/// What came of a put, for a person.
+pub fn said(answer: &Result<i64, Status>) -> String {
+    match answer {
+        Ok(revision) => format!("acknowledged at revision {revision}"),
+        Err(status) => format!("{:?}: {}", status.code(), status.message()),
     }
 }

@@ -57,13 +57,15 @@ pub struct Verdict {
     pub resumed: Vec<(Duration, Duration)>,
 }
 
-/// How soon a healed cluster must serve.
+/// What depends on the product.
 #[derive(Clone, Copy, Debug)]
 pub struct Promise {
-    /// Some member acknowledges a change.
+    /// So long after a healing some member acknowledges a change.
     pub cluster: Duration,
-    /// Every member does.
+    /// And every member.
     pub member: Duration,
+    /// Leases end in time (L2). etcd gives each lease its whole time anew when the leader changes.
+    pub leases_end: bool,
 }
 
 impl Verdict {
@@ -97,7 +99,7 @@ pub fn judge(records: &[Record], promise: Promise) -> Verdict {
     answers::check(records, &model, &mut verdict);
     order::check(records, &model, &mut verdict);
     watches::check(records, &model, &mut verdict);
-    leases::check(records, &model, &mut verdict);
+    leases::check(records, &model, promise.leases_end, &mut verdict);
     service::check(records, promise, &mut verdict);
     verdict
 }

@@ -156,12 +156,18 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // The other end of each pair goes with its namespace.
         for at in 0..=self.hardware.len() {
+            // Of itself it would go with its namespace, which the kernel clears away when it finds time.
+            let _ = run(&format!("ip link del {}", outside(at)));
             let _ = run(&format!("ip netns del {}", self.namespace(at)));
         }
         let _ = run(&format!("ip link del {}", self.bridge));
     }
+}
+
+/// This side's end of the line to a member.
+fn outside(at: usize) -> String {
+    format!("sf{}v{at}", std::process::id())
 }
 
 /// A 10.213.x.0/24 that no interface here has.

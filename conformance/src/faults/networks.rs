@@ -1,6 +1,6 @@
 //! Members that do not reach each other, or only slowly.
 
-use super::field::Field;
+use super::field::{Field, said};
 use super::network::Network;
 use super::proxy::Weather;
 use crate::Outcome;
@@ -20,20 +20,22 @@ pub async fn full(field: &mut Field) -> Outcome<()> {
         }
         let one = field.pick(round % 3 == 0).await?;
         let everybody = round % 3 == 2;
-        let who = if everybody {
-            "everybody".to_string()
-        } else {
-            field.name(one)
-        };
-        cut(field, format!("{who} cut off"), |network, count| {
-            for (from, to) in pairs(count).filter(|(from, to)| from < to) {
-                if everybody || from == one || to == one {
-                    network.part(from, to)?;
-                }
+        let name = field.name(one);
+        let who = if everybody { "everybody" } else { &name };
+        field.note(format!("{who} cut off")).await?;
+        for (from, to) in pairs(field.count()).filter(|(from, to)| from < to) {
+            if everybody || from == one || to == one {
+                network(field)?.part(from, to)?;
             }
-            Ok(())
-        })
-        .await?;
+        }
+        field.sleep(CUT_MILLIS).await;
+        let put = field.put_aside(one).await;
+        let what = format!("{name} acknowledges nothing without a majority");
+        field.report.check(&what, put.is_err(), said(&put));
+        if !everybody {
+            served_by_others(field, one).await;
+        }
+        heal(field).await?;
     }
     Ok(())
 }
@@ -55,14 +57,14 @@ pub async fn oneway(field: &mut Field) -> Outcome<()> {
             "hears nobody"
         };
         let name = field.name(one);
-        cut(field, format!("{name} {what}"), |network, count| {
-            for other in (0..count).filter(|other| *other != one) {
-                let (from, to) = if dumb { (one, other) } else { (other, one) };
-                network.cut(from, to)?;
-            }
-            Ok(())
-        })
-        .await?;
+        field.note(format!("{name} {what}")).await?;
+        for other in (0..field.count()).filter(|other| *other != one) {
+            let (from, to) = if dumb { (one, other) } else { (other, one) };
+            network(field)?.cut(from, to)?;
+        }
+        field.sleep(CUT_MILLIS).await;
+        served_by_others(field, one).await;
+        heal(field).await?;
     }
     Ok(())
 }
@@ -80,32 +82,34 @@ pub async fn bridge(field: &mut Field) -> Outcome<()> {
         let others: Vec<usize> = (0..field.count()).filter(|at| *at != bridge).collect();
         let (left, right) = others.split_at(others.len() / 2);
         let name = field.name(bridge);
-        cut(
-            field,
-            format!("only {name} reaches both sides"),
-            |network, _| {
-                for one in left {
-                    for other in right {
-                        network.part(*one, *other)?;
-                    }
-                }
-                Ok(())
-            },
-        )
-        .await?;
+        field
+            .note(format!("only {name} reaches both sides"))
+            .await?;
+        for (one, other) in left
+            .iter()
+            .flat_map(|l| right.iter().map(move |r| (*l, *r)))
+        {
+            network(field)?.part(one, other)?;
+        }
+        field.sleep(CUT_MILLIS).await;
+        let put = field.put_aside(bridge).await;
+        let what = format!("{name}, which reaches everybody, serves");
+        field.report.check(&what, put.is_ok(), said(&put));
+        heal(field).await?;
     }
     Ok(())
 }
 
-async fn cut(
-    field: &mut Field,
-    what: String,
-    cut: impl FnOnce(&Network, usize) -> Outcome<()>,
-) -> Outcome<()> {
-    field.note(what).await?;
-    let count = field.count();
-    cut(network(field)?, count)?;
-    field.sleep(CUT_MILLIS).await;
+/// Some other member serves: whoever is cut off is a minority.
+async fn served_by_others(field: &mut Field, cut_off: usize) {
+    let other = (cut_off + 1) % field.count();
+    let put = field.put_aside(other).await;
+    field
+        .report
+        .check("the others serve", put.is_ok(), said(&put));
+}
+
+async fn heal(field: &mut Field) -> Outcome<()> {
     network(field)?.heal()?;
     field.healed().await
 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const LEADERLESS_MICROS: u64 = 300_000;
 
 /// Judges each lease that had keys.
-pub fn check(records: &[Record], model: &Model, verdict: &mut Verdict) {
+pub fn check(records: &[Record], model: &Model, ends_in_time: bool, verdict: &mut Verdict) {
     let oracle = watch_leaders(records);
     let shown = first_shown(records);
     let until = records
@@ -21,7 +21,8 @@ pub fn check(records: &[Record], model: &Model, verdict: &mut Verdict) {
         .filter(|r| r.key == "kend" && r.ok())
         .map(|r| r.called)
         .max();
-    for life in lives(records).into_values() {
+    for mut life in lives(records).into_values() {
+        life.uncertain |= !ends_in_time;
         let Some(end) = end_of(&life, model, &shown) else {
             continue;
         };
@@ -80,7 +81,7 @@ fn lives(records: &[Record]) -> BTreeMap<i64, Life> {
         };
         match (record.kind.as_str(), record.outcome.as_str()) {
             ("renew", "ok") => life.heard.push((record.called, record.returned)),
-            ("renew", "refused") => {
+            ("renew", "refused") if record.error.contains("lease not found") => {
                 let told = life.told_gone.unwrap_or(u64::MAX);
                 life.told_gone = Some(told.min(record.returned));
             }

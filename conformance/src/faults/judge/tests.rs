@@ -6,6 +6,7 @@ use crate::faults::history::{Event, Key};
 const PROMISE: Promise = Promise {
     cluster: Duration::from_secs(2),
     member: Duration::from_secs(4),
+    leases_end: true,
 };
 /// The lease of the history lives so long.
 const TTL: u64 = 2;
