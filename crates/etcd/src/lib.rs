@@ -3,6 +3,7 @@
 //! What is checked here, and in which order, and what each refusal says, is etcd's: clients match on codes and texts. The door keeps no state,
 //! knows no clock and no connection; the gRPC services and the JSON gateway in `server` both stand on it.
 
+pub mod auth;
 pub mod bolt;
 mod compare;
 mod kv;

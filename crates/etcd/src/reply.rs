@@ -1,5 +1,6 @@
 //! Answers of the state as messages, with the headers etcd gives them.
 
+use crate::auth::auth_rejection;
 use crate::{Code, Status};
 use proto::etcdserverpb::response_op::Response;
 use proto::etcdserverpb::{
@@ -43,6 +44,7 @@ pub fn rejection(rejection: Rejection) -> Status {
         Rejection::Compacted { .. } => Status::COMPACTED,
         Rejection::FutureRevision { .. } => Status::FUTURE_REVISION,
         Rejection::NoSpace { .. } => Status::NO_SPACE,
+        Rejection::Auth(reason) => auth_rejection(reason),
         Rejection::Invalid(text) => {
             Status::new(Code::InvalidArgument, format!("etcdserver: {text}"))
         }

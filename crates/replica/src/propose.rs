@@ -613,7 +613,7 @@ fn grows(command: &Command) -> bool {
         }
     }
     match &command.operation {
-        Some(Operation::Put(_) | Operation::LeaseGrant(_)) => true,
+        Some(Operation::Put(_) | Operation::LeaseGrant(_) | Operation::Auth(_)) => true,
         Some(Operation::Txn(txn)) => txn.success.iter().chain(&txn.failure).any(step_grows),
         Some(
             Operation::DeleteRange(_)

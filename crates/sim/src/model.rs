@@ -294,6 +294,7 @@ impl Model {
                 Reply::LeaseRevoke
             }
             Some(Operation::SetFeatureLevel(_)) => Reply::SetFeatureLevel,
+            Some(Operation::Auth(_)) => unreachable!("no workload changes users"),
             None => Reply::Rejected(Rejection::Invalid(String::new())),
         }
     }

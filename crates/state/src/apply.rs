@@ -341,6 +341,9 @@ impl State {
         if let Some(reason) = unsupported(&command) {
             return Begun::Done(invalid(reason));
         }
+        if let Err(rejection) = self.authorise(&command) {
+            return Begun::Done(Reply::Rejected(Rejection::Auth(rejection)));
+        }
         if self.must_complete(&command) {
             return Begun::Takes(Job::Complete(command));
         }
@@ -382,6 +385,11 @@ impl State {
             Some(Operation::SetFeatureLevel(SetFeatureLevel { level })) => {
                 self.set_feature_level(level)
             }
+            Some(Operation::Auth(change)) => self
+                .auth
+                .apply(&change)
+                .map(|()| Reply::Auth)
+                .map_err(Rejection::Auth),
         };
         Begun::Done(done.unwrap_or_else(Reply::Rejected))
     }

@@ -2,6 +2,7 @@
 //!
 //! Derived prost messages; the tags are the format. A field is added, never re-used.
 
+use crate::auth::AuthChange;
 use bytes::Bytes;
 
 /// The newest [`Batch::format`] known here.
@@ -83,7 +84,7 @@ pub struct Command {
     #[prost(bytes = "bytes", tag = "10")]
     pub trace: Bytes,
     /// What to do.
-    #[prost(oneof = "Operation", tags = "16, 17, 18, 19, 20, 21, 22")]
+    #[prost(oneof = "Operation", tags = "16, 17, 18, 19, 20, 21, 22, 23")]
     pub operation: Option<Operation>,
 }
 
@@ -125,6 +126,9 @@ pub enum Operation {
     /// Switches newer behaviour on, once all members know it (PROPERTIES U1).
     #[prost(message, tag = "22")]
     SetFeatureLevel(SetFeatureLevel),
+    /// Changes users, roles or permissions.
+    #[prost(message, tag = "23")]
+    Auth(AuthChange),
 }
 
 /// Sets a key.

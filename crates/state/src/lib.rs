@@ -55,6 +55,8 @@ mod sort;
 mod state;
 mod txn;
 
+pub mod auth;
+
 pub use command::{
     Batch, Command, Compact, Compare, DeleteRange, FORMAT, Group, Guard, LEVEL, LeaseGrant,
     LeaseRevoke, Operation, Put, Range, SetFeatureLevel, Txn, TxnOperation, TxnStep,

@@ -1,6 +1,7 @@
 //! Loading a snapshot: builds a state from bytes that nobody vouches for. Every number is checked before it is used; nothing is allocated on
 //! the word of a length; at the end the counters, the totals and the hash must agree with what was built.
 
+use crate::auth::{Auth, Store};
 use crate::bounds::Bounds;
 use crate::command::LEVEL;
 use crate::hash;
@@ -9,9 +10,9 @@ use crate::kv::Keys;
 use crate::lease::Lease;
 use crate::record::{self, NEVER, NewRecord, logical_size};
 use crate::snapshot::{
-    BLOCK_HEADER_BYTES, Counters, END, HEADER, HISTORY, KEPT, LEASE, LEASE_RECORD_BYTES, MAGIC,
-    OPTIONAL, PendingRemoval, SECTION_VERSION, SNAPSHOT_FORMAT, STATE, SnapshotHeader, Totals,
-    checksum,
+    AUTH, BLOCK_HEADER_BYTES, Counters, END, HEADER, HISTORY, KEPT, LEASE, LEASE_RECORD_BYTES,
+    MAGIC, OPTIONAL, PendingRemoval, SECTION_VERSION, SNAPSHOT_FORMAT, STATE, SnapshotHeader,
+    Totals, checksum,
 };
 use crate::{Settings, State};
 use prost::Message;
@@ -56,6 +57,7 @@ enum Section {
     Magic,
     Header,
     State,
+    Auth,
     Lease,
     Kept,
     History,
@@ -180,6 +182,7 @@ impl Loader {
         let section = match name {
             HEADER => Section::Header,
             STATE => Section::State,
+            AUTH => Section::Auth,
             LEASE => Section::Lease,
             KEPT => Section::Kept,
             HISTORY => Section::History,
@@ -203,6 +206,7 @@ impl Loader {
             Section::Magic => unreachable!("no block has this section"),
             Section::Header => self.take_header(content),
             Section::State => self.take_counters(content),
+            Section::Auth => self.take_auth(content),
             Section::Lease => self
                 .take_leases(content)
                 .map_err(|reason| self.corrupt(reason)),
@@ -231,6 +235,7 @@ impl Loader {
             Section::Magic => false,
             Section::Header => !header,
             Section::State => header && !counters,
+            Section::Auth => counters && self.section == Section::State,
             Section::Lease | Section::Kept | Section::History => {
                 counters && section >= self.section
             }
@@ -286,6 +291,12 @@ impl Loader {
         }
         self.state.keys.compacted = compacted;
         self.counters = Some(counters);
+        Ok(())
+    }
+
+    fn take_auth(&mut self, content: &[u8]) -> Result<(), SnapshotError> {
+        let store = Store::decode(content).map_err(|error| self.corrupt(error.to_string()))?;
+        self.state.auth = Auth::from_store(store);
         Ok(())
     }
 

@@ -49,6 +49,8 @@ pub enum Reply {
     LeaseRevoke,
     /// To a change of the feature level.
     SetFeatureLevel,
+    /// To a change of users, roles or permissions.
+    Auth,
     /// The command was refused; nothing changed.
     Rejected(Rejection),
 }
@@ -124,6 +126,8 @@ pub enum Rejection {
         /// The limit (`state-bytes-max`).
         bytes_max: u64,
     },
+    /// Users and permissions stand against it.
+    Auth(crate::auth::AuthRejection),
     /// The request makes no sense; doors check before, so this guards against other writers of the log.
     Invalid(String),
 }

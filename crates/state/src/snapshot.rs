@@ -12,6 +12,7 @@
 //! in the revision log, without what depends on the place.
 
 use crate::State;
+use crate::auth::Store;
 use crate::kv::Keys;
 use crate::lease::LeaseTable;
 use crate::pins::{Need, Pin};
@@ -31,6 +32,7 @@ pub(crate) const LEASE_RECORD_BYTES: usize = 24;
 
 pub(crate) const HEADER: &[u8] = b"header";
 pub(crate) const STATE: &[u8] = b"state";
+pub(crate) const AUTH: &[u8] = b"auth";
 pub(crate) const LEASE: &[u8] = b"lease";
 pub(crate) const KEPT: &[u8] = b"kept";
 pub(crate) const HISTORY: &[u8] = b"history";
@@ -123,6 +125,7 @@ pub struct SnapshotCursor {
     pin: Pin,
     header: SnapshotHeader,
     counters: Counters,
+    auth: Store,
     leases: LeaseTable,
     totals: Totals,
     /// The chunk of the pending removal, which still grows, and how long it was.
@@ -183,6 +186,7 @@ impl State {
                 }),
             },
             reserved: removal.as_ref().map(|removal| log.reserved(removal.start)),
+            auth: self.auth.store().clone(),
             leases: self.leases.pin(),
             totals: Totals::default(),
             stage: Stage::Front,
@@ -205,6 +209,7 @@ impl State {
                 block(&mut out, STATE, |content| {
                     cursor.counters.encode_raw(content)
                 });
+                block(&mut out, AUTH, |content| cursor.auth.encode_raw(content));
                 cursor.stage = Stage::Leases { from: i64::MIN };
             }
             Stage::Leases { from } => cursor.write_leases(&mut out, from, bytes_max),

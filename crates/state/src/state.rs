@@ -1,6 +1,7 @@
 //! The surface of the state machine: batches in, replies out, in slices; queries at a pinned revision; snapshots.
 
 use crate::apply::Work;
+use crate::auth::Auth;
 use crate::clock::Clock;
 use crate::compaction::Reclaim;
 use crate::hash;
@@ -97,6 +98,7 @@ pub struct State {
     pub(crate) hash_applied: u64,
     pub(crate) keys: Keys,
     pub(crate) leases: Leases,
+    pub(crate) auth: Auth,
     pub(crate) clock: Clock,
     /// Raised once per command.
     pub(crate) ordinal: u64,
@@ -125,6 +127,7 @@ impl State {
             hash_applied: 0,
             keys,
             leases: Leases::default(),
+            auth: Auth::default(),
             clock: Clock::default(),
             ordinal: 0,
             feature_level: 0,
@@ -354,6 +357,7 @@ impl State {
                     wall_ms,
                     self.ordinal,
                     u64::from(self.feature_level),
+                    self.auth.hash(),
                 ]),
             ),
         )

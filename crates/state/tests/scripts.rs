@@ -280,6 +280,7 @@ fn reply_lines(reply: &Reply) -> Vec<String> {
         Reply::LeaseGrant { id, ttl_ms } => out.push(format!("lease {id} for {ttl_ms} ms")),
         Reply::LeaseRevoke => out.push("revoked".into()),
         Reply::SetFeatureLevel => out.push("level set".into()),
+        Reply::Auth => out.push("users changed".into()),
         Reply::Rejected(rejection) => out.push(format!("refused: {rejection:?}")),
     }
     out

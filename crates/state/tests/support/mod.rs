@@ -469,6 +469,7 @@ impl Model {
                 Reply::LeaseRevoke
             }
             Operation::SetFeatureLevel(_) => Reply::SetFeatureLevel,
+            Operation::Auth(_) => unreachable!("the generator makes none"),
         })
     }
 }

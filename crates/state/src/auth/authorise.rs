@@ -1,0 +1,145 @@
+//! Which permissions a command or query needs. Writes are held against them when they are applied, reads in the view that answers them, so
+//! nobody acts on rights that were taken before (source: `etcdserver/apply/apply_auth.go` and `txn/txn.go` of etcd 3.6).
+//!
+//! Two are stricter than etcd, which lets anybody compact and list leases, users or not: with authentication on, both need a user.
+
+use super::{Auth, AuthRejection, PermissionKind, Principal};
+use crate::{Command, DeleteRange, Operation, Put, Query, Range, State, Txn, TxnStep};
+
+type Checked = Result<(), AuthRejection>;
+
+impl State {
+    /// Users, roles and permissions.
+    pub fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
+    /// Whether the principal may ask this, at the revision that a query begun now sees.
+    ///
+    /// # Errors
+    /// It may not; see [`AuthRejection`].
+    pub fn authorise_query(&self, principal: Principal<'_>, query: &Query) -> Checked {
+        let asking = Asking {
+            auth: &self.auth,
+            principal,
+        };
+        match query {
+            _ if !self.auth.is_enabled() => Ok(()),
+            Query::Range(range) => asking.range(range),
+            Query::Txn(txn) => asking.txn(txn),
+            Query::LeaseTimeToLive { id, keys: true } => {
+                asking.lease_keys(self, *id, PermissionKind::Read)
+            }
+            Query::LeaseTimeToLive { keys: false, .. } | Query::Leases => asking.user(),
+            Query::HashKv { .. } => self.auth.check_admin(principal),
+            Query::Position => Ok(()),
+        }
+    }
+
+    /// Whether a command's principal may do it.
+    pub(crate) fn authorise(&self, command: &Command) -> Checked {
+        if !self.auth.is_enabled() {
+            return Ok(());
+        }
+        let principal = Principal {
+            user: &command.principal,
+            revision: command.auth_revision,
+        };
+        let asking = Asking {
+            auth: &self.auth,
+            principal,
+        };
+        match &command.operation {
+            Some(Operation::Put(put)) => {
+                asking.put(put)?;
+                // Whoever attaches a key to a lease must be able to end it, or others could never.
+                asking.lease_keys(self, put.lease, PermissionKind::Write)
+            }
+            Some(Operation::DeleteRange(delete)) => asking.delete_range(delete),
+            Some(Operation::Txn(txn)) => asking.txn(txn),
+            Some(Operation::LeaseRevoke(revoke)) => {
+                asking.lease_keys(self, revoke.id, PermissionKind::Write)
+            }
+            Some(Operation::LeaseGrant(_) | Operation::Compact(_)) => asking.user(),
+            Some(Operation::Auth(_)) => self.auth.check_admin(principal),
+            // A member's own, and what is refused anyway.
+            Some(Operation::SetFeatureLevel(_)) | None => Ok(()),
+        }
+    }
+}
+
+/// A principal before the rights of all.
+#[derive(Clone, Copy)]
+struct Asking<'a> {
+    auth: &'a Auth,
+    principal: Principal<'a>,
+}
+
+impl Asking<'_> {
+    fn check(self, kind: PermissionKind, key: &[u8], range_end: &[u8]) -> Checked {
+        self.auth.check_range(self.principal, kind, key, range_end)
+    }
+
+    /// Some user is needed, whatever it may do.
+    fn user(self) -> Checked {
+        self.auth.admitted(self.principal).map(|_| ())
+    }
+
+    fn range(self, range: &Range) -> Checked {
+        self.check(PermissionKind::Read, &range.key, &range.range_end)
+    }
+
+    fn put(self, put: &Put) -> Checked {
+        self.check(PermissionKind::Write, &put.key, &[])?;
+        if put.prev_kv {
+            self.check(PermissionKind::Read, &put.key, &[])?;
+        }
+        Ok(())
+    }
+
+    fn delete_range(self, delete: &DeleteRange) -> Checked {
+        self.check(PermissionKind::Write, &delete.key, &delete.range_end)?;
+        if delete.prev_kv {
+            self.check(PermissionKind::Read, &delete.key, &delete.range_end)?;
+        }
+        Ok(())
+    }
+
+    /// Both branches, whichever is taken: otherwise the answer would tell what the comparisons found.
+    fn txn(self, txn: &Txn) -> Checked {
+        for compare in &txn.compares {
+            self.check(PermissionKind::Read, &compare.key, &compare.range_end)?;
+        }
+        for step in txn.success.iter().chain(&txn.failure) {
+            match &step.step {
+                Some(TxnStep::Range(range)) => self.range(range)?,
+                Some(TxnStep::Put(put)) => self.put(put)?,
+                Some(TxnStep::DeleteRange(delete)) => self.delete_range(delete)?,
+                Some(TxnStep::Txn(txn)) => self.txn(txn)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// All keys of a lease. Who may do everything is not held up by their number.
+    fn lease_keys(self, state: &State, lease: i64, kind: PermissionKind) -> Checked {
+        self.user()?;
+        if self.auth.check_admin(self.principal).is_ok() {
+            return Ok(());
+        }
+        let view = state.keys.present();
+        let mut checked = Ok(());
+        state.leases.candidates(lease, None, |key| {
+            let attached = state
+                .keys
+                .get(key, &view)
+                .is_some_and(|record| record.lease == lease);
+            if attached {
+                checked = self.check(kind, key, &[]);
+            }
+            checked.is_ok()
+        });
+        checked
+    }
+}

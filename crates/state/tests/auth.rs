@@ -1,0 +1,291 @@
+//! S1 inside the state: writes are held against rights when they are applied, reads in the view that answers them.
+
+use bytes::Bytes;
+use prost::Message;
+use synod_state::auth::{
+    AuthChange, AuthOperation, AuthRejection, Enable, Permission, PermissionKind, Principal,
+    RoleGrantPermission, RoleName, UserAdd, UserRole,
+};
+use synod_state::*;
+
+const ROOT: &str = "root";
+
+/// A state with authentication on: `ann` may read and write `a/`, and only read `r/`.
+struct Guarded(State);
+
+impl Guarded {
+    fn new() -> Guarded {
+        let mut guarded = Guarded(State::new(Settings::default()));
+        for user in [ROOT, "ann"] {
+            let add = UserAdd {
+                user: user.into(),
+                ..UserAdd::default()
+            };
+            guarded.change(AuthOperation::UserAdd(add));
+        }
+        guarded.change(AuthOperation::RoleAdd(RoleName { role: "app".into() }));
+        for (user, role) in [(ROOT, ROOT), ("ann", "app")] {
+            let grant = UserRole {
+                user: user.into(),
+                role: role.into(),
+            };
+            guarded.change(AuthOperation::UserGrantRole(grant));
+        }
+        for (kind, key, range_end) in [
+            (PermissionKind::ReadWrite, "a/", "a0"),
+            (PermissionKind::Read, "r/", "r0"),
+        ] {
+            let permission = Permission {
+                kind: kind as i32,
+                key: key.into(),
+                range_end: range_end.into(),
+            };
+            guarded.change(AuthOperation::RoleGrantPermission(RoleGrantPermission {
+                role: "app".into(),
+                permission: Some(permission),
+            }));
+        }
+        guarded.change(AuthOperation::Enable(Enable {
+            token_key: Bytes::from_static(b"key"),
+        }));
+        guarded
+    }
+
+    fn apply(&mut self, command: Command) -> Reply {
+        let batch = Batch {
+            format: 1,
+            groups: vec![Group {
+                commands: vec![command],
+                ..Group::default()
+            }],
+            ..Batch::default()
+        };
+        let index = self.0.applied() + 1;
+        self.0
+            .apply_begin(index, &batch.encode_to_vec())
+            .expect("a good batch");
+        let mut applied = loop {
+            if let Some(applied) = self.0.apply_step(Budget(3)) {
+                break applied;
+            }
+        };
+        applied.groups.remove(0).replies.remove(0).0
+    }
+
+    fn change(&mut self, operation: AuthOperation) {
+        let change = AuthChange {
+            operation: Some(operation),
+        };
+        assert_eq!(self.run(ROOT, Operation::Auth(change)), Reply::Auth);
+    }
+
+    /// Runs an operation as a user that was let in just now.
+    fn run(&mut self, user: &str, operation: Operation) -> Reply {
+        let auth_revision = self.0.auth().revision();
+        self.apply(Command {
+            principal: user.into(),
+            auth_revision,
+            operation: Some(operation),
+            ..Command::default()
+        })
+    }
+
+    fn ask(&self, user: &str, query: &Query) -> Result<(), AuthRejection> {
+        let revision = self.0.auth().revision();
+        self.0.authorise_query(Principal { user, revision }, query)
+    }
+}
+
+fn put(key: &str, lease: i64) -> Operation {
+    Operation::Put(Put {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        lease,
+        ..Put::default()
+    })
+}
+
+fn range(key: &str, range_end: &str) -> Range {
+    Range {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        range_end: Bytes::copy_from_slice(range_end.as_bytes()),
+        ..Range::default()
+    }
+}
+
+fn delete(key: &str, prev_kv: bool) -> DeleteRange {
+    DeleteRange {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        prev_kv,
+        ..DeleteRange::default()
+    }
+}
+
+fn denied() -> Reply {
+    Reply::Rejected(Rejection::Auth(AuthRejection::PermissionDenied))
+}
+
+fn step(step: TxnStep) -> TxnOperation {
+    TxnOperation { step: Some(step) }
+}
+
+#[test]
+fn s1_a_write_is_held_against_the_rights_at_its_index() {
+    let mut guarded = Guarded::new();
+    let revision = guarded.0.revision();
+    assert_eq!(guarded.run("ann", put("r/1", 0)), denied());
+    assert_eq!(guarded.run("ann", put("b", 0)), denied());
+    assert_eq!(guarded.0.revision(), revision, "nothing changed");
+    assert_eq!(guarded.run("ann", put("a/1", 0)), Reply::Put { prev: None });
+    assert_eq!(guarded.run(ROOT, put("b", 0)), Reply::Put { prev: None });
+    let nobody = Command {
+        operation: Some(put("a/1", 0)),
+        ..Command::default()
+    };
+    assert_eq!(
+        guarded.apply(nobody),
+        Reply::Rejected(Rejection::Auth(AuthRejection::UserEmpty))
+    );
+    assert_eq!(
+        guarded.run("ann", Operation::DeleteRange(delete("b", false))),
+        denied()
+    );
+    assert_eq!(
+        guarded.run("ann", Operation::Compact(Compact { revision: 1 })),
+        Reply::Compact
+    );
+}
+
+#[test]
+fn s1_rights_taken_between_asking_and_applying_stand() {
+    let mut guarded = Guarded::new();
+    let before = guarded.0.auth().revision();
+    guarded.change(AuthOperation::UserRevokeRole(UserRole {
+        user: "ann".into(),
+        role: "app".into(),
+    }));
+    let late = Command {
+        principal: "ann".into(),
+        auth_revision: before,
+        operation: Some(put("a/1", 0)),
+        ..Command::default()
+    };
+    assert_eq!(
+        guarded.apply(late),
+        Reply::Rejected(Rejection::Auth(AuthRejection::OldRevision))
+    );
+    assert_eq!(guarded.run("ann", put("a/1", 0)), denied());
+}
+
+#[test]
+fn s1_a_transaction_needs_the_rights_of_both_branches() {
+    let mut guarded = Guarded::new();
+    let run = |guarded: &mut Guarded, compare: &str, success: TxnStep, failure: TxnStep| {
+        let compare = Compare {
+            key: Bytes::copy_from_slice(compare.as_bytes()),
+            ..Compare::default()
+        };
+        let txn = Txn {
+            compares: vec![compare],
+            success: vec![step(success)],
+            failure: vec![step(failure)],
+        };
+        guarded.run("ann", Operation::Txn(txn))
+    };
+    let read = |key| TxnStep::Range(range(key, ""));
+    assert!(matches!(
+        run(&mut guarded, "a/1", read("a/1"), read("r/1")),
+        Reply::Txn(_)
+    ));
+    assert_eq!(
+        run(&mut guarded, "b", read("a/1"), read("r/1")),
+        denied(),
+        "a comparison tells of a key"
+    );
+    assert_eq!(run(&mut guarded, "a/1", read("b"), read("a/1")), denied());
+    assert_eq!(run(&mut guarded, "a/1", read("a/1"), read("b")), denied());
+    let nested = TxnStep::Txn(Txn {
+        failure: vec![step(TxnStep::DeleteRange(delete("r/1", false)))],
+        ..Txn::default()
+    });
+    assert_eq!(run(&mut guarded, "a/1", nested, read("a/1")), denied());
+}
+
+#[test]
+fn s1_a_lease_with_foreign_keys_is_not_touched() {
+    let mut guarded = Guarded::new();
+    let grant = Operation::LeaseGrant(LeaseGrant {
+        id: 7,
+        ttl_ms: 60_000,
+    });
+    assert!(matches!(
+        guarded.run("ann", grant),
+        Reply::LeaseGrant { .. }
+    ));
+    let revoke = || Operation::LeaseRevoke(LeaseRevoke { id: 7 });
+    assert_eq!(guarded.run("ann", put("a/1", 7)), Reply::Put { prev: None });
+    let keys = Query::LeaseTimeToLive { id: 7, keys: true };
+    assert_eq!(guarded.ask("ann", &keys), Ok(()));
+    assert_eq!(guarded.run(ROOT, put("b", 7)), Reply::Put { prev: None });
+    assert_eq!(guarded.run("ann", put("a/2", 7)), denied());
+    assert_eq!(guarded.run("ann", revoke()), denied());
+    assert_eq!(
+        guarded.ask("ann", &keys),
+        Err(AuthRejection::PermissionDenied)
+    );
+    assert_eq!(
+        guarded.ask("ann", &Query::LeaseTimeToLive { id: 7, keys: false }),
+        Ok(())
+    );
+    assert_eq!(guarded.run(ROOT, revoke()), Reply::LeaseRevoke);
+}
+
+#[test]
+fn s1_a_query_is_held_against_the_rights_of_its_view() {
+    let guarded = Guarded::new();
+    let denied = Err(AuthRejection::PermissionDenied);
+    for (query, allowed) in [
+        (Query::Range(range("r/", "r0")), Ok(())),
+        (Query::Range(range("r/", "s")), denied),
+        (Query::Range(range("\0", "\0")), denied),
+        (Query::Leases, Ok(())),
+        (Query::HashKv { revision: 0 }, denied),
+        (Query::Position, Ok(())),
+    ] {
+        assert_eq!(guarded.ask("ann", &query), allowed, "{query:?}");
+        assert_eq!(guarded.ask(ROOT, &query), Ok(()), "{query:?}");
+    }
+    let nobody = guarded.ask("", &Query::Leases);
+    assert_eq!(nobody, Err(AuthRejection::UserEmpty));
+}
+
+#[test]
+fn s1_only_root_changes_rights() {
+    let mut guarded = Guarded::new();
+    let hash = guarded.0.auth().revision();
+    let change = AuthChange {
+        operation: Some(AuthOperation::RoleAdd(RoleName { role: "x".into() })),
+    };
+    assert_eq!(guarded.run("ann", Operation::Auth(change)), denied());
+    assert_eq!(guarded.0.auth().revision(), hash);
+}
+
+#[test]
+fn kv5_users_are_part_of_the_hash_and_of_a_snapshot() {
+    let mut guarded = Guarded::new();
+    let plain = State::new(Settings::default());
+    assert_ne!(guarded.0.hash(), plain.hash());
+    let header = SnapshotHeader {
+        index: guarded.0.applied(),
+        ..SnapshotHeader::default()
+    };
+    let mut cursor = guarded.0.snapshot_begin(header);
+    let mut loader = Loader::new(Settings::default());
+    while let Some(bytes) = guarded.0.snapshot_step(&mut cursor, 1 << 10) {
+        loader.feed(&bytes).expect("it was just written");
+    }
+    let (loaded, _) = loader.finish().expect("it is whole");
+    assert_eq!(loaded.hash(), guarded.0.hash());
+    let mut again = Guarded(loaded);
+    assert_eq!(again.run("ann", put("b", 0)), denied());
+    assert_eq!(again.run("ann", put("a/1", 0)), Reply::Put { prev: None });
+}
