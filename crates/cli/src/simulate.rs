@@ -8,7 +8,8 @@ mod shrinking;
 use crate::output::Failed;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use sim::{Detail, Options, Profile, Window};
+use sim::{Detail, Options, Picture, Profile, Window};
+use std::path::PathBuf;
 use std::time::Duration;
 
 const EXAMPLES: &str = "\
@@ -66,6 +67,9 @@ pub(crate) struct SimArgs {
     /// Tell what happens: elections, decisions, crashes, partitions, requests, verdicts
     #[arg(long)]
     trace: bool,
+    /// Where to write the picture; a name that ends in .svg gets it without a page around it [default: synod-sim-....html here]
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
     /// How much is told
     #[arg(long, value_enum, default_value_t = Telling::Story, requires = "trace")]
     detail: Telling,
@@ -75,6 +79,20 @@ pub(crate) struct SimArgs {
     /// Tell up to this simulated time
     #[arg(long, value_name = "DURATION", value_parser = time, requires = "trace")]
     to: Option<Duration>,
+}
+
+/// Writes a picture and says where it is. A name that ends in .svg gets the picture alone, any other a page.
+fn write_picture(path: PathBuf, picture: &Picture<'_>) -> Result<(), Failed> {
+    let svg = path.extension().is_some_and(|ending| ending == "svg");
+    let text = if svg { picture.svg() } else { picture.page() };
+    std::fs::write(&path, text).map_err(|error| {
+        Failed::Refused(format!(
+            "--picture: {} cannot be written: {error}",
+            path.display()
+        ))
+    })?;
+    eprintln!("the picture is in {}", path.display());
+    Ok(())
 }
 
 /// [`Detail`] on the command line.
@@ -128,7 +146,7 @@ impl SimArgs {
 
 pub(crate) fn run(args: &SimArgs) -> Result<(), Failed> {
     if let Some(name) = &args.scenario {
-        return scenario::run(name);
+        return scenario::run(name, args.picture.clone());
     }
     if args.seeds.is_some() || args.random_for.is_some() {
         return batch::run(args);

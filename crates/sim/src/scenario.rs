@@ -7,7 +7,8 @@ mod stage;
 
 pub use stage::Checked;
 
-use crate::timeline::Timeline;
+use crate::clock::Micros;
+use crate::timeline::{Timeline, Window};
 use stage::Stage;
 
 /// A story.
@@ -29,12 +30,22 @@ pub struct Played {
     pub timeline: Timeline,
     /// Number of members.
     pub members: usize,
+    /// When the story was told; what follows is rest.
+    pub end: Micros,
 }
 
 impl Played {
     /// Every statement held.
     pub fn held(&self) -> bool {
         self.checks.iter().all(|check| check.held)
+    }
+
+    /// What a picture should show.
+    pub fn window(&self) -> Window {
+        Window {
+            from: 0,
+            to: self.end + 300_000,
+        }
     }
 
     /// The statements, each with yes or no.
@@ -53,11 +64,12 @@ impl Scenario {
     pub fn play(&self, tell: &mut dyn FnMut(&str)) -> Played {
         let mut stage = Stage::new(self.members, (self.settings)(), tell);
         (self.script)(&mut stage);
-        let (checks, timeline) = stage.finish();
+        let (checks, timeline, end) = stage.finish();
         Played {
             checks,
             timeline,
             members: self.members,
+            end,
         }
     }
 

@@ -82,6 +82,8 @@ pub enum What {
         arrivals: [Option<Micros>; 2],
         /// Its kind.
         kind: Kind,
+        /// The little that has room on an arrow.
+        label: String,
         /// What it says.
         text: String,
     },
@@ -127,6 +129,8 @@ pub enum What {
         /// What.
         text: String,
     },
+    /// Everything is mended: links, disks, pauses.
+    Healed,
     /// A phase of the run begins, or somebody who looks on says something.
     Note(String),
     /// A promise is broken.

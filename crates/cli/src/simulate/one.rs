@@ -2,7 +2,10 @@
 
 use super::SimArgs;
 use crate::output::{Failed, line};
-use sim::{Options, Profile, Report};
+use sim::{Options, Picture, Profile, Report};
+
+/// Microseconds before a failure that its picture shows.
+const BEFORE_A_FAILURE: u64 = 3_000_000;
 
 pub(super) fn run(args: &SimArgs, profile: Profile) -> Result<(), Failed> {
     let options = Options {
@@ -14,7 +17,37 @@ pub(super) fn run(args: &SimArgs, profile: Profile) -> Result<(), Failed> {
         line(report.timeline.text(args.detail()).trim_end())?;
     }
     line(report.to_string().trim_end())?;
+    if args.trace {
+        let name = || format!("synod-sim-{profile}-{}.html", args.seed).into();
+        super::write_picture(
+            args.picture.clone().unwrap_or_else(name),
+            &picture(args, &report),
+        )?;
+    }
     verdict(&report)
+}
+
+/// The picture of a run: of all of it, or of what led to a failure.
+fn picture<'a>(args: &SimArgs, report: &'a Report) -> Picture<'a> {
+    let mut window = args.window();
+    if let Some(violation) = report.violations.first()
+        && args.from.is_none()
+        && args.to.is_none()
+    {
+        window.from = violation.at.saturating_sub(BEFORE_A_FAILURE);
+    }
+    Picture {
+        title: report.replay.clone(),
+        notes: report
+            .to_string()
+            .lines()
+            .map(str::trim)
+            .map(str::to_owned)
+            .collect(),
+        timeline: &report.timeline,
+        members: report.members,
+        window,
+    }
 }
 
 /// Fails if a promise was broken.

@@ -111,6 +111,7 @@ impl<'a> Stage<'a> {
         let told = format!("     {who} {}", sentence(moment));
         match &moment.what {
             What::Note(text) => Some(format!(" {text}")),
+            What::Healed => Some(" Everything is mended, and the cluster comes to rest.".into()),
             What::Fault(Fault::Cut(_) | Fault::Start(_)) => None,
             What::Fault(fault) => Some(format!("     {fault}")),
             What::Dies { .. } => {
@@ -292,13 +293,15 @@ impl<'a> Stage<'a> {
         for held in director.release() {
             let (from, to) = (held.from, held.to);
             let at = self.world.now + way(from, to);
-            let (kind, text) = (Kind::of(&held.message), words::message(&held.message));
+            let (kind, label) = (Kind::of(&held.message), words::label(&held.message));
+            let text = words::message(&held.message);
             self.world
                 .timeline
                 .note(held.sent_at, Some(from), || What::Sends {
                     to,
                     arrivals: [Some(at), None],
                     kind,
+                    label,
                     text,
                 });
             let message = held.message;
@@ -404,7 +407,8 @@ impl<'a> Stage<'a> {
     }
 
     /// Mends everything, lets the cluster come to rest and hands over what was found.
-    pub fn finish(mut self) -> (Vec<Checked>, Timeline) {
+    pub fn finish(mut self) -> (Vec<Checked>, Timeline, Micros) {
+        let end = self.world.now;
         directing(&mut self.world).judge_with(None);
         for member in 0..self.world.members.len() {
             self.may_ask(member);
@@ -413,14 +417,14 @@ impl<'a> Stage<'a> {
         self.world.network.set_weather(Weather::CALM);
         self.pass(4_000);
         self.world.phase(Phase::End);
-        self.tell_news();
+        self.told = self.world.timeline.moments().len();
         let broken = self.world.violation.clone();
         let text = match &broken {
             None => "no promise was broken, and all members hold equal states at the end".into(),
             Some(violation) => format!("no promise was broken: {violation}"),
         };
         self.check(&text, broken.is_none());
-        (self.checks, self.world.timeline)
+        (self.checks, self.world.timeline, end)
     }
 }
 

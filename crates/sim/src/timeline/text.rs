@@ -109,6 +109,7 @@ pub fn sentence(moment: &Moment) -> String {
             text,
             ..
         } => format!("answers c{client} ({request}): {text}"),
+        What::Healed => "-- everything is mended".into(),
         What::Note(text) => format!("-- {text}"),
         What::Violation { property, text } => format!("!! VIOLATION of {property}: {text}"),
     }

@@ -137,6 +137,44 @@ pub fn message(message: &Message) -> String {
     }
 }
 
+/// The little that has room on an arrow.
+pub fn label(message: &Message) -> String {
+    use raft::Body::*;
+    let message = match message {
+        Message::Raft(message) => message,
+        Message::SnapshotChunk { mark, .. } => return format!("snapshot {}", mark.index),
+        Message::SnapshotAck { .. } => return "has a piece".into(),
+        Message::StateHash { .. } => return "hash".into(),
+        Message::Publish { .. } => return "address".into(),
+    };
+    let term = message.term;
+    let yes_no = |granted: bool| if granted { "yes" } else { "no" }.to_string();
+    match &message.body {
+        PreVote { campaign, .. } => format!("pre-vote, term {campaign}"),
+        PreVoteReply { granted, .. } | VoteReply { granted } => yes_no(*granted),
+        Vote { .. } => format!("vote, term {term}"),
+        Append {
+            entries, commit, ..
+        } => match entries.as_slice() {
+            [] => format!("decided to {commit}"),
+            [only] => format!("entry {}", only.index),
+            [first, .., last] => format!("entries {}-{}", first.index, last.index),
+        },
+        AppendReply {
+            rejected: Some(_), ..
+        } => "does not fit".into(),
+        AppendReply { matched, .. } => format!("has {matched}"),
+        Heartbeat { .. } => "heartbeat".into(),
+        HeartbeatReply { .. } => "alive".into(),
+        ReadIndex { .. } => "may I read?".into(),
+        ReadIndexReply { index, .. } => format!("read at {index}"),
+        Forward { .. } => "forward".into(),
+        ForwardRefused { .. } => "refused".into(),
+        TimeoutNow => "stand now".into(),
+        StaleTerm => "newer term".into(),
+    }
+}
+
 /// Who decides, by the names that `name` gives.
 pub fn configuration(configuration: &Configuration, name: impl Fn(PeerId) -> String) -> String {
     let names = |peers: &BTreeSet<PeerId>| {

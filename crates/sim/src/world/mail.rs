@@ -53,6 +53,7 @@ impl World {
             to,
             arrivals: [first, second],
             kind: Kind::of(&message),
+            label: words::label(&message),
             text: words::message(&message),
         });
         if let Some(at) = second {

@@ -58,8 +58,10 @@ impl World {
         self.trace.note(self.now, "", &[24, phase as u64], || {
             format!("phase: {phase:?}")
         });
-        self.timeline
-            .note(self.now, None, || What::Note(phase.sentence().into()));
+        self.timeline.note(self.now, None, || match phase {
+            Phase::Heal => What::Healed,
+            _ => What::Note(phase.sentence().into()),
+        });
         match phase {
             Phase::Heal => self.heal(),
             Phase::MustServe => {
