@@ -39,6 +39,7 @@ fn main() {
             vote: None,
             reset: None,
             entries: vec![entry],
+            commit: Index(0),
         });
         log_times.push(timed(|| log.sync().expect("the disk works")));
         plain_times.push(timed(|| plain.write(&payload)));

@@ -52,4 +52,6 @@ pub use disk::{Disk, DiskError, DiskFile};
 pub use file_disk::{FileDisk, RealFile};
 pub use identity::Identity;
 pub use snapshot::Snapshots;
-pub use store::{Log, OpenError, Opened, ReadEntries, Recovered, Settings, StoreError, open};
+pub use store::{
+    Damage, Log, OpenError, Opened, ReadEntries, Recovered, Settings, StoreError, open,
+};

@@ -62,6 +62,8 @@ struct State {
     /// What was done to it since.
     directory_pending: Vec<DirectoryChange>,
     next_inode: Inode,
+    /// A bit was flipped.
+    damaged: bool,
     /// The process that may use the disk; handles of earlier ones are dead.
     process: u64,
     locked: bool,
@@ -262,6 +264,7 @@ impl Platter {
             directory_durable: BTreeMap::new(),
             directory_pending: Vec::new(),
             next_inode: 1,
+            damaged: false,
             process: 0,
             locked: false,
             fuse: None,
@@ -364,10 +367,16 @@ impl Platter {
         match state.file(inode).content.get_mut(offset as usize) {
             Some(byte) => {
                 *byte ^= 1 << (bit % 8);
+                state.damaged = true;
                 true
             }
             None => false,
         }
+    }
+
+    /// A bit of it was flipped at some time.
+    pub fn was_damaged(&self) -> bool {
+        self.0.borrow().damaged
     }
 
     /// What it was asked to do so far.

@@ -9,7 +9,7 @@
 use crate::sector::{SECTOR_BYTES, Sector, parse};
 use crate::segment::{blank_name, file_name, spare_name};
 use crate::wal::Segment;
-use crate::{Disk, DiskError, DiskFile};
+use crate::{Disk, DiskError, DiskFile, directory};
 
 /// Spare files kept at most; more are removed.
 const SPARES_MAX: usize = 16;
@@ -119,6 +119,14 @@ impl<D: Disk> Pool<D> {
     /// Removes a file in which nothing counts: its first write failed, or it is damaged.
     pub fn discard(&mut self, generation: u64, sectors: u64) {
         let _dead_file_stays = self.disk.remove(&file_name(generation, sectors));
+    }
+
+    /// Sets a damaged file aside; gives its new name.
+    ///
+    /// # Errors
+    /// The disk failed; the file stands where it was.
+    pub fn quarantine(&mut self, name: &str) -> Result<String, DiskError> {
+        directory::quarantine(&mut self.disk, name)
     }
 
     /// Gives back the space behind the last batch of a segment that is written to no more. Its name says the new length first, so that it never

@@ -16,14 +16,16 @@ impl<D: Disk> Wal<D> {
     pub fn read(&mut self, from: Index, bytes_max: usize) -> ReadEntries {
         match self.read_spans(from.0, bytes_max) {
             // A disk may read well the second time; damage is damage both times.
-            Err(_) => self
-                .read_spans(from.0, bytes_max)
-                .unwrap_or_else(ReadEntries::Damaged),
+            Err(_) => match self.read_spans(from.0, bytes_max) {
+                Err((generation, what)) => ReadEntries::Damaged(self.note_damage(generation, what)),
+                Ok(read) => read,
+            },
             Ok(read) => read,
         }
     }
 
-    fn read_spans(&mut self, from: u64, bytes_max: usize) -> Result<ReadEntries, String> {
+    /// What is asked for, or the segment that is damaged and how. What comes before the damage is served.
+    fn read_spans(&mut self, from: u64, bytes_max: usize) -> Result<ReadEntries, (u64, String)> {
         let end = self.readable_end();
         let mut taken = Taken {
             next: from,
@@ -40,8 +42,7 @@ impl<D: Disk> Wal<D> {
                 .segments
                 .iter_mut()
                 .find(|segment| segment.generation == span.place.generation);
-            let segment = segment
-                .ok_or_else(|| format!("segment {:x} is not there", span.place.generation))?;
+            let segment = segment.expect("the index names segments of the log");
             let mut window = Window {
                 generation: segment.generation,
                 segment,
@@ -50,9 +51,17 @@ impl<D: Disk> Wal<D> {
             };
             let (mut sector, mut number) = (span.place.sector, span.place.batch);
             while taken.next < span_end && !taken.is_full() {
-                let batch = window.batch(sector, number)?;
-                taken.take(live_entries(&batch)?, span_end);
-                sector += batch.sectors;
+                let read = window.batch(sector, number);
+                let read = read.and_then(|batch| Ok((live_entries(&batch)?, batch.sectors)));
+                let (entries, sectors) = match read {
+                    Ok(read) => read,
+                    Err(_) if !taken.entries.is_empty() => {
+                        return Ok(ReadEntries::Entries(taken.entries));
+                    }
+                    Err(what) => return Err((span.place.generation, what)),
+                };
+                taken.take(entries, span_end);
+                sector += sectors;
                 number += 1;
             }
         }

@@ -36,6 +36,8 @@ pub struct RecoveredLog<D: Disk> {
     pub last: Index,
     /// Configurations after the snapshot.
     pub configurations: Vec<(Index, Configuration)>,
+    /// Entries up to here are decided; at least what the snapshot has.
+    pub commit: Index,
     /// Acknowledged entries may be missing.
     pub entries_lost: bool,
     /// What was set aside, in words.
@@ -94,6 +96,7 @@ pub fn recover<D: Disk>(
         terms: history.terms_after(after),
         last: Index(history.last),
         configurations: history.configurations_after(after),
+        commit: Index(standing.commit.min(history.last).max(start)),
         entries_lost: standing.entries_lost,
         quarantined,
     })
@@ -135,6 +138,7 @@ fn standing<D: Disk>(
         return Ok(kept.end.unwrap_or(Standing {
             vote: Some(Vote::default()),
             entries_lost: false,
+            commit: 0,
         }));
     }
     let begun = listing
@@ -152,6 +156,8 @@ fn standing<D: Disk>(
     Ok(Standing {
         vote,
         entries_lost: true,
+        // Not that of a later batch: it may speak of entries that are lost.
+        commit: kept.end.map_or(0, |end| end.commit),
     })
 }
 
@@ -201,6 +207,7 @@ fn rebuild<D: Disk>(
                 sectors: link.sectors,
                 sectors_used: 0,
                 last_entry: 0,
+                damage: None,
                 file,
             });
         }

@@ -5,7 +5,7 @@
 //! | bytes | content |
 //! |---|---|
 //! | 72, batch 0 only | header: see [`Header`] |
-//! | 36 | standing: number of cells (4 bytes, 1), then per cell: see [`Standing`] |
+//! | 44 | standing: number of cells (4 bytes, 1), then per cell: see [`Standing`] |
 //! | 8 | chain: hash of everything in this batch but itself, seeded with the chain of the batch before |
 //! | the rest | records |
 //!
@@ -25,7 +25,7 @@ pub const FORMAT: u32 = 1;
 
 const MAGIC: &[u8; 8] = b"synodlog";
 const HEADER_BYTES: usize = 72;
-const STANDING_BYTES: usize = 4 + 32;
+const STANDING_BYTES: usize = 4 + 40;
 const CHAIN_BYTES: usize = 8;
 const _: () = assert!(HEADER_BYTES + STANDING_BYTES + CHAIN_BYTES <= SECTOR_PAYLOAD_BYTES);
 
@@ -60,13 +60,15 @@ pub struct Header {
 }
 
 /// What every batch repeats of a member's promises, as of its end. On disk, per cell: cell (8), term (8), member voted for (8), its incarnation (4),
-/// flags (1: bit 0 the vote is known, bit 1 there is a candidate, bit 2 entries were lost), zeros (3).
+/// flags (1: bit 0 the vote is known, bit 1 there is a candidate, bit 2 entries were lost), zeros (3), commit index (8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// The newest vote; `None`: lost.
     pub vote: Option<Vote>,
     /// Entries that were acknowledged may be missing.
     pub entries_lost: bool,
+    /// Entries up to here were known to be decided; all of them are in the log at the end of this batch, or in the snapshot.
+    pub commit: u64,
 }
 
 /// Why a first batch is not a segment's of ours.
@@ -408,6 +410,7 @@ impl Standing {
             }
         }
         bytes[32] = flags;
+        bytes[36..44].copy_from_slice(&self.commit.to_le_bytes());
         bytes
     }
 
@@ -434,6 +437,7 @@ impl Standing {
         Some(Standing {
             vote: (flags & FLAG_VOTE_KNOWN != 0).then_some(vote),
             entries_lost: flags & FLAG_ENTRIES_LOST != 0,
+            commit: number(36),
         })
     }
 }
@@ -454,6 +458,7 @@ mod tests {
                 candidate: Some(candidate),
             }),
             entries_lost: true,
+            commit: 0x2122,
         }
     }
 
@@ -487,9 +492,9 @@ mod tests {
         );
         expected.extend_from_slice(b"\x06\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\x12\x11\0\0\0\0\0\0\x63\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
         expected.extend_from_slice(
-            b"\x01\0\0\0\0\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x0b\x0a\0\0\0\0\0\0\x03\0\0\0\x07\0\0\0",
+            b"\x01\0\0\0\0\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x0b\x0a\0\0\0\0\0\0\x03\0\0\0\x07\0\0\0\x22\x21\0\0\0\0\0\0",
         );
-        expected.extend_from_slice(&0x4fee_79aa_937b_262f_u64.to_le_bytes());
+        expected.extend_from_slice(&0xbcbd_a3dd_734e_e644_u64.to_le_bytes());
         expected.extend_from_slice(b"records");
         assert_eq!(image.len(), SECTOR_BYTES);
         assert_eq!(
@@ -514,6 +519,7 @@ mod tests {
         let none = Standing {
             vote: None,
             entries_lost: false,
+            commit: 0,
         };
         let second = encode_batch(&mut image, (7, 1), None, &none, first, b"");
         let batch = batch_at(&image, 7, 0, 0).unwrap();

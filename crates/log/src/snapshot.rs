@@ -267,14 +267,21 @@ impl<D: Disk> Snapshots<D> {
         let mut read = BytesMut::with_capacity(end.saturating_sub(offset) as usize);
         let mut at = offset;
         while at < end {
-            match newest.read_frame(at / FRAME_CONTENT_BYTES as u64) {
+            let frame = at / FRAME_CONTENT_BYTES as u64;
+            // A disk may read well the second time.
+            match newest
+                .read_frame(frame)
+                .or_else(|_| newest.read_frame(frame))
+            {
                 Ok(content) => {
                     let from = (at % FRAME_CONTENT_BYTES as u64) as usize;
                     let to = content.len().min(from + (end - at) as usize);
                     read.extend_from_slice(&content[from..to]);
                     at += (to - from) as u64;
                 }
-                Err(Unusable::Disk(error)) => return Err(StoreError::Failed(error)),
+                Err(Unusable::Disk(error)) => {
+                    return Err(self.set_aside(&format!("frame {frame} cannot be read: {error}")));
+                }
                 Err(Unusable::Damaged(why)) => return Err(self.set_aside(&why)),
                 Err(Unusable::Newer(version)) => {
                     return Err(self.set_aside(&format!("version {version}")));
@@ -282,6 +289,16 @@ impl<D: Disk> Snapshots<D> {
             }
         }
         Ok(read.freeze())
+    }
+
+    /// Sets the newest snapshot aside although its checksums match: what it holds is not to be believed. Tells what was done, in words; `None` if there is
+    /// no snapshot.
+    pub fn discard(&mut self, why: &str) -> Option<String> {
+        self.newest.as_ref()?;
+        match self.set_aside(why) {
+            StoreError::Damaged(text) => Some(text),
+            StoreError::Full | StoreError::Failed(_) => unreachable!("setting aside tells a text"),
+        }
     }
 
     fn set_aside(&mut self, why: &str) -> StoreError {
@@ -296,7 +313,7 @@ impl<D: Disk> Snapshots<D> {
                 newest.name
             ),
         };
-        StoreError::Failed(DiskError::Failed(text))
+        StoreError::Damaged(text)
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Recovered {
     pub last: Index,
     /// Every configuration entry after the snapshot.
     pub configurations: Vec<(Index, Configuration)>,
+    /// Entries up to here are known to be decided (see [`Persist::commit`]); at least what the snapshot has.
+    pub commit: Index,
     /// Entries that were acknowledged may be missing after `last`.
     pub entries_lost: bool,
     /// What was found damaged and set aside, in words for the operator.
@@ -71,6 +73,8 @@ pub enum StoreError {
     Full,
     /// The disk failed twice in a row, the new file included: the member must step aside; calling again retries.
     Failed(DiskError),
+    /// What was to be read does not match its checksum. It was set aside, as the text says, and will not be served.
+    Damaged(String),
 }
 
 /// The answer to [`Log::read`].
@@ -80,8 +84,19 @@ pub enum ReadEntries {
     Entries(Vec<Entry>),
     /// The log no longer (or not yet) has that index.
     Absent,
-    /// The record there is damaged: it was set aside and is not served.
-    Damaged(String),
+    /// The record there is damaged and is not served.
+    Damaged(Damage),
+}
+
+/// Damage found in a segment while it is in use. Its file is set aside once a durable snapshot makes it needless ([`Log::release`]), or by the next start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The last index of an entry in the segment: a snapshot up to there makes it needless.
+    pub through: Index,
+    /// What is wrong and where, in words.
+    pub what: String,
+    /// This segment was not known to be damaged before.
+    pub is_news: bool,
 }
 
 /// What opening a directory gives. Log and snapshots are apart so that a shell may serve them from two threads.
@@ -117,6 +132,7 @@ pub fn open<D: Disk>(
         terms: found.terms,
         last: found.last,
         configurations: found.configurations,
+        commit: found.commit,
         entries_lost: found.entries_lost,
         quarantined,
     };
@@ -162,6 +178,17 @@ impl<D: Disk> Log<D> {
     /// Queues the end of [`Recovered::entries_lost`], which otherwise survives restarts: the member's log has been made good by the others.
     pub fn clear_entries_lost(&mut self) {
         self.wal.clear_entries_lost();
+    }
+
+    /// Queues the beginning of a new incarnation, which has voted for nobody up to `term` and acknowledged nothing yet: it keeps the log and none of the
+    /// doubts. The identity must be durable before ([`Log::write_identity`]), or the old incarnation would forget its vote.
+    pub fn begin_incarnation(&mut self, term: Term) {
+        self.wal.begin_incarnation(term);
+    }
+
+    /// What was set aside since the last call, in words for the operator.
+    pub fn take_quarantined(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.wal.quarantined)
     }
 
     /// Writes what is queued and makes it durable: one write and one sync. On an error it is all still queued, and a further call tries again.

@@ -7,9 +7,9 @@ use crate::index::{BatchEffect, EntryIndex, Place};
 use crate::pool::{Pool, ReadyFile};
 use crate::record::{encode_entry, encode_reset};
 use crate::sector::{SECTOR_BYTES, sectors_for};
-use crate::segment::{Header, Point, Standing, encode_batch, payload_bytes};
-use crate::{Disk, DiskError, DiskFile, StoreError};
-use raft::{Index, MemberId, Persist};
+use crate::segment::{Header, Point, Standing, encode_batch, file_name, payload_bytes};
+use crate::{Damage, Disk, DiskError, DiskFile, StoreError};
+use raft::{Index, MemberId, Persist, Term, Vote};
 use std::collections::VecDeque;
 
 /// The write buffers are given back above this size once they are empty.
@@ -25,6 +25,8 @@ pub struct Segment<D: Disk> {
     pub sectors_used: u64,
     /// The highest index of an entry in it that is still valid; 0 without any.
     pub last_entry: u64,
+    /// What is wrong with it, once that was found.
+    pub damage: Option<String>,
     /// Its file.
     pub file: D::File,
 }
@@ -52,6 +54,8 @@ pub struct Wal<D: Disk> {
     frames: Vec<u8>,
     /// Bytes the log ever took.
     position: u64,
+    /// What was set aside and not told yet, in words.
+    pub(crate) quarantined: Vec<String>,
 }
 
 impl<D: Disk> Wal<D> {
@@ -68,6 +72,7 @@ impl<D: Disk> Wal<D> {
             queue: Queue::default(),
             frames: Vec::new(),
             position: 0,
+            quarantined: Vec::new(),
         }
     }
 
@@ -109,6 +114,7 @@ impl<D: Disk> Wal<D> {
             self.queue.effect.on_reset(mark.index.0);
             self.queue.changed = true;
         }
+        self.standing.commit = self.standing.commit.max(persist.commit.0);
         for entry in &persist.entries {
             let last = self.queue.effect.last_after(self.index.last());
             assert!(
@@ -130,6 +136,16 @@ impl<D: Disk> Wal<D> {
     pub fn clear_entries_lost(&mut self) {
         self.queue.changed |= self.standing.entries_lost;
         self.standing.entries_lost = false;
+    }
+
+    /// A new incarnation begins with this log: it has voted for nobody and acknowledged nothing.
+    pub fn begin_incarnation(&mut self, term: Term) {
+        self.standing.vote = Some(Vote {
+            term,
+            candidate: None,
+        });
+        self.standing.entries_lost = false;
+        self.queue.changed = true;
     }
 
     /// Makes what is queued durable.
@@ -265,6 +281,7 @@ impl<D: Disk> Wal<D> {
             sectors,
             sectors_used: 0,
             last_entry: 0,
+            damage: None,
             file,
         });
         self.appendable = true;
@@ -316,8 +333,43 @@ impl<D: Disk> Wal<D> {
             && self.segments[0].last_entry <= mutated!(ReleaseTooMuch, upto.0 + 20, upto.0)
         {
             let segment = self.segments.pop_front().expect("there are two");
-            self.pool.recycle(segment.generation, segment.sectors);
             self.index.release_before(self.segments[0].generation);
+            match segment.damage {
+                Some(damage) => self.quarantine(segment.generation, segment.sectors, &damage),
+                None => self.pool.recycle(segment.generation, segment.sectors),
+            }
+        }
+    }
+
+    /// Sets a damaged segment aside that is part of the log no longer.
+    fn quarantine(&mut self, generation: u64, sectors: u64, damage: &str) {
+        let name = file_name(generation, sectors);
+        let told = match self.pool.quarantine(&name) {
+            Ok(aside) => format!("'{name}' was set aside as '{aside}': {damage}"),
+            // It stays under its name until the next start, which finds it off the chain.
+            Err(error) => format!("'{name}' could not be set aside ({error}): {damage}"),
+        };
+        self.quarantined.push(told);
+    }
+
+    /// Notes damage in a segment and tells what it means. The segment is written to no more.
+    pub fn note_damage(&mut self, generation: u64, what: String) -> Damage {
+        let newest = self.segments.back().map(|newest| newest.generation);
+        let damaged = self
+            .segments
+            .iter_mut()
+            .find(|segment| segment.generation == generation)
+            .expect("damage is found in a segment of the log");
+        let is_news = damaged.damage.is_none();
+        let what = damaged.damage.get_or_insert(what).clone();
+        let through = Index(damaged.last_entry);
+        if newest == Some(generation) {
+            self.appendable = false;
+        }
+        Damage {
+            through,
+            what,
+            is_news,
         }
     }
 

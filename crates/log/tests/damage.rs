@@ -119,6 +119,7 @@ fn check(files: &Files, driver: &Driver, what: &str) -> bool {
         vote: Some(model.vote),
         reset: None,
         entries: Vec::new(),
+        commit: Index(0),
     });
     log.clear_entries_lost();
     log.sync().unwrap();
@@ -211,6 +212,7 @@ fn a_written_sector_that_turns_to_zeros_is_told_unless_it_was_the_last_batch() {
                 vote: Some(vote),
                 reset: None,
                 entries: Vec::new(),
+                commit: Index(0),
             });
             driver.sync().unwrap();
         }

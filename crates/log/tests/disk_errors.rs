@@ -166,7 +166,7 @@ fn damage_met_while_running_is_not_served() {
                 from += entries.len() as u64;
                 served.extend(entries);
             }
-            ReadEntries::Damaged(text) => break text,
+            ReadEntries::Damaged(found) => break found.what,
             ReadEntries::Absent => panic!("no damage was met up to {from}"),
         }
     };

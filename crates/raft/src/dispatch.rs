@@ -84,6 +84,19 @@ impl Raft {
         }
     }
 
+    /// Followers that wait for entries which cannot be read back need a snapshot in their place.
+    pub(crate) fn on_unreadable(&mut self, from: Index) {
+        let (peers, _) = self.core.fetches.fetched(&self.core.log, from, Vec::new());
+        let Part::Leader(leader) = &mut self.part else {
+            return;
+        };
+        for peer in peers {
+            if let Some(progress) = leader.progress.get_mut(&peer) {
+                progress.on_fetched(&mut self.core, peer, from, Some(&Vec::new()));
+            }
+        }
+    }
+
     pub(crate) fn on_peer_lost(&mut self, peer: PeerId, refused: bool) {
         if let Part::Leader(leader) = &mut self.part {
             if let Some(progress) = leader.progress.get_mut(&peer) {

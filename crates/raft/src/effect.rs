@@ -32,6 +32,8 @@ pub struct Persist {
     pub reset: Option<SnapshotMark>,
     /// Entries to append. The first may overwrite: any stored entry at its index or later is dropped.
     pub entries: Vec<Entry>,
+    /// The commit index as known when this was gathered: what a restart may count on without asking anybody. In the log, once this is.
+    pub commit: Index,
 }
 
 /// What happens to a member.
@@ -59,6 +61,12 @@ pub enum Input {
         peer: PeerId,
         /// An immediate redial was refused: its process is gone, not only the connection.
         refused: bool,
+    },
+    /// The other answer to [`Effect::Fetch`]: what is stored there is damaged. It is not needed by this member's own state, which must come to hold a
+    /// snapshot past it; followers that lack it get that.
+    Unreadable {
+        /// The index asked for.
+        from: Index,
     },
     /// A snapshot from the leader is complete, verified and durable in the staging place.
     SnapshotStaged(SnapshotMark),

@@ -105,7 +105,7 @@ impl Writes {
     }
 
     /// Closes what this turn gathered into a persist, if there is anything.
-    pub(crate) fn seal(&mut self, now: Instant) -> Option<Persist> {
+    pub(crate) fn seal(&mut self, now: Instant, commit: Index) -> Option<Persist> {
         if self.vote.is_none() && self.reset.is_none() && self.entries.is_empty() {
             return None;
         }
@@ -121,6 +121,7 @@ impl Writes {
             vote: self.vote.take(),
             reset: self.reset.take(),
             entries: std::mem::take(&mut self.entries),
+            commit,
         })
     }
 

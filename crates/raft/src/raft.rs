@@ -43,6 +43,8 @@ pub struct Status {
     pub standing: Standing,
     /// The configuration in force.
     pub configuration: Configuration,
+    /// The newest one known to be decided; no other can take its place unseen.
+    pub configuration_decided: Configuration,
     /// A leader's view of the others: how far each one's log is known to match.
     pub progress: Vec<(PeerId, Index)>,
 }
@@ -96,6 +98,7 @@ impl Raft {
             mut terms,
             mut last,
             mut configurations,
+            commit,
             standing,
         } = restored;
         let base = Position {
@@ -138,7 +141,7 @@ impl Raft {
             recovering: Recovering::default(),
             log,
             membership,
-            commit: base.index,
+            commit: commit.min(last).max(base.index),
             taken: base.index,
             writes,
             fetches: Fetches::default(),
@@ -176,6 +179,7 @@ impl Raft {
             Input::Message { from, message } => self.on_message(from, message),
             Input::Persisted(sequence) => self.on_persisted(sequence),
             Input::Fetched { from, entries } => self.on_fetched(from, entries),
+            Input::Unreadable { from } => self.on_unreadable(from),
             Input::PeerLost { peer, refused } => self.on_peer_lost(peer, refused),
             Input::SnapshotStaged(mark) => self.on_snapshot_staged(mark),
             Input::SnapshotSent { to, index } => {
@@ -351,6 +355,7 @@ impl Raft {
             first: core.log.first(),
             standing: core.standing,
             configuration: core.configuration().clone(),
+            configuration_decided: core.membership.committed(core.commit).clone(),
             progress,
         }
     }

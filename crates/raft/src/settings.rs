@@ -59,6 +59,8 @@ pub struct Restored {
     pub last: Index,
     /// Every configuration entry after the snapshot, ascending.
     pub configurations: Vec<(Index, Configuration)>,
+    /// The newest [`crate::Persist::commit`] of a write that is kept: entries up to here are decided. May lie before the snapshot.
+    pub commit: Index,
     /// How far the member may be believed.
     pub standing: Standing,
 }

@@ -25,7 +25,7 @@ impl Raft {
     /// Ends a turn: gives the disk what was gathered, then says what may be said.
     pub(crate) fn settle(&mut self) {
         self.unsettled = false;
-        if let Some(persist) = self.core.writes.seal(self.core.now) {
+        if let Some(persist) = self.core.writes.seal(self.core.now, self.core.commit) {
             self.core.effects.push_back(Effect::Persist(persist));
         }
         let replicated = match &mut self.part {

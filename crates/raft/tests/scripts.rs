@@ -142,6 +142,12 @@ impl Script {
                     .fetches_held = true
             }
             "fetched" => self.cluster.answer_fetches(number(arguments[0])),
+            "unreadable" => {
+                let (member, from) = (number(arguments[0]), Index(number(arguments[1])));
+                let node = self.cluster.nodes.get_mut(&member).expect("a member");
+                node.fetches.clear();
+                self.cluster.handle(member, Input::Unreadable { from });
+            }
             "persist" => self.cluster.complete_writes(
                 number(arguments[0]),
                 arguments.get(1).map_or(usize::MAX, |n| number(n)),
@@ -212,6 +218,7 @@ impl Script {
         }
         let disk = &mut self.cluster.nodes.get_mut(&member).expect("a member").disk;
         disk.entries.clear();
+        disk.commit = Index(0);
         let terms = &words[words
             .iter()
             .position(|word| *word == "terms")

@@ -55,7 +55,7 @@ impl Applying {
 impl Replica {
     /// Applies decided entries for one slice; `true` while more are waiting.
     pub(crate) fn apply_slice(&mut self, now: Instant) -> bool {
-        if self.snapshots.is_loading() {
+        if self.snapshots.is_loading() || self.repair.is_reopening() {
             return false;
         }
         let mut left = TURN_UNITS;

@@ -5,6 +5,9 @@
 //! as the founder it is listed as, or as the learner the leader admitted. So a member whose directory was wiped, which has
 //! a new id and is listed nowhere, can neither found a cluster while one of the others remembers, nor vote.
 //!
+//! A member that has its directory and lost the record of its votes ([`Bootstrap::again`]) asks in the same way. It founds nothing and calls itself empty
+//! to nobody; it goes on as the next incarnation, a learner, once the leader has admitted that.
+//!
 //! Every id is durable before it is told to anybody. A crash at any point therefore either forgets nothing that others were told, or changes the id.
 
 use crate::codec;
@@ -58,6 +61,8 @@ pub struct Introduction {
     pub name: String,
     /// Its id, already durable in its directory.
     pub member: MemberId,
+    /// The incarnation it had been, if it has lost the record of its votes and must become the next; 0: its directory is empty.
+    pub incarnation: Incarnation,
     /// The names and addresses it was told with `--cluster`, sorted by name.
     pub listed: Vec<(String, String)>,
 }
@@ -69,7 +74,7 @@ pub struct KnownCluster {
     pub cluster: u64,
     /// The configuration it began with.
     pub bootstrap: Configuration,
-    /// The configuration now in force there.
+    /// The newest configuration known to be decided there.
     pub current: Configuration,
     /// Who leads, if known: to be asked for admission.
     pub leader: Option<PeerId>,
@@ -100,6 +105,8 @@ struct Heard {
 /// The asking, pure.
 pub struct Bootstrap {
     me: Introduction,
+    /// The cluster it belonged to; 0: none.
+    cluster: u64,
     /// Peers that said they are empty, by name.
     empty: BTreeMap<String, Heard>,
     /// Clusters that peers know, by the peer's name. Once a cluster is known, no other is ever founded here.
@@ -112,10 +119,25 @@ pub struct Bootstrap {
 
 impl Bootstrap {
     /// Begins for a member with an empty directory.
-    pub fn new(mut me: Introduction, now: Instant) -> Bootstrap {
+    pub fn new(me: Introduction, now: Instant) -> Bootstrap {
+        Bootstrap::begin(me, 0, now)
+    }
+
+    /// Begins for a member of `cluster` that lost the record of its votes as the incarnation it introduces itself with.
+    pub fn again(me: Introduction, cluster: u64, now: Instant) -> Bootstrap {
+        assert!(
+            cluster != 0 && me.incarnation > Incarnation(0),
+            "incarnation {} of cluster {cluster:x} has lost nothing",
+            me.incarnation.0
+        );
+        Bootstrap::begin(me, cluster, now)
+    }
+
+    fn begin(mut me: Introduction, cluster: u64, now: Instant) -> Bootstrap {
         me.listed.sort();
         let mut bootstrap = Bootstrap {
             me,
+            cluster,
             empty: BTreeMap::new(),
             known: BTreeMap::new(),
             to_answer: BTreeSet::new(),
@@ -158,7 +180,9 @@ impl Bootstrap {
         match message {
             // A stranger is not answered: it may be misconfigured, which is not this member's failure.
             BootstrapMessage::Query(from)
-                if self.is_listed(&from.name) && from.member != self.me.member =>
+                if self.cluster == 0
+                    && self.is_listed(&from.name)
+                    && from.member != self.me.member =>
             {
                 self.to_answer.insert(from.name);
             }
@@ -227,7 +251,9 @@ impl Bootstrap {
             return;
         }
         if self.known.is_empty() {
-            self.decide_to_found(now)
+            if self.cluster == 0 {
+                self.decide_to_found(now)
+            }
         } else {
             self.decide_to_join()
         }
@@ -273,6 +299,17 @@ impl Bootstrap {
             );
             return self.refuse(text);
         }
+        if let Some((name, known)) = self
+            .known
+            .iter()
+            .find(|(_, known)| self.cluster != 0 && known.cluster != self.cluster)
+        {
+            let text = format!(
+                "{name} belongs to cluster {:x}, this member to {:x}; correct --cluster or --data-dir",
+                known.cluster, self.cluster
+            );
+            return self.refuse(text);
+        }
         let place = self
             .known
             .values()
@@ -306,11 +343,19 @@ impl Bootstrap {
             member: self.me.member,
             incarnation: named(&known.current)?,
         };
-        if founded && current == founder || known.current.learners.contains(&current) {
+        let blank = self.me.incarnation == Incarnation(0);
+        let admitted = known.current.learners.contains(&current)
+            && (blank || current.incarnation > self.me.incarnation);
+        if blank && founded && current == founder || admitted {
             Some(current)
         } else {
             None
         }
+    }
+
+    /// Names and addresses it was told of.
+    pub fn listed(&self) -> &[(String, String)] {
+        &self.me.listed
     }
 
     /// Messages to send, by listed name; asks everybody again about every second.
@@ -343,6 +388,12 @@ impl Bootstrap {
 
     /// Whom it waits for, in words for the operator.
     pub fn waiting_for(&self) -> String {
+        if self.me.incarnation > Incarnation(0) {
+            return format!(
+                "the leader of cluster {:x} to admit this member ({}, id {}) anew: it has lost the record of its votes as incarnation {}",
+                self.cluster, self.me.name, self.me.member, self.me.incarnation.0
+            );
+        }
         if let Some(known) = self.known.values().next() {
             return format!(
                 "the leader of cluster {:x} to admit this member ({}, id {}) in place of its predecessor of that name",

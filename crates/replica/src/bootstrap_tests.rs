@@ -10,6 +10,7 @@ fn introduction(nth: usize, id: u64, size: usize) -> Introduction {
     Introduction {
         name: format!("n{nth}"),
         member: MemberId(id),
+        incarnation: Incarnation(0),
         listed,
     }
 }

@@ -85,6 +85,8 @@ struct WireIntroduction {
     member: u64,
     #[prost(message, repeated, tag = "3")]
     listed: Vec<WireListed>,
+    #[prost(uint32, tag = "4")]
+    incarnation: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -271,6 +273,7 @@ fn wire_introduction(introduction: &Introduction) -> WireIntroduction {
         name: introduction.name.clone(),
         member: introduction.member.0,
         listed: introduction.listed.iter().map(listed).collect(),
+        incarnation: introduction.incarnation.0,
     }
 }
 
@@ -284,6 +287,7 @@ fn introduction(wire: WireIntroduction) -> Result<Introduction, DecodeError> {
     Ok(Introduction {
         name: wire.name,
         member: MemberId(wire.member),
+        incarnation: Incarnation(wire.incarnation),
         listed: wire
             .listed
             .into_iter()

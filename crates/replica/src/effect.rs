@@ -88,6 +88,11 @@ pub enum Effect {
     },
     /// The configuration in force changed: connect to these members.
     ConfigurationChanged(Configuration),
+    /// The newest durable snapshot is not to be believed although its checksums match; set it aside. The text says why.
+    DiscardSnapshot(String),
+    /// What this member needs to go on is gone from its disk, as the text says. End it as a crash would, open the directory again and start from what is
+    /// found there: what is damaged is set aside, what is missing comes from the others. It answers nothing from now on.
+    Reopen(String),
     /// The member can go on no longer; the text says why and what to do. It answers nothing from now on.
     Halted(String),
     /// Call back with [`Input::TimerFired`] at this time; replaces the earlier one.

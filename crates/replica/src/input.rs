@@ -102,6 +102,13 @@ pub enum Input {
         /// What was found.
         entries: Vec<Entry>,
     },
+    /// The other answer to [`Effect::Fetch`]: what is stored there is damaged, with all that the same piece of the log holds, up to `through`.
+    Unreadable {
+        /// The index asked for.
+        from: Index,
+        /// The last index that may be lost with it.
+        through: Index,
+    },
     /// See [`raft::Input::PeerLost`].
     PeerLost {
         /// Whose connection.

@@ -2,7 +2,7 @@
 //!
 //! The way through: `propose` gathers commands into groups and groups into batches, `clock` stamps them, `apply` runs what was decided and answers,
 //! `read` serves queries at the freshness asked for, `watch_hub` feeds watch streams, `snapshot*` keep the log short and bring others up to date,
-//! `membership` keeps the configuration true, `bootstrap` finds or founds the cluster.
+//! `membership` keeps the configuration true, `repair` deals with damage, `bootstrap` finds or founds the cluster.
 
 /// A bug was put in on purpose (see `mutation.rs`): whether it was; what it does; or its value and the right one. Nothing without the feature
 /// `mutations`.
@@ -44,6 +44,7 @@ mod message;
 pub mod mutation;
 mod propose;
 mod read;
+mod repair;
 mod replica;
 mod settings;
 mod snapshot;

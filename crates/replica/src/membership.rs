@@ -1,7 +1,8 @@
 //! The cell's configuration, kept true: changes an operator asks for, addresses members publish, and the admission of members that come back empty.
 //!
 //! Admission: a member with a wiped directory has a new id. The leader puts it in place of the silent member of the same name, as a learner, and makes it
-//! a voter once it has caught up. The old id leaves with the same change, so it never counts again.
+//! a voter once it has caught up. The old id leaves with the same change, so it never counts again. A member that lost the record of its votes keeps its id
+//! and comes back in the same way as the next incarnation.
 
 use crate::bootstrap::Introduction;
 use crate::effect::{Body, Failure};
@@ -156,11 +157,27 @@ impl Replica {
     pub(crate) fn on_join(&mut self, now: Instant, introduction: Introduction) {
         // An id the cell knows is not admitted: it belongs to a founder that has yet to start, or to a learner just admitted, and the answer to its query
         // tells it so.
-        let members = &self.configuration.members;
-        let replaces = !members.contains_key(&introduction.member)
-            && members
-                .values()
-                .any(|member| member.name == introduction.name);
+        let named = self
+            .configuration
+            .members
+            .iter()
+            .find(|(_, member)| member.name == introduction.name);
+        let replaces = named.is_some_and(|(&id, member)| {
+            if id != introduction.member {
+                return !self
+                    .configuration
+                    .members
+                    .contains_key(&introduction.member);
+            }
+            // Of those the cell knows, one that lost its votes becomes the next incarnation, unless it has been admitted as that already.
+            let newest = PeerId {
+                member: id,
+                incarnation: member.incarnation,
+            };
+            introduction.incarnation > Incarnation(0)
+                && (member.incarnation <= introduction.incarnation
+                    || !self.configuration.learners.contains(&newest))
+        });
         if self.role == Role::Leader && replaces {
             self.membership
                 .joining
@@ -256,7 +273,7 @@ impl Replica {
         !self.configuration.learners.is_empty() || !self.membership.joining.is_empty()
     }
 
-    /// Puts a member that comes back empty in place of the silent one of its name.
+    /// Puts a member that comes back, empty or without its votes, in place of the silent one of its name.
     fn admit_member(&self, now: Instant, target: &mut Configuration, introduction: &Introduction) {
         let Some((&old_id, old)) = target
             .members
@@ -283,8 +300,13 @@ impl Replica {
             .iter()
             .find(|(name, _)| *name == introduction.name)
             .map(|(_, address)| address.clone());
+        let incarnation = if old_id == introduction.member {
+            Incarnation(old.incarnation.0.max(introduction.incarnation.0) + 1)
+        } else {
+            FIRST_INCARNATION
+        };
         let member = Member {
-            incarnation: FIRST_INCARNATION,
+            incarnation,
             name: introduction.name.clone(),
             peer_addresses: address.map_or(old.peer_addresses.clone(), |address| vec![address]),
             client_addresses: Vec::new(),
@@ -296,7 +318,7 @@ impl Replica {
         target.members.remove(&old_id);
         target.learners.insert(PeerId {
             member: introduction.member,
-            incarnation: FIRST_INCARNATION,
+            incarnation,
         });
         target.members.insert(introduction.member, member);
     }

@@ -9,6 +9,7 @@ use crate::membership::Membership;
 use crate::message::Message;
 use crate::propose::Proposals;
 use crate::read::Reads;
+use crate::repair::Repair;
 use crate::settings::{Advertised, Limits, Settings};
 use crate::snapshot::{SnapshotFile, Snapshots};
 use crate::stamp::Stamp;
@@ -66,6 +67,7 @@ pub struct Replica {
     pub(crate) snapshots: Snapshots,
     pub(crate) hashes: Hashes,
     pub(crate) membership: Membership,
+    pub(crate) repair: Repair,
 
     /// The state is loaded.
     pub(crate) serving: bool,
@@ -127,6 +129,7 @@ impl Replica {
             snapshots: Snapshots::default(),
             hashes: Hashes::default(),
             membership: Membership::default(),
+            repair: Repair::default(),
             serving: false,
             disk_full: false,
             halted: false,
@@ -174,6 +177,7 @@ impl Replica {
             Input::Fetched { from, entries } => {
                 self.raft.handle(at, raft::Input::Fetched { from, entries })
             }
+            Input::Unreadable { from, through } => self.on_unreadable(at, from, through),
             Input::PeerLost { peer, refused } => self
                 .raft
                 .handle(at, raft::Input::PeerLost { peer, refused }),
@@ -187,7 +191,7 @@ impl Replica {
                 offset,
                 bytes,
             } => {
-                self.on_load_read(index, offset, bytes.as_ref());
+                self.on_load_read(at, index, offset, bytes.as_ref());
                 self.on_piece_read(at, index, offset, bytes.as_ref());
             }
             Input::Transfer { target } => {
@@ -300,7 +304,11 @@ impl Replica {
             self.raft.handle(at, raft::Input::TimerFired);
         }
         self.take_consensus(at);
-        let mut more = self.load_slice();
+        self.tend_reopening(at);
+        if self.halted {
+            return false;
+        }
+        let mut more = self.load_slice(at);
         more |= self.apply_slice(at);
         self.send_proposals(at, wall_ms);
         self.confirm_reads(at);
@@ -411,6 +419,7 @@ impl Replica {
             self.clock_batch_at(now),
             self.hub.next_notify(),
             self.membership.due_at(),
+            self.repair.due_at(),
             self.snapshots
                 .sending
                 .values()
@@ -459,6 +468,11 @@ impl Replica {
 
     /// Stops for good: everybody who waits hears of it, nothing is answered from now on.
     pub(crate) fn halt(&mut self, text: String) {
+        self.stop(Effect::Halted(text));
+    }
+
+    /// Everybody who waits hears that nothing is answered from now on; then the shell hears `why`.
+    pub(crate) fn stop(&mut self, why: Effect) {
         if self.halted {
             return;
         }
@@ -467,7 +481,7 @@ impl Replica {
         self.halt_proposals();
         self.halt_reads();
         self.fail_change(Failure::Unknown);
-        self.effects.push_back(Effect::Halted(text));
+        self.effects.push_back(why);
     }
 
     /// What a halted member says to requests.

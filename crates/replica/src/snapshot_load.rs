@@ -7,7 +7,7 @@ use crate::effect::{Effect, Failure};
 use crate::replica::Replica;
 use crate::snapshot::{PIECE_BYTES, SnapshotFile};
 use bytes::Bytes;
-use raft::{Index, SnapshotMark};
+use raft::{Index, Instant, SnapshotMark};
 use state::{Loader, SnapshotError};
 use std::collections::VecDeque;
 
@@ -55,7 +55,13 @@ impl Replica {
     }
 
     /// A piece of a snapshot was read: the load takes it if it waits for it.
-    pub(crate) fn on_load_read(&mut self, index: Index, offset: u64, bytes: Option<&Bytes>) {
+    pub(crate) fn on_load_read(
+        &mut self,
+        now: Instant,
+        index: Index,
+        offset: u64,
+        bytes: Option<&Bytes>,
+    ) {
         let waits = |loading: &&mut Loading| {
             loading.reading && loading.mark.index == index && loading.read == offset
         };
@@ -64,7 +70,7 @@ impl Replica {
         };
         loading.reading = false;
         let Some(bytes) = bytes else {
-            return self.halt(damaged(index, "it cannot be read from the disk"));
+            return self.reopen(now, format!("the snapshot at index {index} cannot be read"));
         };
         loading.ended = bytes.is_empty();
         loading.read += bytes.len() as u64;
@@ -90,7 +96,10 @@ impl Replica {
     }
 
     /// Loads a slice; `true` while more is at hand.
-    pub(crate) fn load_slice(&mut self) -> bool {
+    pub(crate) fn load_slice(&mut self, now: Instant) -> bool {
+        if self.repair.is_reopening() {
+            return false;
+        }
         let Some(loading) = &mut self.snapshots.loading else {
             return false;
         };
@@ -101,7 +110,7 @@ impl Replica {
             }
             if let Err(error) = loading.loader.feed(&slice) {
                 let index = loading.mark.index;
-                self.halt(unloadable(index, &error));
+                self.on_unloadable(now, index, &error);
                 return false;
             }
             self.read_ahead();
@@ -110,13 +119,13 @@ impl Replica {
             return false;
         };
         if loading.pieces.is_empty() && loading.ended {
-            self.finish_loading();
+            self.finish_loading(now);
             return true;
         }
         !loading.pieces.is_empty()
     }
 
-    fn finish_loading(&mut self) {
+    fn finish_loading(&mut self, now: Instant) {
         let Some(Loading {
             mark,
             loader,
@@ -129,18 +138,16 @@ impl Replica {
         };
         let (state, header) = match loader.finish() {
             Ok(loaded) => loaded,
-            Err(error) => return self.halt(unloadable(mark.index, &error)),
+            Err(error) => return self.on_unloadable(now, mark.index, &error),
         };
         if (header.cluster, header.cell) != (self.cluster, self.cell)
             || header.index != mark.index.0
         {
-            return self.halt(damaged(
-                mark.index,
-                &format!(
-                    "it is of cluster {:x}, cell {}, index {}",
-                    header.cluster, header.cell, header.index
-                ),
-            ));
+            let text = format!(
+                "it is of cluster {:x}, cell {}, index {}",
+                header.cluster, header.cell, header.index
+            );
+            return self.on_unloadable(now, mark.index, &SnapshotError::Corrupt(text));
         }
         assert!(
             state.applied() == mark.index.0,
@@ -165,22 +172,18 @@ impl Replica {
         self.reads_restored();
         self.serving = true;
     }
-}
 
-fn damaged(index: Index, what: &str) -> String {
-    format!(
-        "the snapshot at index {index} is damaged ({what}): this member cannot rebuild its state; stop it, set its data directory aside for examination \
-         and start it empty, so that the others admit it anew and bring it up to date"
-    )
-}
-
-fn unloadable(index: Index, error: &SnapshotError) -> String {
-    match error {
-        SnapshotError::Corrupt(text) => damaged(index, text),
-        SnapshotError::NewerFormat { format, known } => {
-            format!(
+    /// A snapshot that makes no state is set aside, and the member begins anew without it; a newer one than this binary knows is left alone.
+    fn on_unloadable(&mut self, now: Instant, index: Index, error: &SnapshotError) {
+        match error {
+            SnapshotError::Corrupt(text) => {
+                self.effects
+                    .push_back(Effect::DiscardSnapshot(text.clone()));
+                self.reopen(now, format!("the snapshot at index {index} is damaged: {text}"));
+            }
+            SnapshotError::NewerFormat { format, known } => self.halt(format!(
                 "the snapshot at index {index} has format {format}, this binary knows {known}: update this member; it lost nothing"
-            )
+            )),
         }
     }
 }

@@ -56,7 +56,9 @@ impl Replica {
         if self.snapshots.sending.contains_key(&to) {
             return;
         }
-        match self.snapshots.newest.clone() {
+        let needed = self.repair.snapshot_needed();
+        let useful = |file: &SnapshotFile| file.mark.index >= needed;
+        match self.snapshots.newest.clone().filter(useful) {
             Some(file) => {
                 self.snapshots.sending.insert(to, Sending::new(file, now));
                 self.read_piece(to);
@@ -147,6 +149,7 @@ impl Replica {
             }
             _ => {
                 // Damaged: a new one is taken from the state, and consensus asks again.
+                self.snapshots.newest = None;
                 self.snapshots.wanted = true;
                 self.raft
                     .handle(now, raft::Input::SnapshotSent { to, index: None });

@@ -87,7 +87,9 @@ impl Replica {
             .as_ref()
             .map_or(0, |file| file.mark.index.0);
         let large = snapshots.log_bytes > self.snapshot_after();
-        idle && allowed && (large || snapshots.wanted) && self.state.applied() > newest
+        let needed = self.repair.snapshot_needed().0;
+        let useful = self.state.applied() > newest && self.state.applied() >= needed;
+        idle && allowed && useful && (large || snapshots.wanted || needed > newest)
     }
 
     /// Bytes of log after which the next snapshot is taken: as many as the state has, so that no more is written for snapshots than for the log. While the
@@ -178,8 +180,12 @@ impl Replica {
 
     /// The log up to a new durable snapshot may go, but for what followers a little behind may still ask for.
     pub(crate) fn snapshot_is_durable(&mut self, file: SnapshotFile) {
-        let keep_from =
-            Index((file.mark.index.0 + 1).saturating_sub(self.limits.snapshot_keep_entries));
+        let kept = if self.repair.snapshot_taken(file.mark.index) {
+            0
+        } else {
+            self.limits.snapshot_keep_entries
+        };
+        let keep_from = Index((file.mark.index.0 + 1).saturating_sub(kept));
         self.raft.compact(file.mark.clone(), keep_from);
         if keep_from.prev().0 > 0 {
             self.effects.push_back(Effect::Release(keep_from.prev()));

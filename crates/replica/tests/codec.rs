@@ -77,11 +77,12 @@ fn golden_bytes() {
     let query = BootstrapMessage::Query(Introduction {
         name: "n1".into(),
         member: MemberId(1),
+        incarnation: Incarnation(2),
         listed: vec![("n1".into(), "h:1".into())],
     });
     assert_eq!(
         hex(query.encode()),
-        "400a026e311101000000000000001a090a026e311203683a31"
+        "400a026e311101000000000000001a090a026e311203683a312002"
     );
 }
 

@@ -31,12 +31,11 @@ const ANSWERS_MAX: usize = 64;
 /// Asks until it is decided whom this member belongs to.
 pub(crate) async fn find_cluster(
     me: Arc<Me>,
-    introduction: Introduction,
+    mut bootstrap: Bootstrap,
     clock: Clock,
     questions: &mut mpsc::Receiver<Question>,
 ) -> BootstrapOutcome {
-    let addresses: BTreeMap<String, String> = introduction.listed.iter().cloned().collect();
-    let mut bootstrap = Bootstrap::new(introduction, clock.monotonic());
+    let addresses: BTreeMap<String, String> = bootstrap.listed().iter().cloned().collect();
     let (answers_in, mut answers) = mpsc::channel(ANSWERS_MAX);
     let mut askers: BTreeMap<String, oneshot::Sender<BootstrapMessage>> = BTreeMap::new();
     let mut step = interval(STEP_INTERVAL);

@@ -57,6 +57,7 @@ pub(crate) enum SnapshotTask {
         offset: u64,
         bytes_max: usize,
     },
+    Discard(String),
 }
 
 /// The loop's ends of both threads. Dropping it without [`DiskThreads::stop`] lets them finish what is queued, unwatched.
@@ -198,6 +199,7 @@ impl<D: Disk> LogThread<D> {
                     self.tell_space(true);
                     wait = SPACE_CHECK_INTERVAL;
                 }
+                Err(StoreError::Damaged(what)) => unreachable!("a sync reads nothing: {what}"),
                 Err(StoreError::Failed(reason)) => {
                     self.metrics.log_failures.inc();
                     error!(%reason, retry_in_ms = wait.as_millis() as u64, "log cannot be written, this member stands aside until it can");
@@ -209,6 +211,7 @@ impl<D: Disk> LogThread<D> {
             std::thread::sleep(wait);
             wait = (wait * 2).min(RETRY_WAIT[1]);
         }
+        self.tell_quarantined();
         let _ = self.inputs.send(Input::Persisted(sequence));
         let _ = self.inputs.send(Input::LogBytes(self.log.log_bytes()));
         if self.space_checked.elapsed() >= SPACE_CHECK_INTERVAL {
@@ -236,27 +239,50 @@ impl<D: Disk> LogThread<D> {
         }
     }
 
+    /// A damaged part of the log became needless and was set aside.
+    fn tell_quarantined(&mut self) {
+        for what in self.log.take_quarantined() {
+            self.metrics.files_quarantined.inc();
+            self.metrics.repairs.inc();
+            warn!(
+                what,
+                "damaged part of the log is replaced by a snapshot and set aside"
+            );
+        }
+    }
+
     fn aside(&mut self, task: LogTask) {
         match task {
             LogTask::Fetch { from, bytes_max } => {
-                let entries = match self.log.read(from, bytes_max) {
-                    ReadEntries::Entries(entries) => entries,
-                    ReadEntries::Absent => Vec::new(),
-                    ReadEntries::Damaged(what) => {
-                        error!(
-                            index = from.0,
-                            what, "log entries are damaged and were set aside"
-                        );
-                        Vec::new()
+                let input = match self.log.read(from, bytes_max) {
+                    ReadEntries::Entries(entries) => Input::Fetched { from, entries },
+                    ReadEntries::Absent => Input::Fetched {
+                        from,
+                        entries: Vec::new(),
+                    },
+                    ReadEntries::Damaged(found) => {
+                        if found.is_news {
+                            self.metrics.damage_found.inc();
+                            let (index, what) = (from.0, found.what);
+                            error!(index, what, "log is damaged, it is being repaired");
+                        }
+                        Input::Unreadable {
+                            from,
+                            through: found.through,
+                        }
                     }
                 };
-                let _ = self.inputs.send(Input::Fetched { from, entries });
+                let _ = self.inputs.send(input);
             }
-            LogTask::Release(upto) => self.log.release(upto),
+            LogTask::Release(upto) => {
+                self.log.release(upto);
+                self.tell_quarantined();
+            }
             LogTask::Sound => {
                 // Durable with the next sync; a crash before it only means making the log good once more.
                 self.log.clear_entries_lost();
-                info!("log is whole again after the loss of entries");
+                self.metrics.repairs.inc();
+                info!("log is whole again: what was lost came from the other members");
             }
             LogTask::Persist(_) => unreachable!("persists are appended at once"),
         }
@@ -283,7 +309,8 @@ fn run_snapshots<D: Disk>(
                 let outcome = snapshots.stage(id, offset, &bytes);
                 Input::Staged {
                     id,
-                    bytes: kept(outcome, "snapshot piece was not written").map(|()| written),
+                    bytes: kept(outcome, "snapshot piece was not written", metrics)
+                        .map(|()| written),
                 }
             }
             SnapshotTask::Finish {
@@ -293,7 +320,7 @@ fn run_snapshots<D: Disk>(
                 checksum,
             } => {
                 let outcome = snapshots.stage_finish(id, &mark, bytes, checksum);
-                let outcome = kept(outcome, "snapshot was not taken").map(|()| bytes);
+                let outcome = kept(outcome, "snapshot was not taken", metrics).map(|()| bytes);
                 if outcome.is_some() {
                     metrics.snapshots.inc();
                     info!(index = mark.index.0, bytes, "snapshot is durable");
@@ -302,6 +329,12 @@ fn run_snapshots<D: Disk>(
             }
             SnapshotTask::Abort { id } => {
                 snapshots.stage_abort(id);
+                continue;
+            }
+            SnapshotTask::Discard(why) => {
+                if let Some(what) = snapshots.discard(&why) {
+                    tell_damaged(&what, metrics);
+                }
                 continue;
             }
             SnapshotTask::Read {
@@ -313,7 +346,7 @@ fn run_snapshots<D: Disk>(
                 Input::SnapshotRead {
                     index,
                     offset,
-                    bytes: kept(outcome, "snapshot was not read"),
+                    bytes: kept(outcome, "snapshot was not read", metrics),
                 }
             }
         };
@@ -323,7 +356,13 @@ fn run_snapshots<D: Disk>(
     }
 }
 
-fn kept<T>(outcome: Result<T, StoreError>, failed: &'static str) -> Option<T> {
+fn tell_damaged(what: &str, metrics: &Metrics) {
+    metrics.damage_found.inc();
+    metrics.files_quarantined.inc();
+    error!(what, "snapshot is damaged, it is being replaced");
+}
+
+fn kept<T>(outcome: Result<T, StoreError>, failed: &'static str, metrics: &Metrics) -> Option<T> {
     match outcome {
         Ok(value) => Some(value),
         Err(StoreError::Full) => {
@@ -332,6 +371,10 @@ fn kept<T>(outcome: Result<T, StoreError>, failed: &'static str) -> Option<T> {
         }
         Err(StoreError::Failed(reason)) => {
             warn!(%reason, "{failed}");
+            None
+        }
+        Err(StoreError::Damaged(what)) => {
+            tell_damaged(&what, metrics);
             None
         }
     }

@@ -59,6 +59,7 @@ pub(crate) fn stalled() -> (Handle, MemoryMember) {
         terms: Vec::new(),
         last: Index(0),
         configurations: Vec::new(),
+        commit: Index(0),
         standing: Standing::Sound,
     };
     let clock = Clock::start();

@@ -118,6 +118,16 @@ pub struct Metrics {
     pub log_persists: Counter,
     /// Writes of the log that failed and were tried again.
     pub log_failures: Counter,
+    /// Times that damage was found in files of the data directory.
+    pub damage_found: Counter,
+    /// Damaged files that were set aside.
+    pub files_quarantined: Counter,
+    /// Damage that was made good, by the other members or by a new snapshot.
+    pub repairs: Counter,
+    /// Times that the member began anew from its disk, inside the process.
+    pub reopenings: Counter,
+    /// Times that the member became a new incarnation because the record of its votes was lost.
+    pub votes_lost: Counter,
     /// Snapshots that became durable here.
     pub snapshots: Counter,
     /// Watch streams opened.

@@ -56,6 +56,17 @@ pub(crate) struct Running {
     /// The log's mark that entries were lost stands.
     entries_lost: bool,
     stopping: bool,
+    /// Why the directory is to be opened again.
+    reopen: Option<String>,
+}
+
+/// How the loop ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// It was told to.
+    Stopped,
+    /// The member is to begin anew from its directory, for this reason.
+    Reopen(String),
 }
 
 /// What one turn takes in.
@@ -68,8 +79,8 @@ struct Events {
 }
 
 impl Node {
-    /// Runs the loop until it is told to stop, then ends the disk threads: what was handed to them is durable afterwards.
-    pub(crate) async fn run(self) {
+    /// Runs the loop until it is told to stop or must begin anew, then ends the disk threads: what was handed to them is durable afterwards.
+    pub(crate) async fn run(self) -> End {
         let published = self.clock.monotonic();
         let standing = self.replica.status().raft.standing;
         let mut running = Running {
@@ -84,6 +95,7 @@ impl Node {
             leader: None,
             entries_lost: standing == raft::Standing::EntriesLost,
             stopping: false,
+            reopen: None,
         };
         let mut events = Events::default();
         let mut more = running.turn(&mut events);
@@ -92,6 +104,7 @@ impl Node {
             more = running.turn(&mut events);
         }
         running.node.disk.stop();
+        running.reopen.map_or(End::Stopped, End::Reopen)
     }
 }
 
@@ -294,6 +307,7 @@ impl Running {
                 })
                 .is_ok(),
             Effect::StageAbort { id } => snapshots.send(SnapshotTask::Abort { id }).is_ok(),
+            Effect::DiscardSnapshot(why) => snapshots.send(SnapshotTask::Discard(why)).is_ok(),
             Effect::ReadSnapshot {
                 index,
                 offset,
@@ -354,6 +368,10 @@ impl Running {
             Effect::Halted(reason) => {
                 error!(reason, "member halted: it answers nothing from now on")
             }
+            Effect::Reopen(why) => {
+                self.reopen = Some(why);
+                self.stopping = true;
+            }
             Effect::SetTimer(at) => self.timer = Some(at),
             Effect::Persist(_)
             | Effect::Fetch { .. }
@@ -361,6 +379,7 @@ impl Running {
             | Effect::Stage { .. }
             | Effect::StageFinish { .. }
             | Effect::StageAbort { .. }
+            | Effect::DiscardSnapshot(_)
             | Effect::ReadSnapshot { .. } => {
                 unreachable!("the disk's effects are carried out before")
             }

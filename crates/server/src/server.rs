@@ -2,15 +2,24 @@
 //!
 //! A member has a thread with a runtime of its own, so that one process may run several (`synod dev`, tests).
 
-use crate::Handle;
 use crate::config::Config;
 use crate::handle::Control;
 use crate::listen::{bind, listen};
+use crate::node::End;
 use crate::start::{Started, start};
+use crate::{Handle, Metrics};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{oneshot, watch};
-use tracing::{info, info_span, warn};
+use tracing::{error, info, info_span, warn};
+
+/// How long a member stays away before it begins anew: a disk that fails for good is not to be asked without a pause.
+const REOPEN_WAIT: Duration = Duration::from_millis(500);
+/// How long connections may take to end when the member begins anew.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// Why a member does not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +35,8 @@ pub enum StartError {
     },
     /// The data directory cannot be used.
     Directory(String),
+    /// Its disk fails; that may pass.
+    Disk(String),
     /// It cannot belong to the cluster it was told of.
     Bootstrap(String),
     /// It was stopped before it had started.
@@ -37,7 +48,10 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::Listen(text) | StartError::Directory(text) | StartError::Bootstrap(text) => f.write_str(text),
+            StartError::Listen(text)
+            | StartError::Directory(text)
+            | StartError::Disk(text)
+            | StartError::Bootstrap(text) => f.write_str(text),
             StartError::Taken { setting, address } => write!(
                 f,
                 "{setting}: {address} cannot be listened on: another process has it; stop that one, or pass another --{setting}"
@@ -197,30 +211,75 @@ impl Drop for Member {
     }
 }
 
-/// Everything a member is, from its start to its end.
+/// Everything a member is, from its start to its end. It may live several lives: damage to its disk makes it begin anew from its directory.
 async fn run(
     mut config: Config,
     bound: std::sync::mpsc::Sender<(SocketAddr, SocketAddr)>,
     phase: &watch::Sender<Phase>,
-    stop: oneshot::Receiver<Stop>,
+    mut stop: oneshot::Receiver<Stop>,
 ) -> Result<(), StartError> {
-    let peer_listener = listen(bind("peer-addr", &config.peer_addr).await?, "peer-addr")?;
-    // Bound, so that a taken port is told at once; not listening, so that clients turn to other members until this one serves.
-    let client_socket = bind("client-addr", &config.client_addr).await?;
-    let client_addr = client_socket
-        .local_addr()
-        .map_err(|error| StartError::Listen(error.to_string()))?;
-    let peer_addr = peer_listener
-        .local_addr()
-        .map_err(|error| StartError::Listen(error.to_string()))?;
+    let mut ports = Ports::take(&config.peer_addr, &config.client_addr).await?;
+    let (client_addr, peer_addr) = ports.addresses()?;
     config.bound(client_addr, peer_addr);
     let _ = bound.send((client_addr, peer_addr));
     drop(bound);
 
-    let mut stop = stop;
+    let metrics = Arc::new(Metrics::default());
+    loop {
+        let ended = live(&config, ports, metrics.clone(), phase, &mut stop).await;
+        let why = match ended {
+            Ok(End::Stopped) => return Ok(()),
+            Ok(End::Reopen(why)) => why,
+            // Once it has served, a failing disk is waited for.
+            Err(StartError::Disk(why)) if metrics.reopenings.get() > 0 => why,
+            Err(error) => return Err(error),
+        };
+        metrics.reopenings.inc();
+        error!(reason = why, "member begins anew from its data directory");
+        phase.send_replace(Phase::Starting);
+        tokio::select! {
+            () = tokio::time::sleep(REOPEN_WAIT) => {}
+            _ = &mut stop => return Ok(()),
+        }
+        ports = Ports::take(&peer_addr.to_string(), &client_addr.to_string()).await?;
+    }
+}
+
+/// The ports of a member. Members are listened to at once; clients only when it serves, so that they turn to others until then.
+struct Ports {
+    peers: TcpListener,
+    clients: TcpSocket,
+}
+
+impl Ports {
+    async fn take(peer_addr: &str, client_addr: &str) -> Result<Ports, StartError> {
+        Ok(Ports {
+            peers: listen(bind("peer-addr", peer_addr).await?, "peer-addr")?,
+            clients: bind("client-addr", client_addr).await?,
+        })
+    }
+
+    /// Those of clients and of members.
+    fn addresses(&self) -> Result<(SocketAddr, SocketAddr), StartError> {
+        let failed = |error: std::io::Error| StartError::Listen(error.to_string());
+        Ok((
+            self.clients.local_addr().map_err(failed)?,
+            self.peers.local_addr().map_err(failed)?,
+        ))
+    }
+}
+
+/// One life of a member: from its directory to its end.
+async fn live(
+    config: &Config,
+    ports: Ports,
+    metrics: Arc<Metrics>,
+    phase: &watch::Sender<Phase>,
+    stop: &mut oneshot::Receiver<Stop>,
+) -> Result<End, StartError> {
     let started = tokio::select! {
-        started = start(&config, peer_listener) => started?,
-        _ = &mut stop => return Ok(()),
+        started = start(config, ports.peers, metrics) => started?,
+        _ = &mut *stop => return Ok(End::Stopped),
     };
     let Started {
         node,
@@ -228,7 +287,7 @@ async fn run(
         acceptor,
     } = started;
     let mut node = tokio::spawn(node.run());
-    let client_listener = listen(client_socket, "client-addr")?;
+    let client_listener = listen(ports.clients, "client-addr")?;
     let limits = crate::http::Limits {
         request_bytes_max: config.request_bytes_max as usize,
         state_bytes_max: config.state_bytes_max,
@@ -248,11 +307,17 @@ async fn run(
     phase.send_replace(Phase::Running(handle.clone()));
 
     let how = tokio::select! {
-        how = &mut stop => how.unwrap_or(Stop::Abrupt),
+        how = &mut *stop => how.unwrap_or(Stop::Abrupt),
         ended = &mut node => {
-            // The loop ends only when told; anything else is a broken invariant, whose message the panic has printed.
-            ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-            return Ok(());
+            // The loop ends by itself only to begin anew; anything else is a broken invariant, whose message the panic has printed.
+            let end = ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+            let _ = door_stop.send(());
+            // Answers that are on their way may still arrive.
+            let _ = tokio::time::timeout(FAREWELL, &mut door).await;
+            door.abort();
+            acceptor.abort();
+            let (_, _) = (door.await, acceptor.await);
+            return Ok(end);
         }
     };
     if let Stop::Orderly { transfer } = how {
@@ -274,7 +339,7 @@ async fn run(
     handle.control(Control::Stop);
     let _ = node.await;
     info!("member stopped");
-    Ok(())
+    Ok(End::Stopped)
 }
 
 /// Hands leadership over before a leader leaves, so that nobody waits for an election.

@@ -13,13 +13,13 @@ use crate::server::StartError;
 use crate::wire::FEATURE_LEVEL;
 use crate::{Handle, Metrics};
 use log::{FileDisk, Identity, OpenError, Opened, Recovered};
-use raft::{Boot, Index, PeerId, Restored, SnapshotMark, Standing, Term};
-use replica::{Advertised, BootstrapOutcome, Introduction, KnownCluster, Replica};
+use raft::{Boot, Incarnation, Index, PeerId, Restored, SnapshotMark, Standing, Term, Vote};
+use replica::{Advertised, Bootstrap, BootstrapOutcome, Introduction, KnownCluster, Replica};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Events of other members that wait for the loop; when full, their connections are not read.
 const PEER_EVENTS_MAX: usize = 1024;
@@ -42,29 +42,25 @@ pub(crate) struct Started {
 pub(crate) async fn start(
     config: &Config,
     peer_listener: TcpListener,
+    metrics: Arc<Metrics>,
 ) -> Result<Started, StartError> {
     let clock = Clock::start();
     let boot = Boot(greet::random_id());
-    let metrics = Arc::new(Metrics::default());
-    let opened = open(config)?;
-    let (mut log, snapshots, mut identity, recovered) = (
-        opened.log,
-        opened.snapshots,
-        opened.identity,
-        opened.recovered,
-    );
-    for what in &recovered.quarantined {
-        warn!(what, "damaged data was set aside");
-    }
+    let Opened {
+        mut log,
+        snapshots,
+        mut identity,
+        mut recovered,
+    } = open(config)?;
+    tell_damage(config, &identity, &recovered, &metrics);
+    let votes_lost = recovered.vote.is_none();
 
     let mut me = Me {
-        id: PeerId {
-            member: identity.member,
-            incarnation: identity.incarnation,
-        },
+        id: peer_of(&identity),
         boot,
         name: config.name.clone(),
-        cluster: identity.cluster,
+        // To the others it belongs to no cluster until it counts as a new incarnation.
+        cluster: if votes_lost { 0 } else { identity.cluster },
         cell: CELL,
         peer_addresses: vec![config.advertise_peer_addr.clone()],
         client_addresses: vec![config.advertise_client_addr.clone()],
@@ -83,16 +79,22 @@ pub(crate) async fn start(
     let introduction = Introduction {
         name: config.name.clone(),
         member: identity.member,
+        incarnation: if votes_lost {
+            identity.incarnation
+        } else {
+            Incarnation(0)
+        },
         listed: config.cluster.clone().into_iter().collect(),
     };
-    if identity.cluster == 0 {
-        let outcome = bootstrap::find_cluster(
-            Arc::new(me.clone()),
-            introduction.clone(),
-            clock,
-            &mut questions,
-        )
-        .await;
+    if me.cluster == 0 {
+        let now = clock.monotonic();
+        let asking = if votes_lost {
+            Bootstrap::again(introduction.clone(), identity.cluster, now)
+        } else {
+            Bootstrap::new(introduction.clone(), now)
+        };
+        let outcome =
+            bootstrap::find_cluster(Arc::new(me.clone()), asking, clock, &mut questions).await;
         identity = match outcome {
             BootstrapOutcome::Start {
                 id,
@@ -106,26 +108,28 @@ pub(crate) async fn start(
             },
             BootstrapOutcome::Refused(reason) => return Err(StartError::Bootstrap(reason)),
         };
-        let written = log.write_identity(&identity);
-        written.map_err(|error| {
-            StartError::Directory(format!(
-                "{}: cannot be written: {error:?}",
+        let cannot_write = |error| {
+            StartError::Disk(format!(
+                "data-dir: {} cannot be written: {error:?}",
                 config.data_dir.display()
             ))
-        })?;
+        };
+        log.write_identity(&identity).map_err(cannot_write)?;
+        if votes_lost {
+            begin_incarnation(&mut log, &identity, &mut recovered).map_err(cannot_write)?;
+            metrics.votes_lost.inc();
+        }
         info!(
             cluster = format_args!("{:x}", identity.cluster),
+            incarnation = identity.incarnation.0,
             "member belongs to a cluster now"
         );
-        me.id = PeerId {
-            member: identity.member,
-            incarnation: identity.incarnation,
-        };
+        me.id = peer_of(&identity);
         me.cluster = identity.cluster;
         *shared_me.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(me.clone());
     }
 
-    let restored = restored(config, &identity, boot, recovered)?;
+    let restored = restored(&identity, boot, recovered);
     let configuration = restored
         .configurations
         .last()
@@ -154,7 +158,7 @@ pub(crate) async fn start(
             KnownCluster {
                 cluster: identity.cluster,
                 bootstrap: identity.bootstrap.clone(),
-                current: status.raft.configuration.clone(),
+                current: status.raft.configuration_decided.clone(),
                 leader: status.raft.leader,
             }
         }
@@ -202,6 +206,62 @@ impl Drop for AbortOnDrop {
     }
 }
 
+fn peer_of(identity: &Identity) -> PeerId {
+    PeerId {
+        member: identity.member,
+        incarnation: identity.incarnation,
+    }
+}
+
+/// Tells the operator what was found damaged, and what comes of it.
+fn tell_damage(config: &Config, identity: &Identity, recovered: &Recovered, metrics: &Metrics) {
+    for what in &recovered.quarantined {
+        metrics.damage_found.inc();
+        metrics.files_quarantined.inc();
+        error!(what, directory = %config.data_dir.display(), "damaged data was set aside");
+    }
+    let doubt = if recovered.vote.is_none() {
+        "the record of this member's votes is lost: it asks to be admitted as a new incarnation, and counts again when it has caught up"
+    } else if recovered.entries_lost {
+        "this member may have lost entries: it does not count until the others have made its log good"
+    } else {
+        return;
+    };
+    let newest = recovered.configurations.last().map(|(_, newest)| newest);
+    let at_snapshot = recovered.snapshot.as_ref().map(|mark| &mark.configuration);
+    let configuration = newest.or(at_snapshot).unwrap_or(&identity.bootstrap);
+    if configuration.voters.len() < 2 {
+        error!(
+            "{doubt}; but no other member votes, so nobody can: restore a snapshot of the keys into a new data directory"
+        );
+    } else {
+        warn!("{doubt}");
+    }
+}
+
+/// The log goes on as that of a new incarnation, which voted for nobody and acknowledged nothing. The identity says so already.
+fn begin_incarnation(
+    log: &mut log::Log<FileDisk>,
+    identity: &Identity,
+    recovered: &mut Recovered,
+) -> Result<(), log::StoreError> {
+    let snapshot = recovered.snapshot.as_ref().map(|mark| mark.term);
+    let newest = recovered.terms.last().map(|(_, term)| *term);
+    let term = newest.or(snapshot).unwrap_or_default();
+    log.begin_incarnation(term);
+    log.sync()?;
+    recovered.vote = Some(Vote {
+        term,
+        candidate: None,
+    });
+    recovered.entries_lost = false;
+    warn!(
+        incarnation = identity.incarnation.0,
+        "member was admitted as a new incarnation, it learns before it votes"
+    );
+    Ok(())
+}
+
 fn open(config: &Config) -> Result<Opened<FileDisk>, StartError> {
     let shown = config.data_dir.display();
     let disk = FileDisk::open(&config.data_dir).map_err(|error| {
@@ -213,53 +273,41 @@ fn open(config: &Config) -> Result<Opened<FileDisk>, StartError> {
     };
     log::open(disk, settings, greet::random_member()).map_err(|error| {
         StartError::Directory(match error {
+            OpenError::Disk(reason) => return StartError::Disk(format!("data-dir: {shown} cannot be read: {reason}")),
             OpenError::Locked => format!("data-dir: {shown} is in use by another process; stop that one, or pass another --data-dir"),
             OpenError::NewerVersion { found, known } => {
                 format!("data-dir: {shown} was written by a newer version (format {found}, up to {known} is known here); run that version")
             }
             OpenError::Foreign(what) => format!("data-dir: {shown} holds {what}, which is not Synod's; pass an empty directory"),
             OpenError::Damaged(what) => format!("data-dir: {shown} is damaged: {what}"),
-            OpenError::Disk(reason) => format!("data-dir: {shown} cannot be read: {reason}"),
         })
     })
 }
 
 /// What consensus starts from, by what recovery found.
-fn restored(
-    config: &Config,
-    identity: &Identity,
-    boot: Boot,
-    recovered: Recovered,
-) -> Result<Restored, StartError> {
+fn restored(identity: &Identity, boot: Boot, recovered: Recovered) -> Restored {
     let snapshot = recovered.snapshot.unwrap_or_else(|| SnapshotMark {
         index: Index(0),
         term: Term(0),
         configuration: identity.bootstrap.clone(),
     });
-    let Some(vote) = recovered.vote else {
-        let shown = config.data_dir.display();
-        return Err(StartError::Directory(format!(
-            "data-dir: {shown} has lost the record of this member's votes, so it may not vote again; keep the directory for inspection, and let \
-             the other members go on"
-        )));
-    };
-    Ok(Restored {
-        id: PeerId {
-            member: identity.member,
-            incarnation: identity.incarnation,
-        },
+    Restored {
+        id: peer_of(identity),
         boot,
-        vote,
+        vote: recovered
+            .vote
+            .expect("a member without its votes began a new incarnation"),
         snapshot,
         terms: recovered.terms,
         last: recovered.last,
         configurations: recovered.configurations,
+        commit: recovered.commit,
         standing: if recovered.entries_lost {
             Standing::EntriesLost
         } else {
             Standing::Sound
         },
-    })
+    }
 }
 
 fn replica_settings(config: &Config) -> replica::Settings {

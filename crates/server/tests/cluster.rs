@@ -77,6 +77,64 @@ impl Cluster {
         }
     }
 
+    /// Flips a bit in each of the given sectors of the newest segment of a stopped member's log.
+    fn damage_log(&self, at: usize, sectors: impl Fn(usize, &[u8]) -> bool) {
+        let names = std::fs::read_dir(self.config(at).data_dir).expect("a directory");
+        let mut segments: Vec<_> = names
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| {
+                path.file_name()
+                    .is_some_and(|name| name.to_string_lossy().starts_with("log-"))
+            })
+            .collect();
+        segments.sort();
+        let written =
+            |path: &std::path::PathBuf| std::fs::read(path).expect("a file")[..512] != [0; 512];
+        let newest = segments
+            .iter()
+            .rfind(|path| written(path))
+            .expect("a segment");
+        let mut bytes = std::fs::read(newest).expect("a file");
+        for (number, sector) in bytes.chunks_mut(512).enumerate() {
+            if sector.iter().any(|byte| *byte != 0) && sectors(number, sector) {
+                sector[100] ^= 1;
+            }
+        }
+        std::fs::write(newest, bytes).expect("it is written");
+    }
+
+    fn quarantined(&self, at: usize) -> usize {
+        let names = std::fs::read_dir(self.config(at).data_dir).expect("a directory");
+        names
+            .map(|entry| entry.expect("an entry").file_name())
+            .filter(|name| name.to_string_lossy().contains(".damaged-"))
+            .count()
+    }
+
+    /// Waits until all members vote, believe themselves and have the same state.
+    async fn converged(&self) {
+        let since = Instant::now();
+        loop {
+            let mut told = Vec::new();
+            for at in 0..self.members.len() {
+                told.push(self.handle(at).await.status_now().await);
+            }
+            let sound = told.iter().all(|status| {
+                status.raft.standing == raft::Standing::Sound
+                    && status.raft.configuration.voters.contains(&status.raft.id)
+                    && status.raft.configuration == told[0].raft.configuration
+            });
+            let equal = told.iter().all(|status| {
+                (status.applied, status.state_hash) == (told[0].applied, told[0].state_hash)
+            });
+            if sound && equal && told[0].raft.configuration.voters.len() == told.len() {
+                return;
+            }
+            assert!(since.elapsed() < PATIENCE, "the members differ: {told:?}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     async fn handle(&self, at: usize) -> Handle {
         let ready = self.members[at].as_ref().expect("it runs").ready();
         timeout(PATIENCE, ready)
@@ -291,6 +349,60 @@ async fn a_wiped_member_waits_alone_and_is_admitted_by_the_others() {
         get(&readmitted, "key").await.as_deref(),
         Some(&b"value"[..])
     );
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn r1_entries_damaged_on_a_stopped_member_come_back_from_the_others() {
+    let mut cluster = Cluster::new(3);
+    cluster.start_all();
+    let handle = cluster.handle(0).await;
+    for n in 0..50 {
+        put(&handle, &format!("key{n}"), "value").await;
+    }
+    cluster.converged().await;
+    let victim = (cluster.leader().await + 1) % 3;
+    cluster.kill(victim);
+    cluster.damage_log(victim, |number, _| number == 10);
+    cluster.start(victim);
+    cluster.converged().await;
+    assert_eq!(cluster.quarantined(victim), 1);
+    let healed = cluster.handle(victim).await;
+    assert_eq!(
+        healed.status().raft.id.incarnation.0,
+        1,
+        "its votes were intact"
+    );
+    assert_eq!(healed.metrics().damage_found.get(), 1);
+    assert_eq!(get(&healed, "key49").await.as_deref(), Some(&b"value"[..]));
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn r2_a_member_that_lost_its_votes_is_admitted_as_a_new_incarnation() {
+    let mut cluster = Cluster::new(3);
+    cluster.start_all();
+    let handle = cluster.handle(0).await;
+    for n in 0..20 {
+        put(&handle, &format!("key{n}"), "value").await;
+    }
+    cluster.converged().await;
+    let victim = (cluster.leader().await + 1) % 3;
+    cluster.kill(victim);
+    cluster.damage_log(victim, |number, _| number >= 10);
+    cluster.start(victim);
+    let healed = cluster.handle(victim).await;
+    cluster.converged().await;
+    assert_eq!(healed.status().raft.id.incarnation.0, 2);
+    // Its vote is needed now, and it remembers it over a restart.
+    cluster.kill(victim);
+    cluster.start(victim);
+    let other = (0..3).find(|at| *at != victim).expect("two others");
+    cluster.handle(victim).await;
+    cluster.kill(other);
+    let healed = cluster.handle(victim).await;
+    put(&healed, "after", "value").await;
+    assert_eq!(healed.status().raft.id.incarnation.0, 2);
     cluster.stop_all().await;
 }
 

@@ -149,7 +149,7 @@ impl Member {
             log.write_identity(&identity)
                 .map_err(|error| StartError::Disk(format!("{error:?}")))?;
         }
-        if !recovered.quarantined.is_empty() {
+        if !recovered.quarantined.is_empty() && !self.platter.was_damaged() {
             return Err(StartError::Refused(format!(
                 "a sound disk is called damaged: {:?}",
                 recovered.quarantined
@@ -172,6 +172,7 @@ impl Member {
             terms: recovered.terms.clone(),
             last: recovered.last,
             configurations: recovered.configurations.clone(),
+            commit: recovered.commit,
             standing: if recovered.entries_lost {
                 Standing::EntriesLost
             } else {

@@ -269,9 +269,25 @@ impl World {
                     What::Configuration(words::configuration(&configuration, name))
                 });
             }
+            Effect::DiscardSnapshot(why) => {
+                if let Some(process) = &mut self.members[member].process {
+                    process.snapshots.discard(&why);
+                }
+            }
+            Effect::Reopen(why) => self.reopen(member, why),
             Effect::Halted(text) => self.fail("U1", format!("n{} halts: {text}", member + 1)),
             Effect::SetTimer(at) => self.set_timer(member, at),
         }
+    }
+
+    /// The process ends as in a crash and begins anew from its directory.
+    fn reopen(&mut self, member: usize, why: String) {
+        self.trace
+            .note(self.now, &self.members[member].lane, &[10], || {
+                format!("begins anew: {why}")
+            });
+        self.stop(member, None);
+        self.queue.plan(self.now + 10_000, Event::Start(member));
     }
 
     fn set_timer(&mut self, member: usize, at: raft::Instant) {
@@ -395,10 +411,16 @@ impl World {
                     from,
                     entries: Vec::new(),
                 }),
-                ReadEntries::Damaged(text) => {
+                ReadEntries::Damaged(found) if self.members[member].platter.was_damaged() => {
+                    answers.push(Input::Unreadable {
+                        from,
+                        through: found.through,
+                    });
+                }
+                ReadEntries::Damaged(found) => {
                     return self.fail(
                         "R1",
-                        format!("n{} finds a sound record damaged: {text}", member + 1),
+                        format!("n{} finds a sound record damaged: {found:?}", member + 1),
                     );
                 }
             },

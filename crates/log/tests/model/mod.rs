@@ -53,6 +53,7 @@ pub fn configuration(n: u64) -> Configuration {
 pub struct Model {
     pub vote: Vote,
     pub base: u64,
+    pub commit: u64,
     pub entries: BTreeMap<u64, Entry>,
 }
 
@@ -77,6 +78,7 @@ impl Model {
             self.entries.clear();
             self.base = mark.index.0;
         }
+        self.commit = self.commit.max(persist.commit.0);
         for entry in &persist.entries {
             self.entries.split_off(&entry.index.0);
             self.entries.insert(entry.index.0, entry.clone());
@@ -111,6 +113,10 @@ impl Model {
         }
         if recovered.last.0 != expected.last() {
             return Some(format!("last {}, not {}", recovered.last, expected.last()));
+        }
+        let commit = expected.commit.min(expected.last()).max(start);
+        if recovered.commit.0 != commit {
+            return Some(format!("commit {}, not {commit}", recovered.commit));
         }
         let found = read_all(log, start + 1);
         if !found.iter().eq(expected.entries.values()) {
@@ -158,7 +164,7 @@ pub fn read_all(log: &mut Log<MemoryDisk>, from: u64) -> Vec<Entry> {
                 entries.extend(more);
             }
             ReadEntries::Absent => return entries,
-            ReadEntries::Damaged(text) => panic!("a log just recovered is damaged: {text}"),
+            ReadEntries::Damaged(found) => panic!("a log just recovered is damaged: {found:?}"),
         }
     }
 }
@@ -289,10 +295,15 @@ impl Driver {
             vote: Some(vote),
             reset: None,
             entries: Vec::new(),
+            commit: Index(0),
         });
     }
 
     pub fn entries(&mut self, first: u64, term: u64, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let commit = self.rng.below(self.now.last().min(first - 1) + 1);
         let entries = (first..first + count)
             .map(|index| self.entry(index, term))
             .collect();
@@ -301,6 +312,7 @@ impl Driver {
             vote: None,
             reset: None,
             entries,
+            commit: Index(commit),
         });
     }
 
@@ -328,6 +340,7 @@ impl Driver {
         let base = self
             .now
             .base
+            .max(self.now.commit)
             .max(self.snapshot_tried.as_ref().map_or(0, |mark| mark.index.0));
         let depth = self
             .rng
@@ -367,6 +380,7 @@ impl Driver {
             vote: None,
             reset: Some(mark),
             entries: Vec::new(),
+            commit: Index(0),
         });
         let more = self.rng.below(3);
         if more > 0 {

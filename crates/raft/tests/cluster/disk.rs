@@ -14,6 +14,8 @@ pub struct Disk {
     pub snapshot: SnapshotMark,
     pub entries: BTreeMap<Index, Entry>,
     pub entries_lost: bool,
+    /// The commit index written last.
+    pub commit: Index,
 }
 
 impl Disk {
@@ -28,6 +30,7 @@ impl Disk {
             snapshot,
             entries: BTreeMap::new(),
             entries_lost: false,
+            commit: Index(0),
         }
     }
 
@@ -42,6 +45,7 @@ impl Disk {
             );
             self.entries.clear();
         }
+        self.commit = self.commit.max(persist.commit);
         if let Some(first) = persist.entries.first() {
             self.entries.split_off(&first.index);
         }
@@ -76,6 +80,7 @@ impl Disk {
                 .last()
                 .map_or(self.snapshot.index, |entry| entry.index),
             configurations,
+            commit: self.commit,
             standing: if self.entries_lost {
                 Standing::EntriesLost
             } else {

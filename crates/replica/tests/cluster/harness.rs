@@ -1,10 +1,8 @@
 //! A cell of real replicas with an instant disk and an instant network, on time that moves only when told.
 
+pub use crate::disk::Disk;
 use bytes::Bytes;
-use raft::{
-    Boot as Process, Configuration, Entry, Incarnation, Index, Instant, Member, MemberId, Payload,
-    PeerId, Restored, Role, SnapshotMark, Standing, Term, Vote,
-};
+use raft::{Configuration, Incarnation, Instant, Member, MemberId, PeerId, Role, Standing, Term};
 use replica::{
     Boot, Consistency, Effect, Failure, Input, Message, Now, Replica, Response, Settings, StreamId,
     Ticket, WatchRequest, WatchResponse,
@@ -15,85 +13,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub const CLUSTER: u64 = 0xc1;
 pub const CELL: u64 = 0;
 
-/// A member's disk: what it is told is durable at once.
-pub struct Disk {
-    pub bootstrap: Configuration,
-    pub vote: Vote,
-    pub entries: BTreeMap<u64, Entry>,
-    pub snapshot: Option<(SnapshotMark, Bytes)>,
-    pub staging: BTreeMap<u64, Vec<u8>>,
-    /// The first index still there.
-    pub released: u64,
-    /// Writes to staging files fail.
-    pub staging_fails: bool,
-}
-
-impl Disk {
-    fn new(bootstrap: Configuration) -> Disk {
-        let (entries, staging) = (BTreeMap::new(), BTreeMap::new());
-        Disk {
-            bootstrap,
-            vote: Vote::default(),
-            entries,
-            snapshot: None,
-            staging,
-            released: 0,
-            staging_fails: false,
-        }
-    }
-
-    fn log_bytes(&self) -> u64 {
-        let after = self.snapshot.as_ref().map_or(0, |(mark, _)| mark.index.0);
-        let length = |entry: &Entry| match &entry.payload {
-            Payload::Batch(bytes) => bytes.len() as u64,
-            _ => 16,
-        };
-        self.entries
-            .range(after + 1..)
-            .map(|(_, entry)| length(entry))
-            .sum()
-    }
-
-    fn restored(&self, id: PeerId, process: u64) -> Restored {
-        let snapshot = match &self.snapshot {
-            Some((mark, _)) => mark.clone(),
-            None => SnapshotMark {
-                index: Index(0),
-                term: Term(0),
-                configuration: self.bootstrap.clone(),
-            },
-        };
-        let mut terms: Vec<(Index, Term)> = Vec::new();
-        let mut configurations = Vec::new();
-        let mut last = snapshot.index;
-        for (&index, entry) in self.entries.range(snapshot.index.0 + 1..) {
-            if terms.last().is_none_or(|&(_, term)| term != entry.term) {
-                terms.push((Index(index), entry.term));
-            }
-            if let Payload::Configuration(configuration) = &entry.payload {
-                configurations.push((Index(index), configuration.clone()));
-            }
-            last = Index(index);
-        }
-        Restored {
-            id,
-            boot: Process(process),
-            vote: self.vote,
-            snapshot,
-            terms,
-            last,
-            configurations,
-            standing: Standing::Sound,
-        }
-    }
-}
-
 pub struct Host {
     pub id: PeerId,
     pub disk: Disk,
     pub replica: Option<Replica>,
     pub paused: bool,
     pub halted: Option<String>,
+    /// Why it was to begin anew, each time, and how often it did.
+    pub reopened: Vec<String>,
+    lives_begun_anew: usize,
     timer: Option<Instant>,
     /// Effects that a pause holds back.
     inputs: VecDeque<Input>,
@@ -189,6 +117,8 @@ impl Cell {
             replica: None,
             paused: false,
             halted: None,
+            reopened: Vec::new(),
+            lives_begun_anew: 0,
             timer: None,
             inputs: VecDeque::new(),
             role: Role::Follower,
@@ -207,18 +137,38 @@ impl Cell {
     }
 
     pub fn start(&mut self, nth: u64) {
+        self.begin(nth);
+        self.settle();
+    }
+
+    /// The process goes on with what a recovery of its disk finds. Its connections close.
+    fn begin_anew(&mut self, nth: u64) {
+        let host = self.hosts.get_mut(&nth).unwrap();
+        host.lives_begun_anew += 1;
+        host.inputs.clear();
+        host.disk.staging.clear();
+        self.begin(nth);
+    }
+
+    /// Starts a member whose disk damages these entries right after recovery looked at them.
+    pub fn begin_unseen_damage(&mut self, nth: u64, first: u64, last: u64) {
+        self.begin(nth);
+        self.hosts.get_mut(&nth).unwrap().disk.damage(first, last);
+        self.settle();
+    }
+
+    fn begin(&mut self, nth: u64) {
         self.processes += 1;
         let (process, now, settings) = (self.processes, self.now(), self.settings.clone());
         let host = self.hosts.get_mut(&nth).unwrap();
         let boot = Boot {
             cluster: CLUSTER,
             cell: CELL,
-            restored: host.disk.restored(host.id, process),
+            restored: host.disk.recover(host.id, process),
             seed: process * 7919,
         };
         host.replica = Some(Replica::new(settings, boot, now));
         (host.role, host.leader, host.timer) = (Role::Follower, None, None);
-        self.settle();
     }
 
     /// The process ends; with `kill -9` its peers see refused connections.
@@ -299,6 +249,11 @@ impl Cell {
         {
             self.perform(nth, effect);
         }
+        let host = &self.hosts[&nth];
+        if host.reopened.len() > host.lives_begun_anew {
+            self.begin_anew(nth);
+            return true;
+        }
         more |= !self.hosts[&nth].inputs.is_empty();
         more
     }
@@ -308,23 +263,9 @@ impl Cell {
         let disk = &mut host.disk;
         match effect {
             Effect::Persist(persist) => {
-                if let Some(vote) = persist.vote {
-                    disk.vote = vote;
-                }
-                if let Some(mark) = persist.reset {
-                    disk.entries.clear();
-                    disk.released = mark.index.0;
-                }
-                if let Some(first) = persist.entries.first() {
-                    disk.entries.split_off(&first.index.0);
-                }
-                disk.entries.extend(
-                    persist
-                        .entries
-                        .into_iter()
-                        .map(|entry| (entry.index.0, entry)),
-                );
-                host.inputs.push_back(Input::Persisted(persist.sequence));
+                let sequence = persist.sequence;
+                disk.persist(persist);
+                host.inputs.push_back(Input::Persisted(sequence));
                 let bytes = host.disk.log_bytes();
                 host.inputs.push_back(Input::LogBytes(bytes));
             }
@@ -346,24 +287,8 @@ impl Cell {
                 .entry((nth, stream))
                 .or_default()
                 .extend(responses),
-            Effect::Fetch { from, bytes_max: _ } => {
-                let entries: Vec<Entry> = disk
-                    .entries
-                    .range(from.0..)
-                    .take(64)
-                    .map(|(_, entry)| entry.clone())
-                    .collect();
-                let entries = if entries.first().is_some_and(|entry| entry.index == from) {
-                    entries
-                } else {
-                    Vec::new()
-                };
-                host.inputs.push_back(Input::Fetched { from, entries });
-            }
-            Effect::Release(upto) => {
-                disk.entries = disk.entries.split_off(&(upto.0 + 1));
-                disk.released = upto.0;
-            }
+            Effect::Fetch { from, bytes_max: _ } => host.inputs.push_back(disk.fetch(from)),
+            Effect::Release(upto) => disk.release(upto),
             Effect::Stage { id, offset, bytes } => {
                 let file = disk.staging.entry(id).or_default();
                 assert_eq!(file.len() as u64, offset, "pieces in order");
@@ -396,14 +321,7 @@ impl Cell {
                 offset,
                 bytes_max,
             } => {
-                let bytes = disk
-                    .snapshot
-                    .as_ref()
-                    .filter(|(mark, _)| mark.index == index)
-                    .map(|(_, bytes)| {
-                        let start = (offset as usize).min(bytes.len());
-                        bytes.slice(start..(start + bytes_max).min(bytes.len()))
-                    });
+                let bytes = disk.read_snapshot(index, offset, bytes_max);
                 host.inputs.push_back(Input::SnapshotRead {
                     index,
                     offset,
@@ -411,9 +329,13 @@ impl Cell {
                 });
             }
             Effect::RoleChanged { role, term, leader } => {
-                (host.role, host.term, host.leader) = (role, term, leader)
+                (host.role, host.term, host.leader) = (role, term, leader);
+                let replica = host.replica.as_ref().expect("it runs");
+                host.disk.entries_lost &= replica.status().raft.standing != Standing::Sound;
             }
             Effect::ConfigurationChanged(_) => {}
+            Effect::DiscardSnapshot(_) => disk.discard_snapshot(),
+            Effect::Reopen(why) => host.reopened.push(why),
             Effect::Halted(text) => host.halted = Some(text),
             Effect::SetTimer(at) => host.timer = Some(at),
         }

@@ -3,10 +3,12 @@
 extern crate synod_replica as replica;
 
 mod changes;
+mod disk;
 mod harness;
 mod leases;
 mod membership;
 mod reads;
 mod removals;
+mod repair;
 mod snapshots;
 mod watches;

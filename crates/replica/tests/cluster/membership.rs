@@ -127,6 +127,7 @@ fn introduction(nth: u64, id: u64) -> Introduction {
     Introduction {
         name: format!("n{nth}"),
         member: MemberId(id),
+        incarnation: Incarnation(0),
         listed,
     }
 }

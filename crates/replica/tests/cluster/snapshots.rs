@@ -1,7 +1,6 @@
 //! Snapshots: taken, sent, resumed, loaded.
 
 use crate::harness::*;
-use bytes::Bytes;
 use replica::{
     Consistency, Failure, Input, Limits, Settings, Ticket, WatchBody, WatchCreate, WatchRequest,
 };
@@ -231,29 +230,6 @@ fn what_was_sent_before_a_restore_ends_as_unknown() {
     cell.advance(3000);
     assert_eq!(cell.failure(ticket), Failure::Unknown);
     assert_eq!(cell.get(behind, "mine").as_deref(), Some("v"));
-}
-
-#[test]
-fn a_damaged_snapshot_at_the_start_halts_with_what_to_do() {
-    let mut cell = Cell::with(1, small_log());
-    cell.elect();
-    fill(&mut cell, 1, 20);
-    cell.kill(1);
-    let (mark, bytes) = cell.hosts[&1].disk.snapshot.clone().expect("a snapshot");
-    let mut broken = bytes.to_vec();
-    let middle = broken.len() / 2;
-    broken[middle] ^= 1;
-    cell.hosts.get_mut(&1).unwrap().disk.snapshot = Some((mark, Bytes::from(broken)));
-    cell.start(1);
-    cell.advance(100);
-    let text = cell.hosts[&1].halted.clone().expect("it halts");
-    assert!(
-        text.contains("is damaged") && text.contains("start it empty"),
-        "{text}"
-    );
-    let read = cell.read(1, Consistency::Local, range("k", ""));
-    cell.settle();
-    assert_eq!(cell.failure(read), Failure::Halted);
 }
 
 #[test]

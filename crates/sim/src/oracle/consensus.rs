@@ -619,6 +619,7 @@ mod tests {
             vote: None,
             reset: None,
             entries,
+            commit: raft::Index(0),
         }
     }
 
