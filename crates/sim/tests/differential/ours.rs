@@ -135,6 +135,8 @@ impl Ours {
             terms,
             last: Index(durable.log.len() as u64),
             configurations: Vec::new(),
+            // It may always know less than was written.
+            commit: Index(0),
             standing: Standing::Sound,
         }
     }
