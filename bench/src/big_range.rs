@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+/// Puts go on for so long from the start of the delete, even if that is answered at once: its work may come later.
+const AFTER_DELETE: Duration = Duration::from_secs(4);
 /// Puts in one transaction while filling; etcd takes 128.
 const FILL_BATCH: u64 = 100;
 
@@ -81,30 +83,42 @@ async fn one(plan: &Plan, program: &Program) -> Outcome<Vec<Vec<String>>> {
     // The member that answers is the leader: there the range, the puts and the heartbeats meet.
     let leader = leader_of(&cluster.clients(), Duration::from_secs(10)).await?;
     let mut rows = Vec::new();
-    rows.push(phase(plan, &cluster, leader, "alone", |_| async { Ok(0) }).await?);
+    let alone = Duration::from_secs(plan.seconds);
+    rows.push(phase(plan, &cluster, leader, "alone", alone, |()| async { Ok(0) }).await?);
     let (ranges, address) = (plan.ranges, cluster.clients()[leader]);
     rows.push(
-        phase(plan, &cluster, leader, "full range", move |_| {
-            read_all(address, ranges)
-        })
+        phase(
+            plan,
+            &cluster,
+            leader,
+            "full ranges",
+            Duration::ZERO,
+            move |()| read_all(address, ranges),
+        )
         .await?,
     );
     rows.push(
-        phase(plan, &cluster, leader, "full delete", move |_| {
-            delete_all(address)
-        })
+        phase(
+            plan,
+            &cluster,
+            leader,
+            "full delete",
+            AFTER_DELETE,
+            move |()| delete_all(address),
+        )
         .await?,
     );
     std::fs::remove_dir_all(plan.common.directory()).ok();
     Ok(rows)
 }
 
-/// Puts of others while `work` runs on a thread of its own, so that taking a huge answer does not hold up who measures.
+/// Puts of others while `work` runs on a thread of its own, so that taking a huge answer does not hold up who measures; for `at_least` this long.
 async fn phase<W, F>(
     plan: &Plan,
     cluster: &Cluster,
     leader: usize,
     name: &str,
+    at_least: Duration,
     work: W,
 ) -> Outcome<Vec<String>>
 where
@@ -119,7 +133,6 @@ where
         .status()
         .await?
         .raft_term;
-    let alone = name == "alone";
     let over = Arc::new(AtomicBool::new(false));
     let most = Arc::new(AtomicU64::new(before));
     let sampler = std::thread::spawn({
@@ -136,7 +149,8 @@ where
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        runtime.block_on(work(()))
+        let outcome = runtime.block_on(work(()));
+        Ok::<_, Failure>((outcome, since.elapsed()))
     });
     let mut figures: Vec<Figures> = Vec::new();
     let load = |seconds| Load {
@@ -149,18 +163,20 @@ where
         duration: Duration::from_secs_f64(seconds),
         seed: 3,
     };
-    if alone {
-        figures.push(load(plan.seconds as f64).drive().await);
-    } else {
-        // In short pieces, and no longer than the work lasts.
-        while !worker.is_finished() {
-            figures.push(load(0.25).drive().await);
-        }
+    // In short pieces, so as not to last much longer than the work.
+    while !worker.is_finished() || since.elapsed() < at_least {
+        figures.push(load(0.25).drive().await);
     }
-    let took = since.elapsed();
-    let bytes = worker
+    let (outcome, took) = worker
         .join()
-        .map_err(|_| Failure::from("the reader panicked"))??;
+        .map_err(|_| Failure::from("the worker panicked"))??;
+    let (took, bytes) = match outcome {
+        Ok(bytes) => (short(took.as_secs_f64()), mib(bytes)),
+        Err(error) => (
+            format!("{} ({error})", short(took.as_secs_f64())),
+            "-".into(),
+        ),
+    };
     over.store(true, Ordering::Relaxed);
     sampler
         .join()
@@ -178,8 +194,8 @@ where
         short(sum.quantile_ms(0.99)),
         short(sum.quantile_ms(1.0)),
         sum.errors.to_string(),
-        short(took.as_secs_f64()),
-        mib(bytes),
+        took,
+        bytes,
         mib(before),
         mib(most.load(Ordering::Relaxed)),
         (term_after - term).to_string(),

@@ -48,7 +48,7 @@ enum Test {
         /// Members
         #[arg(long, default_value_t = 3)]
         members: usize,
-        /// Writers, and as many readers
+        /// Writers, and as many readers; with 0 only the command runs, which may then empty the keys
         #[arg(long, default_value_t = 8)]
         writers: usize,
         /// Seconds to go on
@@ -64,7 +64,7 @@ enum Test {
         #[arg(long, default_value_t = 0)]
         spared: usize,
         /// Shell command to run meanwhile, with ETCD_ENDPOINT and ENDPOINTS set; the churn ends with it
-        #[arg(long)]
+        #[arg(long, required_if_eq("writers", "0"))]
         command: Option<String>,
     },
     /// Members lose their disks and are started with their old flags
