@@ -38,6 +38,8 @@ pub(crate) struct Watch {
     stream: u32,
     pub(crate) id: i64,
     keys: Keys,
+    /// The revision it began with: its client has heard of everything below, maybe from a member that was ahead of this one.
+    first: i64,
     /// The lowest revision it may still be sent.
     next: i64,
     place: Place,
@@ -205,6 +207,7 @@ impl WatchHub {
             stream,
             id,
             keys,
+            first: next,
             next,
             place: Place::Waiting,
             no_put: create.no_put,
@@ -545,7 +548,8 @@ impl WatchHub {
         }
     }
 
-    /// Tells the progress of whole streams to those that asked, once all their watches are at the newest revision.
+    /// Tells the progress of whole streams to those that asked, once all their watches are at the newest revision, and that has reached where they began:
+    /// a client that comes from a member that was ahead must not see its marks go back (W6).
     fn tell_progress(&mut self, state: &State) {
         if self.progress_wanted.is_empty() {
             return;
@@ -556,6 +560,11 @@ impl WatchHub {
             let at = &mut self.streams[stream];
             let all_there = at.behind == 0 || mutated!(ProgressAhead);
             if all_there && at.progress_from.is_some_and(|from| mark >= from) && at.can_take() {
+                let firsts = at.watches.values().map(|&slot| self.watches[slot].first);
+                if let Some(first) = firsts.max().filter(|&first| first - 1 > mark) {
+                    at.progress_from = Some(first - 1);
+                    continue;
+                }
                 at.progress_from = None;
                 self.progress_wanted.remove(&stream);
                 self.respond(
@@ -603,7 +612,8 @@ impl WatchHub {
                     continue;
                 }
                 let idle = !std::mem::replace(&mut watch.heard, false)
-                    && watch.place == Place::Group(self.main.id);
+                    && watch.place == Place::Group(self.main.id)
+                    && watch.first - 1 <= mark;
                 if idle && self.streams[stream].can_take() {
                     let response = WatchResponse {
                         watch: watch.id,

@@ -377,6 +377,38 @@ fn progress_of_a_stream_waits_for_all_of_its_watches() {
     );
 }
 
+/// Found by `conformance faults storm`: a watch resumed at a member that had just restarted was told a mark of revision 1.
+#[test]
+fn w6_no_mark_is_below_where_a_watch_of_the_stream_began() {
+    let limits = Limits {
+        watch_progress_interval: Duration::from_secs(10),
+        ..Limits::default()
+    };
+    let settings = Settings {
+        limits,
+        ..Settings::default()
+    };
+    let mut cell = Cell::with(1, settings);
+    cell.elect();
+    cell.put(1, "k", "2");
+    let resumed = WatchCreate {
+        progress_notify: true,
+        ..from(5, create("k", ""))
+    };
+    open(&mut cell, 1, 1, resumed);
+    cell.watch(1, 1, WatchRequest::Progress);
+    cell.put(1, "other", "3");
+    cell.advance(11_500);
+    assert_eq!(cell.heard(1, 1), vec![]);
+    cell.put(1, "other", "4");
+    let heard = cell.heard(1, 1);
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    assert_eq!(
+        (heard[0].watch, heard[0].revision, &heard[0].body),
+        (-1, 4, &WatchBody::Progress)
+    );
+}
+
 #[test]
 fn an_idle_watch_that_asked_hears_of_progress() {
     let limits = Limits {
