@@ -16,6 +16,7 @@ mod processes;
 mod proxy;
 mod scenario;
 mod small_disk;
+mod storm;
 mod system;
 mod wall;
 

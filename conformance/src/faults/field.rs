@@ -236,6 +236,15 @@ impl Field {
         Ok(())
     }
 
+    /// The namespaces of the members.
+    ///
+    /// # Errors
+    /// When the ground is another.
+    pub fn network(&self) -> Outcome<&Network> {
+        let network = self.network.as_ref();
+        network.ok_or_else(|| "no network namespaces".into())
+    }
+
     /// Puts something through a member, beside the load.
     ///
     /// # Errors

@@ -1,7 +1,6 @@
 //! Members that do not reach each other, or only slowly.
 
 use super::field::{Field, said};
-use super::network::Network;
 use super::proxy::Weather;
 use crate::Outcome;
 use std::time::Duration;
@@ -25,7 +24,7 @@ pub async fn full(field: &mut Field) -> Outcome<()> {
         field.note(format!("{who} cut off")).await?;
         for (from, to) in pairs(field.count()).filter(|(from, to)| from < to) {
             if everybody || from == one || to == one {
-                network(field)?.part(from, to)?;
+                field.network()?.part(from, to)?;
             }
         }
         field.sleep(CUT_MILLIS).await;
@@ -60,7 +59,7 @@ pub async fn oneway(field: &mut Field) -> Outcome<()> {
         field.note(format!("{name} {what}")).await?;
         for other in (0..field.count()).filter(|other| *other != one) {
             let (from, to) = if dumb { (one, other) } else { (other, one) };
-            network(field)?.cut(from, to)?;
+            field.network()?.cut(from, to)?;
         }
         field.sleep(CUT_MILLIS).await;
         served_by_others(field, one).await;
@@ -89,7 +88,7 @@ pub async fn bridge(field: &mut Field) -> Outcome<()> {
             .iter()
             .flat_map(|l| right.iter().map(move |r| (*l, *r)))
         {
-            network(field)?.part(one, other)?;
+            field.network()?.part(one, other)?;
         }
         field.sleep(CUT_MILLIS).await;
         let put = field.put_aside(bridge).await;
@@ -110,15 +109,8 @@ async fn served_by_others(field: &mut Field, cut_off: usize) {
 }
 
 async fn heal(field: &mut Field) -> Outcome<()> {
-    network(field)?.heal()?;
+    field.network()?.heal()?;
     field.healed().await
-}
-
-fn network(field: &Field) -> Outcome<&Network> {
-    field
-        .network
-        .as_ref()
-        .ok_or_else(|| "no network namespaces".into())
 }
 
 fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {

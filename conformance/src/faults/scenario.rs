@@ -1,7 +1,7 @@
 //! The scenarios by name: what each does and needs.
 
 use super::field::{Field, Ground};
-use super::{clocks, disks, networks, processes};
+use super::{clocks, disks, networks, processes, storm};
 use crate::Outcome;
 use crate::process::Product;
 
@@ -26,11 +26,13 @@ pub enum Scenario {
     Bitflip,
     /// Wall clocks that jump.
     ClockStep,
+    /// Deaths, pauses and cuts on top of one another.
+    Storm,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Scenario; 9] = [
+    pub const ALL: [Scenario; 10] = [
         Scenario::Kill,
         Scenario::Pause,
         Scenario::PartitionFull,
@@ -40,6 +42,7 @@ impl Scenario {
         Scenario::DiskFull,
         Scenario::Bitflip,
         Scenario::ClockStep,
+        Scenario::Storm,
     ];
 
     /// Its name on the command line, and what it does.
@@ -81,6 +84,10 @@ impl Scenario {
                 "clock-step",
                 "the wall clock of one member, then of all, jumps by seconds, an hour, years, either way",
             ),
+            Scenario::Storm => (
+                "storm",
+                "deaths, pauses, one-way cuts and recoveries on top of one another, at random",
+            ),
         }
     }
 
@@ -92,9 +99,10 @@ impl Scenario {
     /// What it needs around the members.
     pub fn ground(self) -> Ground {
         match self {
-            Scenario::PartitionFull | Scenario::PartitionOneway | Scenario::PartitionBridge => {
-                Ground::Namespaces
-            }
+            Scenario::PartitionFull
+            | Scenario::PartitionOneway
+            | Scenario::PartitionBridge
+            | Scenario::Storm => Ground::Namespaces,
             Scenario::Delay => Ground::Proxies,
             Scenario::DiskFull => Ground::SmallDisks,
             Scenario::ClockStep => Ground::Walls,
@@ -152,6 +160,7 @@ impl Scenario {
             Scenario::DiskFull => disks::full(field).await,
             Scenario::Bitflip => disks::bitflip(field).await,
             Scenario::ClockStep => clocks::step(field).await,
+            Scenario::Storm => storm::storm(field).await,
         }
     }
 }
