@@ -484,7 +484,7 @@ fn scripts(directory: &Path) -> Vec<PathBuf> {
         let path = entry.expect("a readable directory").path();
         if path.is_dir() {
             found.extend(scripts(&path));
-        } else {
+        } else if path.extension().is_some_and(|extension| extension == "txt") {
             found.push(path);
         }
     }
