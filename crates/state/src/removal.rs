@@ -34,6 +34,8 @@ pub(crate) struct Removal {
     after: Option<Vec<u8>>,
     /// What the records written made superfluous.
     garbage: u64,
+    /// The key at work.
+    key: Vec<u8>,
 }
 
 impl Removal {
@@ -45,7 +47,7 @@ impl Removal {
             && self.bounds.contains_key(log.key(position))
     }
 
-    /// Writes a covered key's record. Gives the lease of the version removed.
+    /// Writes a covered key's record, which takes the slot over. Gives the lease of the version removed.
     fn write(
         &mut self,
         log: &mut RevisionLog,
@@ -53,21 +55,23 @@ impl Removal {
         live: &mut u64,
         live_sum: &mut u64,
         chain: &mut u64,
-    ) -> (Vec<u8>, i64) {
+    ) -> i64 {
         let old = log.record(slot.position());
-        let (key, lease, length, size) = (old.key.to_vec(), old.lease, old.length, old.size());
+        let (lease, length, size) = (old.lease, old.length, old.size());
+        self.key.clear();
+        self.key.extend_from_slice(old.key);
         *live_sum = live_sum.wrapping_sub(hash::live_record(&old));
         log.supersede(slot.position(), self.revision, length, false);
         let position = log.append_reserved(
             self.start,
-            &NewRecord::removal(self.revision, &key, Some(slot.position())),
+            &NewRecord::removal(self.revision, &self.key, Some(slot.position())),
         );
         *chain = hash::chain(*chain, &log.record(position));
         *live -= 1;
         *slot = Slot::new(position, true);
-        self.garbage += size + logical_size(key.len(), 0);
+        self.garbage += size + logical_size(self.key.len(), 0);
         self.left -= 1;
-        (key, lease)
+        lease
     }
 }
 
@@ -130,6 +134,7 @@ impl Keys {
             left: keys,
             after: None,
             garbage: 0,
+            key: Vec::new(),
         });
         Some(keys)
     }
@@ -157,9 +162,9 @@ impl Keys {
         index.walk_mut(log, lower, bounds.upper(), |log, slot| {
             *fuel = fuel.saturating_sub(1);
             if removal.covers(log, *slot) {
-                let (key, lease) = removal.write(log, slot, live, live_sum, chain);
+                let lease = removal.write(log, slot, live, live_sum, chain);
                 if lease != 0 {
-                    leases.detach(lease, &key);
+                    leases.detach(lease, log.key(slot.position()));
                 }
             }
             let more = *fuel > 0 && removal.left > 0 && before - removal.left < keys_max;
@@ -199,8 +204,7 @@ impl Keys {
             Bound::Included(key),
             |log, slot| {
                 if removal.covers(log, *slot) {
-                    let (_, lease) = removal.write(log, slot, live, live_sum, chain);
-                    found = Some(lease);
+                    found = Some(removal.write(log, slot, live, live_sum, chain));
                 }
                 false
             },
