@@ -5,6 +5,7 @@ mod support;
 
 use bytes::Bytes;
 use prost::Message;
+use std::collections::BTreeMap;
 use support::{Change, Model, Requests, Rng};
 use synod_state::*;
 
@@ -27,6 +28,8 @@ struct Harness {
     index: u64,
     /// Batches after which a removal was not wholly written down.
     pending_seen: u64,
+    /// Hashes of keys seen, by compaction and revision.
+    hashes: BTreeMap<(i64, i64), u32>,
 }
 
 impl Harness {
@@ -49,6 +52,7 @@ impl Harness {
             snapshot: None,
             index: 0,
             pending_seen: 0,
+            hashes: BTreeMap::new(),
         }
     }
 
@@ -323,6 +327,16 @@ impl Harness {
                 ask(&mut self.whole, Query::HashKv { revision }),
             ];
             assert_eq!(hashes[0], hashes[1], "hash of keys at {revision}");
+            if let Answer::HashKv {
+                hash,
+                compact_revision,
+                hash_revision,
+            } = hashes[0]
+            {
+                // How much of a removal is written down does not show.
+                let seen = self.hashes.entry((compact_revision, hash_revision));
+                assert_eq!(*seen.or_insert(hash), hash, "hash of keys at {revision}");
+            }
         }
         if self.rng.chance(4) && self.snapshot.is_none() && self.pending.is_empty() {
             // A member that installs a snapshot goes on like the others.
