@@ -344,7 +344,12 @@ impl State {
         let keys = match removal {
             Some(removal) => hash::mix(
                 hash::mix_all(&keys),
-                hash::mix_all(&[removal.revision as u64, removal.left]),
+                hash::mix_all(&[
+                    removal.revision as u64,
+                    removal.left,
+                    hash::key(&removal.bounds.start),
+                    hash::key(&removal.bounds.range_end()),
+                ]),
             ),
             None => hash::mix_all(&keys),
         };

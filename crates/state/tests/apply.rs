@@ -244,6 +244,139 @@ fn kv6_a_long_removal_runs_in_slices_and_shows_only_when_done() {
     assert!(prev.is_sorted_by(|a, b| a.key < b.key));
 }
 
+fn remove_all(prev_kv: bool) -> Command {
+    command(Operation::DeleteRange(DeleteRange {
+        key: bytes("\0"),
+        range_end: bytes("\0"),
+        prev_kv,
+    }))
+}
+
+/// Events from a revision on, as (revision, removed).
+fn events(state: &State, from: i64) -> Vec<(i64, bool)> {
+    let mut events = Vec::new();
+    let next = state.events(from, Budget(u64::MAX), &mut |event| {
+        events.push((event.revision, event.deleted))
+    });
+    assert_eq!(next, Ok(state.complete().max(from - 1) + 1));
+    events
+}
+
+#[test]
+fn kv3_w3_no_put_waits_for_a_plain_removal_of_many_keys() {
+    let mut state = filled(20_000);
+    let revision = state.revision();
+    state
+        .apply_begin(
+            state.applied() + 1,
+            &batch(0, vec![remove_all(false), put("key/00000007", "again")]).encode_to_vec(),
+        )
+        .unwrap();
+    let mut slices = 1;
+    let applied = loop {
+        if let Some(applied) = state.apply_step(Budget(100)) {
+            break applied;
+        }
+        slices += 1;
+    };
+    assert!(slices <= 15, "{slices} slices of 100");
+    let removed = Reply::DeleteRange {
+        deleted: 20_000,
+        prev: vec![],
+    };
+    assert_eq!(
+        applied.groups[0].replies,
+        [
+            (removed, revision + 1),
+            (Reply::Put { prev: None }, revision + 2)
+        ]
+    );
+    let count =
+        |state: &mut State, revision| match ask(state, Query::Range(Range { revision, ..all() })) {
+            Answer::Range(reply) => (reply.kvs.len(), reply.count),
+            other => panic!("{other:?}"),
+        };
+    for (at, keys) in [(0, 1), (revision, 20_000), (revision + 1, 0)] {
+        assert_eq!(count(&mut state, at), (keys, keys as i64), "at {at}");
+    }
+    assert_eq!((state.keys(), state.complete()), (1, revision));
+    assert_eq!(events(&state, revision + 1), []);
+    // One more changes nothing, a compaction below it waits for nothing; neither brings it forward.
+    let more = vec![
+        command(Operation::Compact(Compact { revision })),
+        remove_all(false),
+        remove_all(false),
+    ];
+    let replies = apply(&mut state, batch(0, more)).groups.remove(0).replies;
+    let deleted = |deleted| Reply::DeleteRange {
+        deleted,
+        prev: vec![],
+    };
+    assert_eq!(
+        replies,
+        [
+            (Reply::Compact, revision + 2),
+            (deleted(1), revision + 3),
+            (deleted(0), revision + 3)
+        ]
+    );
+    let mut batches = 2;
+    while state.complete() < state.revision() {
+        assert_eq!((state.complete(), state.keys()), (revision, 0));
+        apply(&mut state, batch(0, vec![]));
+        batches += 1;
+    }
+    assert_eq!(batches, 20_000 / 1024 + 1);
+    let seen = events(&state, revision + 1);
+    assert_eq!(seen.len(), 20_002);
+    assert!(
+        seen[..20_000]
+            .iter()
+            .all(|&seen| seen == (revision + 1, true))
+    );
+    assert_eq!(
+        seen[20_000..],
+        [(revision + 2, false), (revision + 3, true)]
+    );
+}
+
+#[test]
+fn kv4_what_needs_all_records_of_a_removal_finishes_it_first() {
+    let compact = |revision| command(Operation::Compact(Compact { revision }));
+    for needs in [compact(3001), compact(3002), remove_all(false)] {
+        let mut state = filled(3000);
+        let revision = state.revision();
+        assert_eq!(revision, 3001);
+        let half = command(Operation::DeleteRange(DeleteRange {
+            key: bytes("key/00000500"),
+            range_end: bytes("key/00002900"),
+            prev_kv: false,
+        }));
+        apply(&mut state, batch(0, vec![half, put("new", "1")]));
+        assert_eq!((state.complete(), state.keys()), (revision, 601));
+        // Only 601 keys are left for the last of the three, which is carried out at once; so some more.
+        let puts = (0..1000).map(|number| put(&format!("more/{number}"), "1"));
+        let mut commands: Vec<Command> = puts.collect();
+        commands.push(needs.clone());
+        apply(&mut state, batch(0, commands));
+        let complete = state.complete();
+        if needs == compact(3001) {
+            assert_eq!(complete, revision, "revision 3001 is before the removal");
+        } else {
+            assert!(complete > revision, "{needs:?} did not finish it");
+        }
+        while state.complete() < state.revision() {
+            apply(&mut state, batch(0, vec![]));
+        }
+        if needs == remove_all(false) {
+            assert_eq!(state.keys(), 0);
+            assert_eq!(events(&state, revision).len(), 1 + 2400 + 1 + 1000 + 1601);
+        } else {
+            assert_eq!(state.keys(), 1601);
+        }
+    }
+}
+
 #[test]
 fn kv4_a_large_range_stays_at_its_revision_while_keys_come_and_go() {
     let mut state = filled(10_000);

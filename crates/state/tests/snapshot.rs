@@ -65,6 +65,28 @@ fn small() -> State {
     state
 }
 
+/// A state in which a removal is not wholly written down: of five keys one was put again, and one more was reached.
+fn removing() -> State {
+    let mut state = State::new(Settings {
+        removal_keys_min: 4,
+        removal_keys_per_batch: 1,
+        ..Settings::default()
+    });
+    let puts = ["a", "b", "c", "d", "e"].map(|key| put(key, "1", 0));
+    apply(&mut state, puts.to_vec());
+    let removal = DeleteRange {
+        key: Bytes::from_static(b"a"),
+        range_end: Bytes::from_static(b"f"),
+        ..DeleteRange::default()
+    };
+    apply(
+        &mut state,
+        vec![Operation::DeleteRange(removal), put("c", "2", 0)],
+    );
+    assert_eq!((state.complete(), state.revision()), (6, 8));
+    state
+}
+
 fn write(state: &mut State, bytes_max: usize) -> Vec<u8> {
     let header = SnapshotHeader {
         index: state.applied(),
@@ -105,6 +127,34 @@ fn snapshot_has_its_bytes() {
 }
 
 #[test]
+fn snapshot_of_a_pending_removal_has_its_bytes() {
+    let mut state = removing();
+    let golden = include_str!("snapshot_removing.hex")
+        .split_whitespace()
+        .collect::<String>();
+    let bytes = write(&mut state, 1 << 20);
+    assert_eq!(hex(&bytes), golden);
+    let (mut loaded, _) = load(&bytes, 1 << 20).unwrap();
+    assert_eq!(
+        (loaded.hash(), loaded.bytes(), loaded.complete()),
+        (state.hash(), state.bytes(), 6)
+    );
+    // The default writes the rest down at once.
+    apply(&mut loaded, vec![]);
+    (0..3).for_each(|_| apply(&mut state, vec![]));
+    assert_eq!((loaded.complete(), state.complete()), (8, 8));
+    assert_eq!((loaded.keys(), loaded.bytes()), (1, state.bytes()));
+    let mut events = Vec::new();
+    let next = loaded.events(7, Budget(100), &mut |event| {
+        events.push((event.revision, event.key.to_vec(), event.deleted))
+    });
+    let removed = [b"c", b"a", b"b", b"d", b"e"].map(|key| (7, key.to_vec(), true));
+    assert_eq!(next, Ok(9));
+    assert_eq!(events[..5], removed);
+    assert_eq!(events[5..], [(8, b"c".to_vec(), false)]);
+}
+
+#[test]
 fn snapshot_loads_in_pieces_of_any_length() {
     let mut state = small();
     for bytes_max in [1, 64, 1 << 20] {
@@ -130,12 +180,14 @@ fn snapshot_loads_in_pieces_of_any_length() {
 
 #[test]
 fn r1_a_flipped_bit_is_refused_anywhere() {
-    let bytes = write(&mut small(), 1 << 20);
-    for at in 0..bytes.len() * 8 {
-        let mut damaged = bytes.clone();
-        damaged[at / 8] ^= 1 << (at % 8);
-        let refused = load(&damaged, damaged.len()).err();
-        assert!(refused.is_some(), "bit {at} was flipped and nobody noticed");
+    for mut state in [small(), removing()] {
+        let bytes = write(&mut state, 1 << 20);
+        for at in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[at / 8] ^= 1 << (at % 8);
+            let refused = load(&damaged, damaged.len()).err();
+            assert!(refused.is_some(), "bit {at} was flipped and nobody noticed");
+        }
     }
 }
 
@@ -188,7 +240,11 @@ fn s3_hostile_content_with_right_checksums_is_refused_without_a_panic() {
         .unwrap();
         apply(&mut state, vec![operation]);
     }
-    for sample in [write(&mut small(), 1 << 20), write(&mut state, 4096)] {
+    for sample in [
+        write(&mut small(), 1 << 20),
+        write(&mut removing(), 1 << 20),
+        write(&mut state, 4096),
+    ] {
         let (blocks, original) = (blocks(&sample), load(&sample, 1000).unwrap().0.hash());
         for _ in 0..20_000 / (1 + sample.len() / 1000) {
             let mut hostile = sample.clone();
