@@ -40,7 +40,7 @@ mutations! {
     TrustCacheAfterRestart,
     /// A new segment begins without the vote.
     NewSegmentForgetsVote,
-    /// Segments are released whose last entry the snapshot does not cover.
+    /// Every segment but the newest is released, also those with entries that no snapshot covers.
     ReleaseTooMuch,
     /// A snapshot takes its name before its bytes are durable.
     SnapshotBeforeSync,

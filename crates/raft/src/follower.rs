@@ -36,6 +36,10 @@ impl Core {
             }
         }
         if !self.log.matches(prev) {
+            mutated!(
+                CommitOfRejectedAppend,
+                self.learn_commit(commit.min(self.log.last()))
+            );
             return self.reject(from, prev);
         }
         let last_new = entries.last().map_or(prev.index, |entry| entry.index);
@@ -52,13 +56,8 @@ impl Core {
                 self.append(entry);
             }
         }
-        mutated!(
-            CommitBeyondAppend,
-            self.learn_commit(commit.min(self.log.last()))
-        );
         self.learn_commit(commit.min(last_new));
-        let matched = mutated!(AcknowledgeWholeLog, self.log.last(), last_new);
-        self.acknowledge(from, matched);
+        self.acknowledge(from, last_new);
     }
 
     fn learn_commit(&mut self, commit: Index) {

@@ -56,10 +56,8 @@ mutations! {
     CountStaleAcknowledgements,
     /// A follower acknowledges entries before they are durable.
     AcknowledgeBeforeDurable,
-    /// A follower acknowledges its whole log instead of what the append showed to match.
-    AcknowledgeWholeLog,
-    /// A follower takes the leader's commit index beyond what the append showed to match.
-    CommitBeyondAppend,
+    /// A follower takes the leader's commit index from an append that does not match its log.
+    CommitOfRejectedAppend,
     /// A follower takes the commit index of a heartbeat without a look at the term there.
     CommitByHeartbeat,
     /// A follower drops whatever its log has beyond an append, also when all of the append is there already.

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use synod_raft as raft;
+use synod_raft::mutation::{self, Mutation};
 
 struct Script {
     cluster: Cluster,
@@ -537,5 +538,47 @@ fn scripts_do_what_they_say() {
         wrong.is_empty(),
         "{}\nUPDATE_GOLDEN=1 rewrites the scripts",
         wrong.join("\n")
+    );
+}
+
+/// The first script that goes another way, or stops at a broken assertion, with a bug put in.
+fn shown_by(bug: Mutation, scripts: &[(String, String)]) -> &str {
+    mutation::choose(Some(bug));
+    let differs = |text: &str| {
+        std::panic::catch_unwind(|| replay(text)).map_or(true, |replayed| replayed != text)
+    };
+    let shown = scripts.iter().find(|(_, text)| differs(text));
+    mutation::choose(None);
+    shown.map_or("-", |(name, _)| name)
+}
+
+#[test]
+fn the_bugs_put_in_on_purpose_are_shown_by_these_scripts() {
+    std::panic::set_hook(Box::new(|_| {}));
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let read = |path: PathBuf| {
+        let name = path
+            .strip_prefix(&directory)
+            .expect("inside")
+            .display()
+            .to_string();
+        (
+            name,
+            std::fs::read_to_string(&path).expect("a readable script"),
+        )
+    };
+    let scripts: Vec<(String, String)> = scripts(&directory).into_iter().map(read).collect();
+    let lines = Mutation::ALL
+        .iter()
+        .map(|(bug, _)| format!("{bug:?} {}\n", shown_by(*bug, &scripts)));
+    let shown: String = lines.collect();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bugs.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &shown).expect("a writable list");
+    }
+    let listed = std::fs::read_to_string(&path).expect("the list is there");
+    assert!(
+        listed == shown,
+        "tests/bugs.txt says\n{listed}\nand the scripts show\n{shown}\nUPDATE_GOLDEN=1 rewrites it"
     );
 }

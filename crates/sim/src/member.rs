@@ -26,6 +26,8 @@ pub struct Member {
     pub paused: bool,
     /// Number of the present (or last) process.
     pub life: u64,
+    /// Since when it leads without reaching a majority.
+    pub cut_off_since: Option<u64>,
 }
 
 /// A running process.

@@ -251,6 +251,7 @@ impl World {
                 process: None,
                 paused: false,
                 life: 0,
+                cut_off_since: None,
             });
         }
         let mut world = World {

@@ -168,6 +168,9 @@ impl Clients {
         let consistency = match (self.rng.below(10), self.clients[client].stamp) {
             (0..2, _) => Consistency::Local,
             (2..4, Some(stamp)) => Consistency::AtLeast(stamp),
+            (4, _) => {
+                Consistency::Bounded(std::time::Duration::from_millis(self.rng.between(0, 1_000)))
+            }
             _ => Consistency::Linearizable,
         };
         let all = |key: &'static str, end: &'static str| Range {

@@ -178,6 +178,11 @@ impl Consensus {
             .map(|(_, member)| member)
     }
 
+    /// The member believes that it leads.
+    pub fn leads(&self, member: usize) -> bool {
+        matches!(self.members[member].role, Some((Role::Leader, _)))
+    }
+
     /// Something of the term that this member leads is decided.
     pub fn leads_decided(&self, member: usize) -> bool {
         let newest = self.chain.last().map(|decided| decided.entry.term);

@@ -61,6 +61,8 @@ pub struct History {
     refused: BTreeSet<u64>,
     floor: u64,
     floor_revision: i64,
+    /// When the floor rose, and to which index.
+    floors: Vec<(Micros, u64)>,
     hashes: BTreeMap<(i64, i64), u32>,
     keys: BTreeMap<Bytes, Vec<linearizability::Operation>>,
     answered: u64,
@@ -81,6 +83,7 @@ impl History {
             refused: BTreeSet::new(),
             floor: 0,
             floor_revision: 0,
+            floors: Vec::new(),
             hashes: BTreeMap::new(),
             keys: BTreeMap::new(),
             answered: 0,
@@ -214,7 +217,10 @@ impl History {
                             ),
                         )
                     })?;
-                self.floor = self.floor.max(response.stamp.index);
+                if response.stamp.index > self.floor {
+                    self.floor = response.stamp.index;
+                    self.floors.push((at, self.floor));
+                }
                 self.floor_revision = self.floor_revision.max(response.revision);
                 self.note_known(id, &pending, response, at);
             }
@@ -294,6 +300,15 @@ impl History {
                             pending.floor
                         )
                     }
+                    Consistency::Bounded(age)
+                        if index < self.floor_before(pending.asked_at, *age) =>
+                    {
+                        broken!(
+                            "V2",
+                            "index {} had been seen {age:?} before it was asked",
+                            self.floor_before(pending.asked_at, *age)
+                        )
+                    }
                     Consistency::AtLeast(stamp) if index < stamp.index => {
                         broken!("KV7", "it is older than {stamp:?}")
                     }
@@ -320,6 +335,13 @@ impl History {
             }
             (_, body) => broken!("KV6", "the answer is of another kind: {body:?}"),
         }
+    }
+
+    /// The newest index any answer had shown so long before a time, by a clock that may drift.
+    fn floor_before(&self, at: Micros, age: std::time::Duration) -> u64 {
+        let before = at.saturating_sub(age.as_micros() as u64 * 102 / 100);
+        let after = self.floors.partition_point(|(rose, _)| *rose < before);
+        after.checked_sub(1).map_or(0, |last| self.floors[last].1)
     }
 
     fn check_answer(&self, query: &Query, answer: &Answer, response: &Response) -> Check {

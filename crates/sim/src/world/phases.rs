@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// A leader steps down when it heard no quorum for an election timeout, at most a second; what was on its way may take a moment more.
+const LINGERS_MAX: Micros = 3_000_000;
+
 impl World {
     /// Somebody leads, and can: it hears a majority, and something of its term is decided.
     pub(super) fn led(&self) -> bool {
@@ -26,8 +29,39 @@ impl World {
         self.leases.sample(self.now, led);
         let check = self.leases.check_lateness(self.history.model(), self.now);
         self.judge(check);
+        self.check_lingering();
         self.check_overdue();
         self.queue.plan(self.now + LOOK_EVERY, Event::Look);
+    }
+
+    /// Check-quorum: a leader that reaches no majority does not go on calling itself one, so that its clients go elsewhere.
+    fn check_lingering(&mut self) {
+        for member in 0..self.members.len() {
+            let works =
+                |other: usize| self.members[other].process.is_some() && !self.members[other].paused;
+            let reached = (0..self.members.len()).filter(|other| {
+                works(*other) && (*other == member || self.network.connected(member, *other))
+            });
+            let cut_off = works(member) && reached.count() <= self.members.len() / 2;
+            let machine = &mut self.members[member];
+            match (
+                cut_off && self.consensus.leads(member),
+                machine.cut_off_since,
+            ) {
+                (false, _) => machine.cut_off_since = None,
+                (true, None) => machine.cut_off_since = Some(self.now),
+                (true, Some(since)) if self.now - since > LINGERS_MAX => {
+                    return self.fail(
+                        "check quorum",
+                        format!(
+                            "n{} reaches no majority since {since} us and still leads",
+                            member + 1
+                        ),
+                    );
+                }
+                _ => {}
+            }
+        }
     }
 
     /// V1: every request ends. One that a fault swallowed may take until the member gives it up; once faults are over, all end soon.

@@ -221,3 +221,124 @@ impl Consensus {
 fn holds(log: &Mirror, index: u64, term: Option<u64>) -> bool {
     index <= log.start || (term.is_some() && log.term(index) == term)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raft::{Entry, Incarnation, Index, MemberId, Payload, Persist, Role, Vote};
+
+    fn peer(member: usize) -> PeerId {
+        PeerId {
+            member: MemberId(member as u64 + 1),
+            incarnation: Incarnation(1),
+        }
+    }
+
+    /// Three members, of which the first leads term 1 with the vote of the second; each has the entry of index 1, durable if `durable` says so.
+    fn cell(durable: [bool; 3]) -> Consensus {
+        let mut oracle = Consensus::new(3);
+        let first = Configuration {
+            voters: (0..3).map(peer).collect(),
+            ..Configuration::default()
+        };
+        oracle.set_cell((0..3).map(peer).collect(), first);
+        oracle.rules.told.insert((Term(0), peer(0)));
+        for (member, durable) in durable.into_iter().enumerate() {
+            let vote = Vote {
+                term: Term(1),
+                candidate: Some(peer(0)),
+            };
+            let entry = Entry {
+                term: Term(1),
+                index: Index(1),
+                payload: Payload::Noop,
+            };
+            for (vote, entries) in [(Some(vote), vec![]), (None, vec![entry])] {
+                let reset = None;
+                let persist = Persist {
+                    sequence: 0,
+                    vote,
+                    reset,
+                    entries,
+                };
+                oracle.on_persist(member, &persist, 0).unwrap();
+            }
+            oracle.on_durable(member, 1 + usize::from(durable));
+        }
+        oracle
+    }
+
+    fn say(body: Body) -> Message {
+        Message {
+            term: Term(1),
+            to: Incarnation(1),
+            body,
+        }
+    }
+
+    fn property(check: Check) -> &'static str {
+        check.expect_err("a broken rule").0
+    }
+
+    fn acknowledges(matched: u64) -> Message {
+        say(Body::AppendReply {
+            matched: Index(matched),
+            rejected: None,
+            boot: raft::Boot(1),
+            amnesiac: false,
+        })
+    }
+
+    #[test]
+    fn what_is_said_is_durable() {
+        let mut oracle = cell([true, true, false]);
+        oracle.on_send(1, peer(0), &acknowledges(1)).unwrap();
+        let early = oracle.on_send(2, peer(0), &acknowledges(1));
+        assert_eq!(property(early), "persist before speak");
+        let vote = say(Body::VoteReply { granted: true });
+        oracle.on_send(2, peer(0), &vote).unwrap();
+        assert_eq!(
+            property(oracle.on_send(2, peer(1), &vote)),
+            "persist before speak"
+        );
+    }
+
+    #[test]
+    fn an_election_stands_on_votes_of_its_term() {
+        let mut oracle = cell([true, true, true]);
+        let alone = oracle.on_role(0, Role::Leader, Term(1));
+        assert_eq!(property(alone), "election safety");
+        let vote = say(Body::VoteReply { granted: true });
+        oracle.on_send(1, peer(0), &vote).unwrap();
+        oracle.on_role(0, Role::Leader, Term(1)).unwrap();
+    }
+
+    #[test]
+    fn a_candidacy_stands_on_pre_votes() {
+        let oracle = cell([true, true, true]);
+        oracle.check_candidacy(0, Term(1)).unwrap();
+        assert_eq!(property(oracle.check_candidacy(1, Term(2))), "V1");
+    }
+
+    #[test]
+    fn a_decision_is_durable_on_a_quorum() {
+        let decide = |durable| {
+            let mut oracle = cell(durable);
+            let vote = say(Body::VoteReply { granted: true });
+            oracle.on_send(1, peer(0), &vote).unwrap();
+            oracle.on_role(0, Role::Leader, Term(1)).unwrap();
+            oracle.on_progress(0, 1, 0, None)
+        };
+        assert_eq!(decide([false, true, true]), Ok(1));
+        assert_eq!(decide([true, false, false]).unwrap_err().0, "C2");
+    }
+
+    #[test]
+    fn a_leader_counts_what_was_acknowledged_in_its_term() {
+        let mut oracle = cell([true, true, true]);
+        oracle.on_send(1, peer(0), &acknowledges(1)).unwrap();
+        let progress = [(peer(1), Index(1))];
+        oracle.check_progress(0, Term(1), &progress).unwrap();
+        assert_eq!(property(oracle.check_progress(0, Term(2), &progress)), "C2");
+    }
+}
