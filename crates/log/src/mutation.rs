@@ -40,8 +40,6 @@ mutations! {
     TrustCacheAfterRestart,
     /// A new segment begins without the vote.
     NewSegmentForgetsVote,
-    /// Every segment but the newest is released, also those with entries that no snapshot covers.
-    ReleaseTooMuch,
     /// A snapshot takes its name before its bytes are durable.
     SnapshotBeforeSync,
     /// A new segment is written before its name in the directory is durable.
