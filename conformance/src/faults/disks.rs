@@ -161,17 +161,12 @@ pub async fn bitflip(field: &mut Field) -> Outcome<()> {
         let serves = serves_or_ends(field, victim).await;
         let log = field.cluster.log_tail(victim, usize::MAX);
         let reason = reason(log.get(log_before..).unwrap_or_default());
-        let what = format!("R1: {name} serves again, or says why not");
-        field.report.check(
-            &what,
-            serves || reason.is_some(),
-            match (serves, &reason) {
-                (true, None) => "serves".to_string(),
-                (true, Some(reason)) => format!("serves; {reason}"),
-                (false, Some(reason)) => format!("does not serve; {reason}"),
-                (false, None) => "does neither".to_string(),
-            },
-        );
+        // A member that cannot know who it is must not guess; everything else it gets back from the others.
+        let held = serves || target == Target::Identity && reason.is_some();
+        let what = format!("R1: {name} repairs itself, or cannot know who it is and says so");
+        let how = if serves { "serves" } else { "does not serve" };
+        let reason = reason.unwrap_or_else(|| "says nothing of damage".into());
+        field.report.check(&what, held, format!("{how}; {reason}"));
         if !serves {
             field.cluster.kill(victim);
             run(&format!("rm -rf {}", data.display()))?;
