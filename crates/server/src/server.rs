@@ -313,10 +313,13 @@ async fn live(
             let end = ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
             let _ = door_stop.send(());
             // Answers that are on their way may still arrive.
-            let _ = tokio::time::timeout(FAREWELL, &mut door).await;
-            door.abort();
+            if tokio::time::timeout(FAREWELL, &mut door).await.is_err() {
+                door.abort();
+                // The port must be free again. A task that has ended must not be awaited a second time.
+                let _ = door.await;
+            }
             acceptor.abort();
-            let (_, _) = (door.await, acceptor.await);
+            let _ = acceptor.await;
             return Ok(end);
         }
     };
