@@ -3,6 +3,7 @@
 
 mod elections;
 mod logs;
+mod memory;
 mod stage;
 
 pub use stage::Checked;
@@ -115,5 +116,12 @@ pub const SCENARIOS: &[Scenario] = &[
         members: 5,
         settings: logs::one_entry_each,
         script: logs::figure_8_decided,
+    },
+    Scenario {
+        name: "power-loss-all",
+        about: "all machines lose power at the moment of an acknowledgement, and nothing acknowledged is lost",
+        members: 3,
+        settings: raft::Settings::default,
+        script: memory::power_loss_all,
     },
 ];
