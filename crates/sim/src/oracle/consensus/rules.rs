@@ -260,6 +260,7 @@ mod tests {
                     vote,
                     reset,
                     entries,
+                    commit: Index(0),
                 };
                 oracle.on_persist(member, &persist, 0).unwrap();
             }
