@@ -151,6 +151,13 @@ impl<D: Disk> Pool<D> {
         Ok(())
     }
 
+    /// Removes the files that wait to be used again; the reserve stays.
+    pub fn drop_spares(&mut self) {
+        for (generation, sectors) in std::mem::take(&mut self.spares) {
+            let _dead_file_stays = self.disk.remove(&spare_name(generation, sectors));
+        }
+    }
+
     /// Takes over a file found under its spare name.
     pub fn adopt_spare(&mut self, generation: u64, sectors: u64) {
         let name = spare_name(generation, sectors);

@@ -46,9 +46,25 @@ struct Footer {
 pub struct Snapshots<D: Disk> {
     disk: D,
     newest: Option<Durable<D>>,
-    /// Index of the newest, for the log of the same directory, which may be on another thread.
-    newest_index: Arc<AtomicU64>,
+    /// The newest, for the log of the same directory, which may be on another thread.
+    newest_shared: Arc<NewestSnapshot>,
     staging: BTreeMap<u64, Staging<D>>,
+}
+
+/// What the log knows of the newest durable snapshot.
+#[derive(Debug, Default)]
+pub(crate) struct NewestSnapshot {
+    /// Its index.
+    pub(crate) index: AtomicU64,
+    /// Its length.
+    pub(crate) bytes: AtomicU64,
+}
+
+impl NewestSnapshot {
+    fn set(&self, index: u64, bytes: u64) {
+        self.index.store(index, Relaxed);
+        self.bytes.store(bytes, Relaxed);
+    }
 }
 
 /// The newest durable snapshot, held open.
@@ -113,21 +129,24 @@ impl<D: Disk> Snapshots<D> {
                 Err(Unusable::Disk(error)) => return Err(OpenError::Disk(error)),
             }
         }
-        let index = newest.as_ref().map_or(0, |newest| newest.mark.index.0);
+        let newest_shared = Arc::new(NewestSnapshot::default());
+        if let Some(newest) = &newest {
+            newest_shared.set(newest.mark.index.0, newest.bytes);
+        }
         Ok((
             Snapshots {
                 disk,
                 newest,
-                newest_index: Arc::new(AtomicU64::new(index)),
+                newest_shared,
                 staging: BTreeMap::new(),
             },
             quarantined,
         ))
     }
 
-    /// The index of the newest durable snapshot, now and later.
-    pub(crate) fn newest_index(&self) -> Arc<AtomicU64> {
-        self.newest_index.clone()
+    /// The newest durable snapshot, now and later.
+    pub(crate) fn newest(&self) -> Arc<NewestSnapshot> {
+        self.newest_shared.clone()
     }
 
     /// Writes a piece of a snapshot into the staging file `id`; the piece at offset 0 begins it anew, others go on where the last ended.
@@ -224,7 +243,7 @@ impl<D: Disk> Snapshots<D> {
             checksum,
         };
         let previous = self.newest.replace(newest);
-        self.newest_index.store(mark.index.0, Relaxed);
+        self.newest_shared.set(mark.index.0, bytes);
         // The new one is durable: a previous one that cannot be removed now is removed at the next start.
         if let Some(previous) = previous.filter(|previous| previous.mark.index != mark.index) {
             self.disk.remove(&previous.name).ok();

@@ -1,11 +1,12 @@
 //! The surface of the durable side of a member: identity, log, snapshots, in one directory.
 
 use crate::recovery::recover;
+use crate::snapshot::NewestSnapshot;
 use crate::wal::Wal;
 use crate::{Disk, DiskError, Identity, Snapshots, directory, identity};
 use raft::{Configuration, Entry, Index, MemberId, Persist, SnapshotMark, Term, Vote};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Sizes and reserves.
 #[derive(Clone, Debug)]
@@ -141,7 +142,7 @@ pub fn open<D: Disk>(
             disk,
             settings,
             wal: found.wal,
-            snapshot: snapshots.newest_index(),
+            snapshot: snapshots.newest(),
         },
         snapshots,
         identity,
@@ -154,8 +155,8 @@ pub struct Log<D: Disk> {
     disk: D,
     settings: Settings,
     wal: Wal<D>,
-    /// Index of the newest durable snapshot, kept by [`Snapshots`].
-    snapshot: Arc<AtomicU64>,
+    /// The newest durable snapshot, kept by [`Snapshots`].
+    snapshot: Arc<NewestSnapshot>,
 }
 
 impl<D: Disk> Log<D> {
@@ -211,15 +212,25 @@ impl<D: Disk> Log<D> {
 
     /// Bytes of log entries after the newest snapshot, to decide when to take the next.
     pub fn log_bytes(&self) -> u64 {
-        self.wal.bytes_after(Index(self.snapshot.load(Relaxed)))
+        self.wal
+            .bytes_after(Index(self.snapshot.index.load(Relaxed)))
     }
 
-    /// Free bytes on the disk are below the low-water mark, or the reserve is in use and no other can be made.
+    /// Free bytes on the disk are below the low-water mark, or too few for the next snapshot, or the reserve is in use and no other can be made. Files
+    /// that wait to be used again are given up first.
     pub fn low_on_space(&mut self) -> bool {
-        !self.wal.pool.has_reserve()
-            || self
-                .disk
-                .free_bytes()
-                .is_ok_and(|free| free < self.settings.low_water_bytes)
+        let below = self.is_below_mark();
+        if below {
+            self.wal.pool.drop_spares();
+        }
+        !self.wal.pool.has_reserve() || (below && self.is_below_mark())
+    }
+
+    /// A mark of 0 asks for nothing but the reserve.
+    fn is_below_mark(&mut self) -> bool {
+        let mark = self.settings.low_water_bytes;
+        let snapshot = self.snapshot.bytes.load(Relaxed);
+        let wanted = mark.max(snapshot + snapshot / 4);
+        mark > 0 && self.disk.free_bytes().is_ok_and(|free| free < wanted)
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Core {
     pub(crate) commit: Index,
     /// The last entry given out by `take_committed`.
     pub(crate) taken: Index,
+    /// What was given out made a state that is not to be believed; nothing more is given before a snapshot takes its place.
+    pub(crate) state_lost: bool,
     pub(crate) writes: Writes,
     pub(crate) fetches: Fetches,
     pub(crate) reads: LocalReads,
@@ -190,7 +192,7 @@ impl Core {
 
     pub(crate) fn take_committed(&mut self, bytes_max: usize) -> Vec<Entry> {
         let upto = self.takeable();
-        if self.taken >= upto {
+        if self.taken >= upto || self.state_lost {
             return Vec::new();
         }
         let from = self.taken.next();

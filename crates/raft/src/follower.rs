@@ -140,17 +140,27 @@ impl Core {
 
     /// A snapshot from the leader is durable. Taken unless the log has that much anyway.
     pub(crate) fn on_snapshot_staged(&mut self, mark: SnapshotMark) {
-        if mark.index <= self.commit {
-            return;
-        }
         let base = Position {
             index: mark.index,
             term: mark.term,
         };
+        if self.state_lost && self.log.matches(base) {
+            // The log stays; only what was made of it is replaced.
+            self.learn_commit(mark.index);
+            self.taken = mark.index;
+            self.state_lost = false;
+            self.fetches.forget_state();
+            self.effects.push_back(Effect::RestoreSnapshot(mark));
+            return;
+        }
+        if mark.index <= self.commit {
+            return;
+        }
         if self.log.matches(base) && !mutated!(SnapshotDropsTail) {
             self.commit_to(mark.index);
             return;
         }
+        self.state_lost = false;
         self.log.reset(base);
         self.membership =
             crate::membership::Membership::new(mark.index, mark.configuration.clone());

@@ -143,6 +143,7 @@ impl Raft {
             membership,
             commit: commit.min(last).max(base.index),
             taken: base.index,
+            state_lost: false,
             writes,
             fetches: Fetches::default(),
             reads: LocalReads::default(),
@@ -313,6 +314,13 @@ impl Raft {
     /// are fetched from disk. What is given is durable on this member.
     pub fn take_committed(&mut self, bytes_max: usize) -> Vec<Entry> {
         self.core.take_committed(bytes_max)
+    }
+
+    /// The state is not to be believed, the log is: the next snapshot the log reaches back to is restored, wherever the state stands
+    /// ([`Input::SnapshotStaged`]), and entries after it are given once more. Until then none are. The member votes and acknowledges all the while.
+    pub fn forget_state(&mut self) {
+        self.core.state_lost = true;
+        self.core.fetches.forget_state();
     }
 
     /// Notes that the state's own snapshot at `mark` is durable: entries up to `keep_from` (exclusive) may be forgotten.

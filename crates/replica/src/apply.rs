@@ -55,7 +55,7 @@ impl Applying {
 impl Replica {
     /// Applies decided entries for one slice; `true` while more are waiting.
     pub(crate) fn apply_slice(&mut self, now: Instant) -> bool {
-        if self.snapshots.is_loading() || self.repair.is_reopening() {
+        if self.snapshots.is_loading() || self.repair.is_stopped() {
             return false;
         }
         let mut left = TURN_UNITS;
@@ -142,7 +142,7 @@ impl Replica {
             .applied(term, self.state.clock_ms(), self.state.wall_ms());
         self.batches_applied(index);
         self.hub.feed(&self.state);
-        self.on_hash_index(index.0);
+        self.on_hash_index(now, index.0);
         self.reads_applied(now, index.0);
     }
 }

@@ -11,6 +11,7 @@ const KIND_SNAPSHOT_CHUNK: u8 = 2;
 const KIND_SNAPSHOT_ACK: u8 = 3;
 const KIND_STATE_HASH: u8 = 4;
 const KIND_PUBLISH: u8 = 5;
+const KIND_STATE_WANTED: u8 = 6;
 const KIND_QUERY: u8 = 64;
 const KIND_ANSWER: u8 = 65;
 
@@ -75,6 +76,12 @@ struct WireListed {
     name: String,
     #[prost(string, tag = "2")]
     address: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct WireStateWanted {
+    #[prost(uint64, tag = "1")]
+    from: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -194,6 +201,9 @@ pub(crate) fn encode_message(message: &Message) -> Bytes {
                 hash: *hash,
             },
         ),
+        Message::StateWanted { from } => {
+            framed(KIND_STATE_WANTED, &WireStateWanted { from: *from })
+        }
         Message::Publish {
             peer_addresses,
             client_addresses,
@@ -249,6 +259,10 @@ pub(crate) fn decode_message(bytes: Bytes) -> Result<Message, DecodeError> {
                 index: wire.index,
                 hash: wire.hash,
             })
+        }
+        KIND_STATE_WANTED => {
+            let wire: WireStateWanted = body(bytes)?;
+            Ok(Message::StateWanted { from: wire.from })
         }
         KIND_PUBLISH => {
             let wire: WirePublish = body(bytes)?;

@@ -88,6 +88,8 @@ pub enum Effect {
     },
     /// The configuration in force changed: connect to these members.
     ConfigurationChanged(Configuration),
+    /// The states of the members differ, as the text says. Where a majority agrees, one that does not replaces its state by theirs.
+    StateDiffers(String),
     /// The newest durable snapshot is not to be believed although its checksums match; set it aside. The text says why.
     DiscardSnapshot(String),
     /// What this member needs to go on is gone from its disk, as the text says. End it as a crash would, open the directory again and start from what is

@@ -1,8 +1,10 @@
-//! Members compare the hashes of their states at equal indexes (PROPERTIES KV5). One that a majority of voters contradicts stops serving.
+//! Members compare the hashes of their states at equal indexes (PROPERTIES KV5). One that a majority of voters contradicts stops serving and
+//! replaces its state by theirs (`repair`); where no majority agrees, that is told and nothing else is done.
 
+use crate::effect::Effect;
 use crate::message::Message;
 use crate::replica::Replica;
-use raft::PeerId;
+use raft::{Instant, PeerId};
 use std::collections::BTreeMap;
 
 /// Hashes are compared at every such index.
@@ -14,6 +16,8 @@ const REMEMBERED: usize = 8;
 #[derive(Default)]
 pub(crate) struct Hashes {
     by_index: BTreeMap<u64, BTreeMap<PeerId, u64>>,
+    /// The newest index at which no majority agreed.
+    disputed: u64,
 }
 
 impl Hashes {
@@ -27,7 +31,7 @@ impl Hashes {
 
 impl Replica {
     /// Tells the others the hash, if `index` is one at which it is compared.
-    pub(crate) fn on_hash_index(&mut self, index: u64) {
+    pub(crate) fn on_hash_index(&mut self, now: Instant, index: u64) {
         if !index.is_multiple_of(EVERY) {
             return;
         }
@@ -38,21 +42,21 @@ impl Replica {
                 self.send(peer, Message::StateHash { index, hash });
             }
         }
-        self.compare_hashes(index);
+        self.compare_hashes(now, index);
     }
 
     /// Takes another member's hash.
-    pub(crate) fn on_state_hash(&mut self, from: PeerId, index: u64, hash: u64) {
+    pub(crate) fn on_state_hash(&mut self, now: Instant, from: PeerId, index: u64, hash: u64) {
         // Far-off indexes would push out those that can still be compared.
         let near = index.is_multiple_of(EVERY)
             && index.abs_diff(self.state.applied()) <= EVERY * REMEMBERED as u64;
         if near && self.applying.configuration.contains(from) {
             self.hashes.note(index, from, hash);
-            self.compare_hashes(index);
+            self.compare_hashes(now, index);
         }
     }
 
-    fn compare_hashes(&mut self, index: u64) {
+    fn compare_hashes(&mut self, now: Instant, index: u64) {
         let Some(hashes) = self.hashes.by_index.get(&index) else {
             return;
         };
@@ -66,17 +70,25 @@ impl Replica {
                 *counts.entry(hash).or_default() += 1;
             }
         }
-        let majority = counts
-            .into_iter()
-            .find(|&(_, count)| count > voters.len() / 2);
-        if let Some((hash, count)) = majority
-            && hash != own
-        {
-            self.halt(format!(
-                "the state at index {index} has hash {own:016x}, but {count} of {} voters agree on {hash:016x}: this member's state is wrong and is not \
-                 served; stop it, set its data directory aside for examination and start it empty, so that it is admitted anew",
-                voters.len()
+        let told: usize = counts.values().sum();
+        let largest = counts.iter().max_by_key(|(_, count)| **count);
+        let (&hash, &count) = largest.unwrap_or((&own, &0));
+        let all = voters.len();
+        if count > all / 2 && hash != own {
+            self.condemn(now, index, format!(
+                "the state at index {index} has hash {own:016x}, but {count} of {all} voters agree on {hash:016x}: this member's state is wrong"
             ));
+        } else if count + (all - told) <= all / 2 && self.hashes.disputed < index {
+            let text = format!(
+                "the states at index {index} differ and no majority of {all} voters agrees: nobody can say which is right; {hashes:x?}"
+            );
+            self.hashes.disputed = index;
+            self.effects.push_back(Effect::StateDiffers(text));
         }
+    }
+
+    /// Forgets the hashes of a state that was replaced.
+    pub(crate) fn forget_hashes(&mut self) {
+        self.hashes.by_index.clear();
     }
 }

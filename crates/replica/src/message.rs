@@ -36,6 +36,11 @@ pub enum Message {
         /// Hash there.
         hash: u64,
     },
+    /// To the leader: the sender's state is not to be believed; please send a snapshot that is not older than this.
+    StateWanted {
+        /// The least index of use.
+        from: u64,
+    },
     /// To the leader: the cell's configuration does not yet say this of the sender; please make it so.
     Publish {
         /// Where other members reach the sender.

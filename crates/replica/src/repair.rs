@@ -1,12 +1,20 @@
-//! What a member does about damage on its disk while it runs (PROPERTIES R1, R2).
+//! What a member does about damage on its disk while it runs, and about a state that the others contradict (PROPERTIES R1, R2, KV5).
 //!
 //! What the state has applied is in memory: if the log is damaged there, the next snapshot makes the damaged part needless, and followers that lack it get
 //! the snapshot. What it has not applied can only come from the others: then the member hands leadership over, ends, and starts again from what recovery
 //! finds. Recovery sets the damage aside and notes durably that entries may be missing; consensus counts nothing from such a member until it is made good.
+//!
+//! A state that a majority contradicts is condemned: it serves no more, its snapshot is set aside, and the leader sends another. The log is not the state: the
+//! member votes and acknowledges all the while.
 
 use crate::effect::Effect;
+use crate::message::Message;
 use crate::replica::Replica;
-use raft::{Index, Instant, Role};
+use raft::{Index, Instant, PeerId, Role};
+use std::time::Duration;
+
+/// How often a member whose state is wrong asks for another.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Repairs under way.
 #[derive(Default)]
@@ -15,6 +23,8 @@ pub(crate) struct Repair {
     snapshot_needed: Index,
     /// The member begins anew, once it does not lead or at this time.
     reopening: Option<(String, Instant)>,
+    /// The state is wrong; a snapshot from this index on is to replace it. When to ask for one next.
+    condemned: Option<(u64, Instant)>,
 }
 
 impl Repair {
@@ -28,9 +38,26 @@ impl Repair {
         self.reopening.is_some()
     }
 
+    /// Nothing is to be applied.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.reopening.is_some() || self.condemned.is_some()
+    }
+
+    /// Where the state is wrong: whether a snapshot at this index can replace it.
+    pub(crate) fn wants_snapshot(&self, index: Index) -> Option<bool> {
+        self.condemned.map(|(from, _)| index.0 >= from)
+    }
+
+    /// The state was replaced.
+    pub(crate) fn state_replaced(&mut self) {
+        self.condemned = None;
+    }
+
     /// When something is to be done.
     pub(crate) fn due_at(&self) -> Option<Instant> {
-        self.reopening.as_ref().map(|(_, at)| *at)
+        let reopening = self.reopening.as_ref().map(|(_, at)| *at);
+        let asking = self.condemned.map(|(_, at)| at);
+        reopening.into_iter().chain(asking).min()
     }
 
     /// A snapshot at `index` is durable; `true` if it makes a damaged part of the log needless.
@@ -75,6 +102,59 @@ impl Replica {
         let led = self.role == Role::Leader;
         if let Some((why, _)) = self.repair.reopening.take_if(|(_, at)| !led || *at <= now) {
             self.stop(Effect::Reopen(why));
+        }
+    }
+
+    /// The state at `index` is wrong: it is given up, and with it the leadership.
+    pub(crate) fn condemn(&mut self, now: Instant, index: u64, why: String) {
+        if self.is_halted() || self.repair.is_stopped() {
+            return;
+        }
+        let from = self.state.applied().max(index);
+        self.repair.condemned = Some((from, now));
+        self.serving = false;
+        self.raft.forget_state();
+        self.applying.reset();
+        self.abandon_snapshot(true);
+        self.stop_sending();
+        self.snapshots.newest = None;
+        self.drop_running_queries();
+        self.sent_proposals_unknown();
+        self.effects.push_back(Effect::StateDiffers(why.clone()));
+        self.effects.push_back(Effect::DiscardSnapshot(why));
+    }
+
+    /// Asks for another state; a leader looks for one to take its place first.
+    pub(crate) fn tend_condemned(&mut self, now: Instant) {
+        let Some((from, at)) = self.repair.condemned else {
+            return;
+        };
+        if at > now {
+            return;
+        }
+        self.repair.condemned = Some((from, now + ASK_INTERVAL));
+        match self.leader {
+            Some(leader) if leader == self.me => {
+                // Without anybody to lead better it stays, and serves nothing.
+                let _ = self.raft.transfer(now, None);
+            }
+            Some(leader) if self.snapshots.receiving.is_none() && !self.snapshots.is_loading() => {
+                self.send(leader, Message::StateWanted { from });
+            }
+            _ => {}
+        }
+    }
+
+    /// A member whose state is wrong wants a snapshot, not older than `index`.
+    pub(crate) fn on_state_wanted(&mut self, now: Instant, from: PeerId, index: u64) {
+        let able = self.role == Role::Leader && !self.repair.is_stopped();
+        if !able || !self.configuration.contains(from) || self.state.applied() < index {
+            return;
+        }
+        match &self.snapshots.newest {
+            Some(file) if file.mark.index.0 >= index => self.send_snapshot(now, from),
+            // It asks again when there is one.
+            _ => self.snapshots.wanted = true,
         }
     }
 }

@@ -237,7 +237,8 @@ impl Replica {
             Message::SnapshotAck { index, offset } => {
                 self.on_snapshot_ack(now, from, index, offset)
             }
-            Message::StateHash { index, hash } => self.on_state_hash(from, index, hash),
+            Message::StateHash { index, hash } => self.on_state_hash(now, from, index, hash),
+            Message::StateWanted { from: index } => self.on_state_wanted(now, from, index),
             Message::Publish {
                 peer_addresses,
                 client_addresses,
@@ -305,6 +306,7 @@ impl Replica {
         }
         self.take_consensus(at);
         self.tend_reopening(at);
+        self.tend_condemned(at);
         if self.halted {
             return false;
         }

@@ -168,6 +168,8 @@ impl Replica {
             bytes: read,
             checksum,
         });
+        self.repair.state_replaced();
+        self.forget_hashes();
         self.hub.restored(&self.state);
         self.reads_restored();
         self.serving = true;

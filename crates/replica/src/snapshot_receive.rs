@@ -47,7 +47,11 @@ impl Replica {
             .loading
             .as_ref()
             .is_some_and(|loading| loading.mark().index >= file.mark.index);
-        if index <= self.state.applied() || loading {
+        let condemned = self.repair.wants_snapshot(file.mark.index);
+        if condemned == Some(false) {
+            return;
+        }
+        if (index <= self.state.applied() && condemned.is_none()) || loading {
             // It is here already.
             return self.send(
                 from,

@@ -58,16 +58,23 @@ impl Replica {
         }
         let needed = self.repair.snapshot_needed();
         let useful = |file: &SnapshotFile| file.mark.index >= needed;
-        match self.snapshots.newest.clone().filter(useful) {
-            Some(file) => {
-                self.snapshots.sending.insert(to, Sending::new(file, now));
-                self.read_piece(to);
-            }
+        match self.snapshots.newest.as_ref().filter(|file| useful(file)) {
+            Some(_) => self.send_snapshot(now, to),
             None => {
                 self.snapshots.wanted = true;
                 self.raft
                     .handle(now, raft::Input::SnapshotSent { to, index: None });
             }
+        }
+    }
+
+    /// Begins to send the newest snapshot, unless one is under way there.
+    pub(crate) fn send_snapshot(&mut self, now: Instant, to: PeerId) {
+        if let Some(file) = self.snapshots.newest.clone()
+            && !self.snapshots.sending.contains_key(&to)
+        {
+            self.snapshots.sending.insert(to, Sending::new(file, now));
+            self.read_piece(to);
         }
     }
 

@@ -11,6 +11,8 @@ use std::time::Duration;
 const UNDER_WAY_MAX: u32 = 2;
 /// After a failed attempt the next waits for so long.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// On a full disk the log is cut when it has this part of what is usual.
+const FULL_DISK_DIVISOR: u64 = 8;
 /// Version of the snapshot header.
 const HEADER_FORMAT: u32 = 1;
 
@@ -86,10 +88,17 @@ impl Replica {
             .newest
             .as_ref()
             .map_or(0, |file| file.mark.index.0);
-        let large = snapshots.log_bytes > self.snapshot_after();
+        let large = snapshots.log_bytes > self.snapshot_after() || self.space_is_worth_a_snapshot();
         let needed = self.repair.snapshot_needed().0;
         let useful = self.state.applied() > newest && self.state.applied() >= needed;
         idle && allowed && useful && (large || snapshots.wanted || needed > newest)
+    }
+
+    /// On a full disk a snapshot is taken early: what deletes and compaction freed in the state is freed on the disk only when the log goes.
+    fn space_is_worth_a_snapshot(&self) -> bool {
+        let newest = self.snapshots.newest.as_ref().map_or(0, |file| file.bytes);
+        let least = newest.max(self.limits.snapshot_log_bytes) / FULL_DISK_DIVISOR;
+        self.disk_full && self.snapshots.log_bytes > least
     }
 
     /// Bytes of log after which the next snapshot is taken: as many as the state has, so that no more is written for snapshots than for the log. While the
@@ -180,7 +189,7 @@ impl Replica {
 
     /// The log up to a new durable snapshot may go, but for what followers a little behind may still ask for.
     pub(crate) fn snapshot_is_durable(&mut self, file: SnapshotFile) {
-        let kept = if self.repair.snapshot_taken(file.mark.index) {
+        let kept = if self.repair.snapshot_taken(file.mark.index) || self.disk_full {
             0
         } else {
             self.limits.snapshot_keep_entries

@@ -52,6 +52,7 @@ fn messages() -> Vec<Message> {
             client_addresses: vec![],
             feature_level: 3,
         },
+        Message::StateWanted { from: 2048 },
     ]
 }
 
@@ -74,6 +75,7 @@ fn golden_bytes() {
     assert_eq!(hex(all[1].encode()), "0308ffffffffffffffffff011001");
     assert_eq!(hex(all[2].encode()), "0408800811efcdab8967452301");
     assert_eq!(hex(all[3].encode()), "050a03683a311803");
+    assert_eq!(hex(all[4].encode()), "06088010");
     let query = BootstrapMessage::Query(Introduction {
         name: "n1".into(),
         member: MemberId(1),
@@ -117,7 +119,7 @@ proptest! {
     }
 
     #[test]
-    fn flipped_and_cut_messages_never_panic(which in 0usize..4, at in any::<prop::sample::Index>(), bit in 0u8..8, cut in any::<prop::sample::Index>()) {
+    fn flipped_and_cut_messages_never_panic(which in 0usize..5, at in any::<prop::sample::Index>(), bit in 0u8..8, cut in any::<prop::sample::Index>()) {
         let mut bytes = messages()[which].encode().to_vec();
         let place = at.index(bytes.len());
         bytes[place] ^= 1 << bit;

@@ -228,6 +228,7 @@ impl<D: Disk> LogThread<D> {
     fn tell_space(&mut self, short: bool) {
         if self.short_of_space != short {
             self.short_of_space = short;
+            self.metrics.low_on_space.set(short.into());
             if short {
                 error!(
                     "disk is nearly full, only deletes and compaction are admitted; free some space, service returns by itself"

@@ -24,5 +24,5 @@ mod wire;
 
 pub use config::Config;
 pub use handle::{Handle, MemberView, REQUESTS_QUEUED_MAX, WatchStream};
-pub use metrics::{Counter, Histogram, Metrics};
+pub use metrics::{Counter, Gauge, Histogram, Metrics};
 pub use server::{Member, StartError};

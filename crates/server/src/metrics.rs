@@ -24,6 +24,22 @@ impl Counter {
     }
 }
 
+/// A number that rises and falls.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Sets it.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
+    /// Reads.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
 /// Durations, counted in buckets that double.
 #[derive(Debug, Default)]
 pub struct Histogram {
@@ -124,6 +140,10 @@ pub struct Metrics {
     pub files_quarantined: Counter,
     /// Damage that was made good, by the other members or by a new snapshot.
     pub repairs: Counter,
+    /// Times that the states of the members were found to differ.
+    pub states_differ: Counter,
+    /// Free space is below the low-water mark: 1 or 0.
+    pub low_on_space: Gauge,
     /// Times that the member began anew from its disk, inside the process.
     pub reopenings: Counter,
     /// Times that the member became a new incarnation because the record of its votes was lost.

@@ -368,6 +368,10 @@ impl Running {
             Effect::Halted(reason) => {
                 error!(reason, "member halted: it answers nothing from now on")
             }
+            Effect::StateDiffers(what) => {
+                self.node.metrics.states_differ.inc();
+                error!(what, "states of the members differ");
+            }
             Effect::Reopen(why) => {
                 self.reopen = Some(why);
                 self.stopping = true;

@@ -269,6 +269,7 @@ impl World {
                     What::Configuration(words::configuration(&configuration, name))
                 });
             }
+            Effect::StateDiffers(text) => self.fail("KV5", format!("n{}: {text}", member + 1)),
             Effect::DiscardSnapshot(why) => {
                 if let Some(process) = &mut self.members[member].process {
                     process.snapshots.discard(&why);

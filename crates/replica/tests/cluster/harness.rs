@@ -22,6 +22,8 @@ pub struct Host {
     /// Why it was to begin anew, each time, and how often it did.
     pub reopened: Vec<String>,
     lives_begun_anew: usize,
+    /// What was told of states that differ.
+    pub disputes: Vec<String>,
     timer: Option<Instant>,
     /// Effects that a pause holds back.
     inputs: VecDeque<Input>,
@@ -119,6 +121,7 @@ impl Cell {
             halted: None,
             reopened: Vec::new(),
             lives_begun_anew: 0,
+            disputes: Vec::new(),
             timer: None,
             inputs: VecDeque::new(),
             role: Role::Follower,
@@ -334,6 +337,7 @@ impl Cell {
                 host.disk.entries_lost &= replica.status().raft.standing != Standing::Sound;
             }
             Effect::ConfigurationChanged(_) => {}
+            Effect::StateDiffers(text) => host.disputes.push(text),
             Effect::DiscardSnapshot(_) => disk.discard_snapshot(),
             Effect::Reopen(why) => host.reopened.push(why),
             Effect::Halted(text) => host.halted = Some(text),

@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use raft::{Configuration, Incarnation, MemberId, PeerId};
-use replica::{Advertised, Body, Failure, Input, Introduction, Message, Settings};
+use replica::{Advertised, Body, Failure, Input, Introduction, Settings};
 
 fn advertising(nth: u64) -> Settings {
     let advertised = Advertised {
@@ -211,52 +211,4 @@ fn two_wiped_of_three_are_never_admitted() {
         }
     }
     assert_eq!(in_force(&cell, 1), crate::harness::configuration(3));
-}
-
-#[test]
-fn kv5_a_member_that_a_majority_contradicts_halts() {
-    let mut cell = Cell::settled();
-    let leader = cell.leader().unwrap();
-    let wrong = cell.follower();
-    while cell.replica(wrong).status().applied < 1100 {
-        cell.put(leader, "k", "v");
-        cell.advance(1);
-    }
-    assert!(
-        cell.hosts.values().all(|host| host.halted.is_none()),
-        "all agree"
-    );
-    let others: Vec<u64> = (1..=3).filter(|&nth| nth != wrong).collect();
-    cell.input(
-        wrong,
-        Input::Message {
-            from: member(others[0]),
-            message: Message::StateHash {
-                index: 1024,
-                hash: 1,
-            },
-        },
-    );
-    cell.settle();
-    assert_eq!(cell.hosts[&wrong].halted, None, "one other is no majority");
-    cell.input(
-        wrong,
-        Input::Message {
-            from: member(others[1]),
-            message: Message::StateHash {
-                index: 1024,
-                hash: 1,
-            },
-        },
-    );
-    cell.settle();
-    let text = cell.hosts[&wrong].halted.clone().expect("it halts");
-    assert!(
-        text.contains("index 1024") && text.contains("2 of 3 voters"),
-        "{text}"
-    );
-    // The others go on.
-    cell.advance(3000);
-    cell.elect();
-    cell.put(cell.leader().unwrap(), "k", "after");
 }

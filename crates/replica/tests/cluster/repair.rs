@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use raft::{Incarnation, MemberId, PeerId, Standing};
-use replica::{Consistency, Input, Introduction, Limits, Settings};
+use replica::{Consistency, Failure, Input, Introduction, Limits, Message, Settings};
 
 /// Snapshots only when they are needed, and next to nothing of the log in memory.
 fn cold() -> Settings {
@@ -258,4 +258,121 @@ fn v2_a_member_restarted_alone_shows_what_it_knew_to_be_decided() {
             .as_deref(),
         Some("28")
     );
+}
+
+/// Tells `wrong` that these others have another state at index 1024.
+fn contradict(cell: &mut Cell, wrong: u64, others: &[(u64, u64)]) {
+    for &(from, hash) in others {
+        let message = Message::StateHash { index: 1024, hash };
+        let from = member(from);
+        cell.input(wrong, Input::Message { from, message });
+    }
+    cell.settle();
+}
+
+fn past_a_comparison(cell: &mut Cell) -> u64 {
+    let leader = cell.elect();
+    while cell.replica(leader).status().applied < 1100 {
+        cell.put(leader, "k", "v");
+        cell.advance(1);
+    }
+    assert!(
+        cell.hosts.values().all(|host| host.disputes.is_empty()),
+        "all agree"
+    );
+    leader
+}
+
+#[test]
+fn kv5_a_state_that_a_majority_contradicts_is_replaced_while_its_member_votes() {
+    for wrong_leads in [false, true] {
+        let mut cell = Cell::with(3, cold());
+        let leader = past_a_comparison(&mut cell);
+        let wrong = if wrong_leads { leader } else { cell.follower() };
+        let others: Vec<(u64, u64)> = (1..=3)
+            .filter(|&nth| nth != wrong)
+            .map(|nth| (nth, 1))
+            .collect();
+        contradict(&mut cell, wrong, &others[..1]);
+        assert!(
+            cell.replica(wrong).status().serving,
+            "one other is no majority"
+        );
+        contradict(&mut cell, wrong, &others[1..]);
+        assert!(
+            !cell.replica(wrong).status().serving,
+            "it serves nothing wrong"
+        );
+        assert!(cell.hosts[&wrong].disputes[0].contains("2 of 3 voters"));
+        let read = cell.read(wrong, Consistency::Local, range("k", ""));
+        cell.settle();
+        assert_eq!(cell.outcome(read), None);
+        cell.advance(5000);
+        assert_ne!(cell.leader(), Some(wrong), "it does not lead");
+        assert!(
+            cell.replica(wrong).status().serving,
+            "its state is another one"
+        );
+        assert_eq!(
+            standing(&cell, wrong),
+            Standing::Sound,
+            "it votes all the while"
+        );
+        assert!(cell.hosts[&wrong].reopened.is_empty() && cell.hosts[&wrong].halted.is_none());
+        cell.put(cell.leader().unwrap(), "k", "after");
+        cell.check_equal();
+        assert_eq!(
+            cell.get_with(wrong, "k", Consistency::Local).as_deref(),
+            Some("after")
+        );
+    }
+}
+
+#[test]
+fn kv5_without_a_majority_there_is_an_alarm_and_no_more() {
+    let mut cell = Cell::with(3, cold());
+    let leader = past_a_comparison(&mut cell);
+    let others: Vec<u64> = (1..=3).filter(|&nth| nth != leader).collect();
+    contradict(&mut cell, leader, &[(others[0], 1), (others[1], 2)]);
+    assert_eq!(
+        cell.hosts[&leader].disputes.len(),
+        1,
+        "{:?}",
+        cell.hosts[&leader].disputes
+    );
+    assert!(cell.replica(leader).status().serving);
+    cell.put(leader, "k", "after");
+}
+
+#[test]
+fn r3_deletes_on_full_disks_cut_the_log_and_space_returns() {
+    let mut settings = cold();
+    settings.limits.snapshot_log_bytes = 4_000;
+    let mut cell = Cell::with(3, settings);
+    let leader = cell.elect();
+    fill(&mut cell, leader, 20);
+    for nth in 1..=3 {
+        cell.input(nth, Input::DiskFull(true));
+    }
+    cell.advance(3000);
+    let leader = cell.elect();
+    let refused = cell.propose(leader, put("more", "v"));
+    cell.settle();
+    assert_eq!(cell.failure(refused), Failure::DiskFull);
+    for n in 0..20 {
+        cell.delete(leader, &format!("k{n:03}"), "");
+    }
+    cell.advance(1000);
+    for host in cell.hosts.values() {
+        let (mark, _) = host.disk.snapshot.as_ref().expect("a snapshot cut the log");
+        assert!(
+            host.disk.released >= mark.index.0,
+            "nothing is kept behind it"
+        );
+    }
+    for nth in 1..=3 {
+        cell.input(nth, Input::DiskFull(false));
+    }
+    cell.put(leader, "more", "v");
+    cell.check_equal();
 }

@@ -298,17 +298,34 @@ impl Door {
             raft_index: status.raft.commit.0,
             raft_term: status.raft.term.0,
             raft_applied_index: status.applied,
-            errors: if leader == 0 {
-                vec![Status::NO_LEADER.text.into()]
-            } else {
-                Vec::new()
-            },
+            errors: self.complaints(&status),
             db_size_in_use: status.state_bytes as i64,
             is_learner,
             storage_version: etcd::CLUSTER_VERSION.into(),
             db_size_quota: self.state_bytes_max as i64,
             downgrade_info: Some(DowngradeInfo::default()),
         }))
+    }
+
+    /// What is wrong with the member, in etcd's words where it has any.
+    fn complaints(&self, status: &replica::Status) -> Vec<String> {
+        let mut complaints = Vec::new();
+        if status.raft.leader.is_none() {
+            complaints.push(Status::NO_LEADER.text.into());
+        }
+        if self.handle.metrics().low_on_space.get() > 0 {
+            complaints.push(Status::NO_SPACE.text.into());
+        }
+        if status.raft.standing == raft::Standing::EntriesLost {
+            complaints.push(
+                "may have lost entries: does not count until the others have made its log good"
+                    .into(),
+            );
+        }
+        if !status.serving {
+            complaints.push("state is being loaded".into());
+        }
+        complaints
     }
 
     /// Hashes what this member has.

@@ -17,6 +17,7 @@ pub(crate) fn write(door: &Door, text: &mut Text) {
     keys(handle, text);
     peers(handle, text);
     our_own(handle, text);
+    repair(handle, text);
     process(text);
     let labelled = [
         (
@@ -217,6 +218,57 @@ fn our_own(handle: &Handle, text: &mut Text) {
     for (name, help, counter) in counters {
         text.counter(name, help, counter.get());
     }
+}
+
+/// Damage, and what became of it (`docs/operate/repair.md`).
+fn repair(handle: &Handle, text: &mut Text) {
+    let metrics = handle.metrics();
+    let counters: [(&str, &str, &Counter); 6] = [
+        (
+            "synod_repair_damage_found_total",
+            "Times that damage was found in files of the data directory.",
+            &metrics.damage_found,
+        ),
+        (
+            "synod_repair_files_quarantined_total",
+            "Damaged files that were set aside.",
+            &metrics.files_quarantined,
+        ),
+        (
+            "synod_repair_completed_total",
+            "Damage made good, by the other members or by a new snapshot.",
+            &metrics.repairs,
+        ),
+        (
+            "synod_repair_restarts_total",
+            "Times that the member began anew from its directory, inside the process.",
+            &metrics.reopenings,
+        ),
+        (
+            "synod_repair_incarnations_total",
+            "Times that the record of votes was lost and the member was admitted anew.",
+            &metrics.votes_lost,
+        ),
+        (
+            "synod_state_differs_total",
+            "Times that the states of the members were found to differ.",
+            &metrics.states_differ,
+        ),
+    ];
+    for (name, help, counter) in counters {
+        text.counter(name, help, counter.get());
+    }
+    let lost = handle.status().raft.standing == raft::Standing::EntriesLost;
+    text.gauge(
+        "synod_repair_may_have_lost_entries",
+        "1 while the member does not count because it may have lost entries.",
+        lost.into(),
+    );
+    text.gauge(
+        "synod_disk_low_on_space",
+        "1 while only what frees space is admitted.",
+        metrics.low_on_space.get(),
+    );
 }
 
 /// The cluster version without its patch number, as etcd shows it here.
