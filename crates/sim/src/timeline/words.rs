@@ -129,6 +129,7 @@ pub fn message(message: &Message) -> String {
             format!("SnapshotAck of index {index}, has {offset} bytes")
         }
         Message::StateHash { index, .. } => format!("StateHash at index {index}"),
+        Message::StateWanted { from } => format!("StateWanted, of index {from} or later"),
         Message::Publish { .. } => "Publish: where I am reached".into(),
     };
     match text.char_indices().nth(MESSAGE_CHARS_MAX) {
@@ -145,6 +146,7 @@ pub fn label(message: &Message) -> String {
         Message::SnapshotChunk { mark, .. } => return format!("snapshot {}", mark.index),
         Message::SnapshotAck { .. } => return "has a piece".into(),
         Message::StateHash { .. } => return "hash".into(),
+        Message::StateWanted { .. } => return "a state, please".into(),
         Message::Publish { .. } => return "address".into(),
     };
     let term = message.term;
