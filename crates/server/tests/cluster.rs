@@ -59,6 +59,7 @@ impl Cluster {
             ("cluster", &self.listed),
             ("log-segment-bytes", "1MiB"),
             ("disk-low-water-bytes", "0"),
+            ("snapshot-log-bytes", "1MiB"),
         ];
         let flags = flags.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Settings::default()
@@ -101,6 +102,23 @@ impl Cluster {
             }
         }
         std::fs::write(newest, bytes).expect("it is written");
+    }
+
+    /// Flips a bit of a stopped member's snapshot; false while it has none.
+    fn damage_snapshot(&self, at: usize) -> bool {
+        let names = std::fs::read_dir(self.config(at).data_dir).expect("a directory");
+        let mut paths = names.map(|entry| entry.expect("an entry").path());
+        let is_snapshot = |path: &std::path::PathBuf| {
+            let name = path.file_name().expect("a name").to_string_lossy();
+            name.starts_with("snapshot-") && !name.contains("damaged")
+        };
+        let Some(path) = paths.find(is_snapshot) else {
+            return false;
+        };
+        let mut bytes = std::fs::read(&path).expect("a file");
+        bytes[70_000] ^= 1;
+        std::fs::write(path, bytes).expect("it is written");
+        true
     }
 
     fn quarantined(&self, at: usize) -> usize {
@@ -375,6 +393,38 @@ async fn r1_entries_damaged_on_a_stopped_member_come_back_from_the_others() {
     );
     assert_eq!(healed.metrics().damage_found.get(), 1);
     assert_eq!(get(&healed, "key49").await.as_deref(), Some(&b"value"[..]));
+    cluster.stop_all().await;
+}
+
+/// Found by `conformance faults bitflip`: the member ended when it was to begin anew.
+#[tokio::test]
+async fn r1_a_snapshot_damaged_on_a_stopped_member_is_replaced_by_the_others() {
+    let mut cluster = Cluster::new(3);
+    cluster.start_all();
+    let value = "v".repeat(64 << 10);
+    let victim = (cluster.leader().await + 1) % 3;
+    let handle = cluster.handle((victim + 1) % 3).await;
+    for n in 0.. {
+        assert!(n < 10, "no snapshot after {n} rounds");
+        for key in 0..10 {
+            put(&handle, &format!("key{key}"), &value).await;
+        }
+        cluster.converged().await;
+        cluster.kill(victim);
+        let damaged = cluster.damage_snapshot(victim);
+        cluster.start(victim);
+        if damaged {
+            break;
+        }
+        cluster.handle(victim).await;
+    }
+    cluster.converged().await;
+    assert_eq!(cluster.quarantined(victim), 1);
+    let healed = cluster.handle(victim).await;
+    assert_eq!(
+        get(&healed, "key9").await.as_deref(),
+        Some(value.as_bytes())
+    );
     cluster.stop_all().await;
 }
 
