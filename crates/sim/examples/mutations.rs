@@ -118,8 +118,7 @@ const INTRODUCTION: &str = "\
 # Bugs put in on purpose
 
 How the simulator is tested: each of these bugs can be put into the crates under test (feature `mutations`, which no released binary has), and must be
-found. The seed is the first that finds it, in runs of 20 simulated seconds with faults; every seed below it was tried in all profiles. Then the
-promise that was seen broken (by its name in PROPERTIES where it has one; *assertion*: a member's own invariant), and the golden script of consensus
+found. The seed is the first of the profile that finds it, in runs of 20 simulated seconds with faults. Then the promise that was seen broken (by its name in PROPERTIES where it has one; *assertion*: a member's own invariant), and the golden script of consensus
 that shows the bug too. A few bugs do no harm without a rare accident: they are found by their script alone.
 
 Written by `cargo run -p synod-sim --example mutations`. The tests of `synod-sim` run every line of it, those of `synod-raft` every script.
