@@ -16,7 +16,8 @@ pub fn choose(moments: &[Moment], window: Window, arrows_max: usize) -> (Vec<usi
     let mut left_out = 0;
     let mut last_seen: BTreeMap<(Option<usize>, usize), Micros> = BTreeMap::new();
     for (place, moment) in moments.iter().enumerate() {
-        if !window.contains(moment.at) {
+        // A sync shows in what follows from it.
+        if !window.contains(moment.at) || matches!(moment.what, What::Durable { .. }) {
             continue;
         }
         if let What::Sends { to, kind, text, .. } = &moment.what {
@@ -41,7 +42,8 @@ pub fn choose(moments: &[Moment], window: Window, arrows_max: usize) -> (Vec<usi
     (chosen, left_out)
 }
 
-fn is_arrow(moment: &Moment) -> bool {
+/// It is drawn as an arrow.
+pub fn is_arrow(moment: &Moment) -> bool {
     matches!(
         moment.what,
         What::Sends { .. } | What::Asked { .. } | What::Answers { .. }

@@ -1,7 +1,7 @@
 //! Lanes, bands, arrows and notes as SVG.
 
 use super::axis::{Anchors, Axis, IDLE};
-use super::choose::choose;
+use super::choose::{choose, is_arrow};
 use super::lanes::{Lanes, State};
 use super::notes::{Seen, largest_side, note_of};
 use super::{escape, style};
@@ -66,7 +66,7 @@ impl Drawing {
                 window.from.max(shown.first().map_or(0, |moment| moment.at)),
                 window.to.min(end),
             ),
-            labelled: shown.len() <= LABELLED_ARROWS_MAX,
+            labelled: shown.iter().filter(|moment| is_arrow(moment)).count() <= LABELLED_ARROWS_MAX,
             clients: shown.iter().any(|moment| is_client(moment)),
             left_out: left_out + unknown as usize,
             said_free: 0.0,
