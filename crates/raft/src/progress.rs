@@ -195,7 +195,10 @@ impl Progress {
             return;
         }
         match entries {
-            Some(entries) if entries.is_empty() => self.begin_snapshot(core, peer),
+            // Released, or what stands before them was while they were read.
+            Some(entries) if entries.is_empty() || from <= core.log.base().index => {
+                self.begin_snapshot(core, peer)
+            }
             Some(entries) => self.send(core, peer, entries.clone()),
             None => {}
         }

@@ -95,6 +95,25 @@ fn two_hundred_seeds_keep_every_promise() {
     }
 }
 
+/// Seeds that found a bug once, and which.
+const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[(
+    Profile::Crashy,
+    0,
+    60,
+    "entries read back for a follower arrived after the log had let go of what stands before them: the leader broke an assertion",
+)];
+
+#[test]
+fn seeds_that_found_a_bug_find_none_any_more() {
+    for &(profile, seed, seconds, bug) in FOUND_BUGS {
+        let report = run(&Options {
+            seconds,
+            ..Options::new(seed, profile)
+        });
+        assert!(report.violations.is_empty(), "once: {bug}\n{report}");
+    }
+}
+
 #[test]
 fn equal_seeds_give_equal_traces_on_any_number_of_threads() {
     let options = |number| Options {
