@@ -1,31 +1,8 @@
 //! The durable side of a member: identity, log and snapshots in one directory. Blocking calls on a [`Disk`]; no threads, no clocks.
 
-/// A bug was put in on purpose (see `mutation.rs`): whether it was; what it does; or its value and the right one. Nothing without the feature
-/// `mutations`.
-#[cfg(feature = "mutations")]
-macro_rules! mutated {
-    ($name:ident) => {
-        $crate::mutation::is_chosen($crate::mutation::Mutation::$name)
-    };
-    ($name:ident, $does:expr) => {
-        if mutated!($name) {
-            $does
-        }
-    };
-    ($name:ident, $wrong:expr, $right:expr) => {
-        if mutated!($name) { $wrong } else { $right }
-    };
-}
-#[cfg(not(feature = "mutations"))]
-macro_rules! mutated {
-    ($name:ident) => {
-        false
-    };
-    ($name:ident, $does:expr) => {};
-    ($name:ident, $wrong:expr, $right:expr) => {
-        $right
-    };
-}
+#[macro_use]
+#[path = "../../mutated.rs"]
+mod mutated;
 
 mod chain;
 mod directory;

@@ -18,32 +18,9 @@
 //! **Sources**: Ongaro & Ousterhout, "In Search of an Understandable Consensus Algorithm" (the paper); Ongaro, "Consensus: Bridging Theory
 //! and Practice" (the thesis), chapters 3, 4, 6, 9 and 10.2.1; Ongaro's note of 2015 on single-server changes.
 
-/// A bug was put in on purpose (see `mutation.rs`): whether it was; what it does; or its value and the right one. Nothing without the feature
-/// `mutations`.
-#[cfg(feature = "mutations")]
-macro_rules! mutated {
-    ($name:ident) => {
-        $crate::mutation::is_chosen($crate::mutation::Mutation::$name)
-    };
-    ($name:ident, $does:expr) => {
-        if mutated!($name) {
-            $does
-        }
-    };
-    ($name:ident, $wrong:expr, $right:expr) => {
-        if mutated!($name) { $wrong } else { $right }
-    };
-}
-#[cfg(not(feature = "mutations"))]
-macro_rules! mutated {
-    ($name:ident) => {
-        false
-    };
-    ($name:ident, $does:expr) => {};
-    ($name:ident, $wrong:expr, $right:expr) => {
-        $right
-    };
-}
+#[macro_use]
+#[path = "../../mutated.rs"]
+mod mutated;
 
 mod amnesia;
 mod candidate;

@@ -4,32 +4,9 @@
 //! `read` serves queries at the freshness asked for, `watch_hub` feeds watch streams, `snapshot*` keep the log short and bring others up to date,
 //! `membership` keeps the configuration true, `repair` deals with damage, `bootstrap` finds or founds the cluster.
 
-/// A bug was put in on purpose (see `mutation.rs`): whether it was; what it does; or its value and the right one. Nothing without the feature
-/// `mutations`.
-#[cfg(feature = "mutations")]
-macro_rules! mutated {
-    ($name:ident) => {
-        $crate::mutation::is_chosen($crate::mutation::Mutation::$name)
-    };
-    ($name:ident, $does:expr) => {
-        if mutated!($name) {
-            $does
-        }
-    };
-    ($name:ident, $wrong:expr, $right:expr) => {
-        if mutated!($name) { $wrong } else { $right }
-    };
-}
-#[cfg(not(feature = "mutations"))]
-macro_rules! mutated {
-    ($name:ident) => {
-        false
-    };
-    ($name:ident, $does:expr) => {};
-    ($name:ident, $wrong:expr, $right:expr) => {
-        $right
-    };
-}
+#[macro_use]
+#[path = "../../mutated.rs"]
+mod mutated;
 
 mod apply;
 mod bootstrap;

@@ -1,37 +1,8 @@
 //! Bugs put into the member on purpose: the simulator must find each of them, which is how it is tested itself. Compiled only with the
 //! feature `mutations`, which no released binary has. A thread runs with one of them at most, and with none unless [`choose`] was called.
 
-use std::cell::Cell;
-
-thread_local! {
-    static CHOSEN: Cell<Option<Mutation>> = const { Cell::new(None) };
-}
-
-/// Runs this thread with the bug from now on, or with none.
-pub fn choose(mutation: Option<Mutation>) {
-    CHOSEN.set(mutation);
-}
-
-pub(crate) fn is_chosen(mutation: Mutation) -> bool {
-    CHOSEN.get() == Some(mutation)
-}
-
-macro_rules! mutations {
-    ($(#[doc = $text:literal] $name:ident,)+) => {
-        /// A bug, and what it does.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Mutation {
-            $(#[doc = $text] $name,)+
-        }
-
-        impl Mutation {
-            /// Every one of them, with what it does in words.
-            pub const ALL: &[(Mutation, &str)] = &[$((Mutation::$name, $text)),+];
-        }
-    };
-}
-
 mutations! {
+    Mutation:
     /// A new leader stamps batches from the applied clock instead of the appended one.
     ClockFromApplied,
     /// The replicated clock counts the wall clock.

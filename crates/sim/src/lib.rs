@@ -3,32 +3,9 @@
 //!
 //! [`run`] is one life of a cluster: faults for a while, then everything is mended and the cluster must serve again.
 
-/// A bug of the shell was put in on purpose (see `mutation.rs`): whether it was; what it does; or its value and the right one. Nothing without the feature
-/// `mutations`.
-#[cfg(feature = "mutations")]
-macro_rules! mutated {
-    ($name:ident) => {
-        $crate::mutation::is_chosen($crate::mutation::Shell::$name)
-    };
-    ($name:ident, $does:expr) => {
-        if mutated!($name) {
-            $does
-        }
-    };
-    ($name:ident, $wrong:expr, $right:expr) => {
-        if mutated!($name) { $wrong } else { $right }
-    };
-}
-#[cfg(not(feature = "mutations"))]
-macro_rules! mutated {
-    ($name:ident) => {
-        false
-    };
-    ($name:ident, $does:expr) => {};
-    ($name:ident, $wrong:expr, $right:expr) => {
-        $right
-    };
-}
+#[macro_use]
+#[path = "../../mutated.rs"]
+mod mutated;
 
 mod clients;
 mod clock;

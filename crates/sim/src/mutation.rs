@@ -1,8 +1,12 @@
 //! Every bug that can be put in on purpose, by name: those of the crates under test and those of the shell, which are listed here. The
 //! simulator must find each; docs/design/mutations.md tells how. Compiled only with the feature `mutations`, which no released binary has.
 
-use std::cell::Cell;
+mod shell;
+
 use std::fmt;
+
+pub use shell::Shell;
+pub(crate) use shell::{Own, is_chosen};
 
 /// A bug, in the crate whose promise it breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +92,7 @@ pub(crate) fn choose(mutation: Option<Mutation>) -> Chosen {
         Mutation::Replica(bug) => Some(bug),
         _ => None,
     }));
-    SHELL.set(mutation.and_then(|mutation| match mutation {
+    shell::choose(mutation.and_then(|mutation| match mutation {
         Mutation::Shell(bug) => Some(bug),
         _ => None,
     }));
@@ -99,43 +103,4 @@ impl Drop for Chosen {
     fn drop(&mut self) {
         std::mem::forget(choose(None));
     }
-}
-
-thread_local! {
-    static SHELL: Cell<Option<Shell>> = const { Cell::new(None) };
-}
-
-pub(crate) fn is_chosen(bug: Shell) -> bool {
-    SHELL.get() == Some(bug)
-}
-
-macro_rules! shell {
-    ($(#[doc = $text:literal] $name:ident,)+) => {
-        /// A bug of the shell, and what it does.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Shell {
-            $(#[doc = $text] $name,)+
-        }
-
-        impl Shell {
-            const ALL: &[(Shell, &str)] = &[$((Shell::$name, $text)),+];
-        }
-    };
-}
-
-shell! {
-    /// Tells the replica that its persists are durable before they are.
-    AcknowledgeBeforeSync,
-    /// Never syncs and says that it did.
-    SkipSync,
-    /// Loses term and vote at each restart.
-    ForgetVote,
-    /// Serves every read from local state.
-    StaleReads,
-    /// Sometimes proposes a command twice.
-    ProposeTwice,
-    /// Sometimes loses watch responses on an open stream.
-    DropWatchResponse,
-    /// Sometimes sends watch responses twice.
-    RepeatWatchResponse,
 }
