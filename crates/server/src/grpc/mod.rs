@@ -1,6 +1,7 @@
 //! The etcd API over gRPC.
 
 pub(crate) mod body;
+pub(crate) mod calls;
 pub(crate) mod context;
 pub(crate) mod door;
 mod events;

@@ -31,8 +31,9 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// For a stream that begins now.
-    pub fn new(metrics: Arc<Metrics>, method: Method) -> Ended {
+    /// Notes that a stream begins now.
+    pub fn begin(metrics: Arc<Metrics>, method: Method) -> Ended {
+        metrics.started(method);
         Ended {
             metrics,
             method,

@@ -2,6 +2,7 @@
 
 mod authority;
 mod gateway;
+pub(crate) mod json;
 mod member_metrics;
 pub(crate) mod metrics;
 mod pages;
@@ -95,10 +96,7 @@ pub async fn serve(
         services: services.clone(),
         pages: Router::new(),
     });
-    let pages = pages::router()
-        .merge(gateway::router(limits.request_bytes_max))
-        .fallback(gateway::not_found)
-        .with_state(bare);
+    let pages = pages::router().fallback(pages::not_found).with_state(bare);
     let server = Arc::new(Server { services, pages });
 
     let mut connections = JoinSet::new();
@@ -204,6 +202,9 @@ impl Server {
         }
         if let Some(uri) = current_path(request.uri()) {
             *request.uri_mut() = uri;
+        }
+        if gateway::is_gateway(request.uri().path()) {
+            return with_cors(gateway::serve(&self.services, request).await);
         }
         let response = match self
             .pages

@@ -28,6 +28,11 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         .route("/metrics", get(metrics))
 }
 
+/// What an unknown path is told.
+pub(crate) async fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
+}
+
 async fn health(State(server): State<Arc<Server>>, uri: Uri) -> Response {
     let serializable = asks(&uri, "serializable=true");
     let reason = if !serializable && server.services.door.handle.status().raft.leader.is_none() {

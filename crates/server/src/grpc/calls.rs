@@ -1,0 +1,147 @@
+//! The unary calls, each written down once for both of its forms: gRPC's messages and the gateway's JSON.
+
+use super::body::{Body, Pieces};
+use super::context::Context;
+use super::door::{Answered, Door, unavailable};
+use super::method::{self, Method};
+use super::wire;
+use crate::http::json;
+use bytes::{Bytes, BytesMut};
+use etcd::{Code, RangeMessage, Status};
+use http::Response;
+use prost::Message;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Keys whose size is summed up in one go before others get their turn.
+const MEASURE_KEYS: usize = 4096;
+
+/// Answers up to this size are written in one go.
+const WHOLE_BYTES_MAX: usize = 64 << 10;
+
+/// How the messages of a call are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As gRPC does.
+    Proto,
+    /// As the JSON gateway does.
+    Json,
+}
+
+/// Answers a unary call, whose request message is given.
+pub(crate) async fn call(
+    door: &Door,
+    context: &Context,
+    method: Method,
+    form: Form,
+    request: Bytes,
+) -> Result<Response<Body>, Status> {
+    // A call whose answer is small: the door's function of this name.
+    macro_rules! whole {
+        ($call:ident) => {
+            form.write(door.$call(context, form.read(request)?).await?)
+        };
+    }
+    match method {
+        method::RANGE => {
+            let answered = door.range(context, form.read(request)?).await?;
+            form.write_range(door, answered).await
+        }
+        method::PUT => whole!(put),
+        method::DELETE_RANGE => whole!(delete_range),
+        method::TXN => whole!(txn),
+        method::COMPACT => whole!(compact),
+        method::LEASE_GRANT => whole!(lease_grant),
+        method::LEASE_REVOKE => whole!(lease_revoke),
+        method::LEASE_TIME_TO_LIVE => whole!(lease_time_to_live),
+        method::LEASE_LEASES => whole!(lease_leases),
+        method::MEMBER_LIST => whole!(member_list),
+        method::STATUS => whole!(status),
+        method::HASH => whole!(hash),
+        method::HASH_KV => whole!(hash_kv),
+        method::ALARM => whole!(alarm),
+        method::DEFRAGMENT => whole!(defragment),
+        method::MOVE_LEADER => whole!(move_leader),
+        other => Err(unavailable(other.name)),
+    }
+}
+
+impl Form {
+    fn read<M: Message + Default + DeserializeOwned>(self, request: Bytes) -> Result<M, Status> {
+        match self {
+            Form::Proto => M::decode(request).map_err(|error| {
+                Status::new(
+                    Code::Internal,
+                    format!("grpc: error unmarshalling request: {error}"),
+                )
+            }),
+            Form::Json => json::parse(&request),
+        }
+    }
+
+    fn write<M: Message + Serialize>(
+        self,
+        answered: Answered<M>,
+    ) -> Result<Response<Body>, Status> {
+        match self {
+            Form::Proto => Ok(wire::respond(&answered.message, answered.stamp)),
+            Form::Json => json::respond(&answered.message, answered.stamp),
+        }
+    }
+
+    async fn write_range(
+        self,
+        door: &Door,
+        answered: Answered<(etcd::Header, state::RangeReply)>,
+    ) -> Result<Response<Body>, Status> {
+        match self {
+            Form::Proto => range(door, answered).await,
+            Form::Json => Ok(json::range(door, answered).await),
+        }
+    }
+}
+
+/// A range's answer: in one piece if it is small, otherwise as the client reads it.
+async fn range(
+    door: &Door,
+    answered: Answered<(etcd::Header, state::RangeReply)>,
+) -> Result<Response<Body>, Status> {
+    let (header, reply) = answered.message;
+    let mut message = RangeMessage::new(header, reply);
+    while message.measure(MEASURE_KEYS) {
+        tokio::task::yield_now().await;
+    }
+    let bytes = message.bytes();
+    if bytes > u32::MAX as usize {
+        return Err(Status::new(
+            Code::ResourceExhausted,
+            format!(
+                "grpc: trying to send message larger than max ({bytes} vs. {})",
+                u32::MAX
+            ),
+        ));
+    }
+    let body = if bytes > WHOLE_BYTES_MAX {
+        Body::Range(Pieces::new(message, door.waiting.hold(bytes)))
+    } else {
+        let mut buffer = BytesMut::with_capacity(wire::PREFIX_BYTES + bytes);
+        buffer.extend_from_slice(&wire::prefix(bytes));
+        while message.write_piece(&mut buffer, WHOLE_BYTES_MAX) {}
+        Body::Message(buffer.freeze())
+    };
+    Ok(wire::respond_body(body, answered.stamp))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::etcdserverpb::PutRequest;
+
+    #[test]
+    fn garbage_is_refused_in_either_form() {
+        let code = |form: Form, bytes| form.read::<PutRequest>(bytes).unwrap_err().code;
+        let garbage = Bytes::from_static(&[0xff; 20]);
+        assert_eq!(code(Form::Proto, garbage.clone()), Code::Internal);
+        assert_eq!(code(Form::Json, garbage), Code::InvalidArgument);
+    }
+}

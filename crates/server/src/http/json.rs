@@ -1,0 +1,228 @@
+//! Messages of the etcd API as JSON: original field names, 64-bit numbers as strings, bytes in base64, defaults left out.
+
+use crate::grpc::body::Body;
+use crate::grpc::context::STAMP_HEADER;
+use crate::grpc::door::{Answered, Door};
+use bytes::Bytes;
+use etcd::{Code, Status};
+use futures_util::{Stream, StreamExt};
+use http::{HeaderValue, Response, StatusCode, header};
+use replica::Stamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use state::RangeReply;
+
+/// Keys whose size is summed up in one go before others get their turn.
+const MEASURE_KEYS: usize = 4096;
+
+/// Keys written in one go.
+const PIECE_KEYS: usize = 256;
+
+const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/json");
+
+/// What etcd's gateway passes on of the headers below it; clients have come to see it.
+const INNER_CONTENT_TYPE: &str = "grpc-metadata-content-type";
+
+/// Reads a message; an empty body is an empty message, and what follows the message is nobody's business.
+///
+/// # Errors
+/// It is no such message.
+pub(crate) fn parse<M: DeserializeOwned>(body: &[u8]) -> Result<M, Status> {
+    let body = if body.trim_ascii().is_empty() {
+        b"{}"
+    } else {
+        body
+    };
+    let mut messages = serde_json::Deserializer::from_slice(body).into_iter();
+    match messages.next() {
+        Some(Ok(message)) => Ok(message),
+        Some(Err(error)) => Err(malformed(&error)),
+        None => Err(Status::new(Code::InvalidArgument, "unexpected EOF")),
+    }
+}
+
+/// Reads the messages of a stream, which follow each other.
+///
+/// # Errors
+/// One of them is no such message.
+pub(crate) fn parse_all<M: DeserializeOwned>(body: &[u8]) -> Result<Vec<M>, Status> {
+    serde_json::Deserializer::from_slice(body)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .map_err(|error| malformed(&error))
+}
+
+fn malformed(error: &serde_json::Error) -> Status {
+    if error.is_eof() {
+        return Status::new(Code::InvalidArgument, "unexpected EOF");
+    }
+    Status::new(Code::InvalidArgument, format!("proto: {error}"))
+}
+
+/// Answers with a message.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn respond(
+    message: &impl Serialize,
+    stamp: Option<Stamp>,
+) -> Result<Response<Body>, Status> {
+    let json = serde_json::to_vec(message)
+        .map_err(|error| Status::new(Code::Internal, error.to_string()))?;
+    Ok(respond_body(axum::body::Body::from(json), stamp))
+}
+
+fn respond_body(body: axum::body::Body, stamp: Option<Stamp>) -> Response<Body> {
+    let mut response = Response::new(Body::Page(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, CONTENT_TYPE);
+    headers.insert(
+        INNER_CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
+    if let Some(stamp) = stamp.and_then(|stamp| HeaderValue::try_from(stamp.to_string()).ok()) {
+        headers.insert(STAMP_HEADER, stamp);
+    }
+    response
+}
+
+/// Answers with the messages of a stream, a line for each.
+pub(crate) fn respond_stream<M: Serialize>(
+    messages: impl Stream<Item = Result<M, tonic::Status>> + Send + 'static,
+) -> Response<Body> {
+    let lines = messages.map(|message| {
+        let line = match &message {
+            Ok(message) => serde_json::to_string(&Line::Result(message)),
+            Err(status) => serde_json::to_string(&Line::<M>::Error(Refusal {
+                error: status.message(),
+                code: status.code() as i32,
+                message: status.message(),
+            })),
+        };
+        line.map(|line| line + "\n")
+    });
+    respond_body(axum::body::Body::from_stream(lines), None)
+}
+
+/// A line of a stream.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Line<'a, M> {
+    Result(&'a M),
+    Error(Refusal<'a>),
+}
+
+/// A refusal in JSON. Clients of different ages look at `error` or at `message`.
+#[derive(Serialize)]
+struct Refusal<'a> {
+    error: &'a str,
+    code: i32,
+    message: &'a str,
+}
+
+/// Refuses.
+pub(crate) fn refuse(status: &Status) -> Response<Body> {
+    let refusal = Refusal {
+        error: &status.text,
+        code: status.code as i32,
+        message: &status.text,
+    };
+    let json = serde_json::to_vec(&refusal).expect("texts and a number can be written");
+    let mut response = Response::new(Body::Page(json.into()));
+    *response.status_mut() = http_status(status.code);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, CONTENT_TYPE);
+    response
+}
+
+/// The HTTP status of a gRPC code, as the gateway of etcd maps it.
+fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
+            StatusCode::BAD_REQUEST
+        }
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Canceled => StatusCode::from_u16(499).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// Answers with a range, written while the client reads: a million keys at once would hold up everybody else.
+pub(crate) async fn range(
+    door: &Door,
+    answered: Answered<(etcd::Header, RangeReply)>,
+) -> Response<Body> {
+    let (header, reply) = answered.message;
+    let mut bytes = 0;
+    for kvs in reply.kvs.chunks(MEASURE_KEYS) {
+        bytes += kvs
+            .iter()
+            .map(|kv| kv.key.len() + kv.value.len())
+            .sum::<usize>();
+        tokio::task::yield_now().await;
+    }
+    let held = door.waiting.hold(bytes);
+    let pieces = range_pieces(header, reply).map(move |piece| {
+        let _ = &held;
+        piece
+    });
+    respond_body(axum::body::Body::from_stream(pieces), answered.stamp)
+}
+
+fn range_pieces(
+    header: etcd::Header,
+    reply: RangeReply,
+) -> impl Stream<Item = serde_json::Result<Bytes>> {
+    let RangeReply { kvs, more, count } = reply;
+    let mut keys = kvs.into_iter().peekable();
+    let mut front = Some(proto::etcdserverpb::ResponseHeader::from(header));
+    let mut tail = Some((more, count));
+    futures_util::stream::iter(std::iter::from_fn(move || {
+        let mut piece = Vec::new();
+        let written = (|| {
+            if let Some(header) = front.take() {
+                piece.extend_from_slice(b"{\"header\":");
+                serde_json::to_writer(&mut piece, &header)?;
+                if keys.peek().is_some() {
+                    piece.extend_from_slice(b",\"kvs\":[");
+                } else {
+                    return Ok(());
+                }
+            } else if keys.peek().is_none() {
+                return Ok(());
+            }
+            for kv in keys.by_ref().take(PIECE_KEYS) {
+                serde_json::to_writer(&mut piece, &etcd::key_value(kv))?;
+                piece.push(b',');
+            }
+            if keys.peek().is_none() {
+                // In place of the last comma.
+                piece.pop();
+                piece.push(b']');
+            }
+            Ok(())
+        })();
+        if let Err(error) = written {
+            return Some(Err(error));
+        }
+        if keys.peek().is_none()
+            && let Some((more, count)) = tail.take()
+        {
+            if more {
+                piece.extend_from_slice(b",\"more\":true");
+            }
+            if count != 0 {
+                piece.extend_from_slice(format!(",\"count\":\"{count}\"").as_bytes());
+            }
+            piece.push(b'}');
+        }
+        (!piece.is_empty()).then(|| Ok(Bytes::from(piece)))
+    }))
+}
