@@ -4,6 +4,7 @@ mod accept;
 mod bootstrap;
 mod clock;
 pub mod config;
+mod connection;
 mod disk;
 mod greet;
 mod grpc;

@@ -8,6 +8,7 @@ pub(crate) mod metrics;
 mod pages;
 
 use crate::Handle;
+use crate::connection::Connection;
 use crate::grpc::body::Body;
 use crate::grpc::door::{Door, StreamFate};
 use crate::grpc::services::Services;
@@ -171,8 +172,10 @@ async fn connection(server: Arc<Server>, stream: TcpStream, mut fate: watch::Rec
         .keep_alive_timeout(PING_TIMEOUT)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES);
-    let service = service_fn(|request: Request<Incoming>| {
+    let known = Connection::default();
+    let service = service_fn(|mut request: Request<Incoming>| {
         let server = server.clone();
+        request.extensions_mut().insert(known.clone());
         async move { Ok::<_, Infallible>(server.answer(request).await) }
     });
     let mut connection =
