@@ -9,16 +9,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("state", &[]),
     ("proto", &[]),
     ("ids", &[]),
+    ("tls", &[]),
     ("log", &["raft"]),
     ("replica", &["raft", "state"]),
     ("etcd", &["state", "proto"]),
     (
         "server",
-        &["proto", "raft", "state", "replica", "log", "etcd"],
+        &["proto", "tls", "raft", "state", "replica", "log", "etcd"],
     ),
-    ("client", &["proto", "ids"]),
+    ("client", &["proto", "ids", "tls"]),
     ("sim", &["raft", "state", "replica", "log", "etcd"]),
-    ("cli", &["server", "client", "sim", "proto", "replica"]),
+    (
+        "cli",
+        &["server", "client", "tls", "sim", "proto", "replica"],
+    ),
 ];
 
 /// Crates without clock, socket, file, thread, environment, hash order or unseeded randomness.
