@@ -44,6 +44,7 @@ pub fn rejection(rejection: Rejection) -> Status {
         Rejection::Compacted { .. } => Status::COMPACTED,
         Rejection::FutureRevision { .. } => Status::FUTURE_REVISION,
         Rejection::NoSpace { .. } => Status::NO_SPACE,
+        Rejection::Corrupt => Status::CORRUPT,
         Rejection::Auth(reason) => auth_rejection(reason),
         Rejection::Invalid(text) => {
             Status::new(Code::InvalidArgument, format!("etcdserver: {text}"))

@@ -13,7 +13,7 @@ use crate::replica::Replica;
 use bytes::{Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint};
 use raft::{Index, Instant, PeerId, ProposeError, Role, Term};
-use state::{Command, Group, Operation, TxnOperation, TxnStep};
+use state::{Command, Group, Operation};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -236,7 +236,9 @@ impl Replica {
                 bytes_max: limits.command_bytes_max,
             });
         }
-        if self.disk_full && grows(command) {
+        // Users and roles are not counted in the state's limit, but fill the disk all the same.
+        let grows = command.grows() || matches!(command.operation, Some(Operation::Auth(_)));
+        if self.disk_full && grows {
             return Err(Failure::DiskFull);
         }
         Ok(())
@@ -600,27 +602,5 @@ impl Replica {
         };
         // A raft that takes no batch now must not be asked in a loop.
         Some(now + wait.max(CLOCK_BATCH_RETRY))
-    }
-}
-
-/// The command makes the state or the log grow for good: refused while the disk is full.
-fn grows(command: &Command) -> bool {
-    fn step_grows(operation: &TxnOperation) -> bool {
-        match &operation.step {
-            Some(TxnStep::Put(_)) => true,
-            Some(TxnStep::Txn(txn)) => txn.success.iter().chain(&txn.failure).any(step_grows),
-            Some(TxnStep::Range(_) | TxnStep::DeleteRange(_)) | None => false,
-        }
-    }
-    match &command.operation {
-        Some(Operation::Put(_) | Operation::LeaseGrant(_) | Operation::Auth(_)) => true,
-        Some(Operation::Txn(txn)) => txn.success.iter().chain(&txn.failure).any(step_grows),
-        Some(
-            Operation::DeleteRange(_)
-            | Operation::Compact(_)
-            | Operation::LeaseRevoke(_)
-            | Operation::SetFeatureLevel(_),
-        )
-        | None => false,
     }
 }

@@ -294,7 +294,11 @@ impl Model {
                 Reply::LeaseRevoke
             }
             Some(Operation::SetFeatureLevel(_)) => Reply::SetFeatureLevel,
-            Some(Operation::Auth(_)) => unreachable!("no workload changes users"),
+            Some(Operation::SetBytesMax(_)) => Reply::SetBytesMax,
+            Some(Operation::AutoCompact(compact)) => self.compact(compact.revision),
+            Some(Operation::Auth(_) | Operation::SetAlarm(_)) => {
+                unreachable!("no workload changes users or alarms")
+            }
             None => Reply::Rejected(Rejection::Invalid(String::new())),
         }
     }

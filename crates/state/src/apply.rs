@@ -10,7 +10,7 @@ use crate::state::Visible;
 use crate::txn::{Access, Progress, TxnRun, apply_put, check_put, is_valid};
 use crate::{
     Applied, ApplyError, Batch, Budget, Command, Compact, DeleteRange, Group, GroupApplied,
-    LeaseGrant, LeaseRevoke, Operation, Put, Rejection, Reply, SetFeatureLevel, State,
+    LeaseGrant, LeaseRevoke, Operation, Put, Rejection, Reply, SetBytesMax, SetFeatureLevel, State,
 };
 use bytes::Bytes;
 use prost::Message;
@@ -144,6 +144,7 @@ impl State {
     /// Shows what the command at work did.
     pub(crate) fn show(&mut self) {
         self.keys.commit();
+        self.note_room();
         self.visible = Visible {
             revision: self.keys.revision,
             compacted: self.keys.compacted.max(0),
@@ -237,6 +238,9 @@ impl State {
             unreachable!("a reply outside of the commands")
         };
         self.ordinal += 1;
+        if let Reply::Rejected(Rejection::NoSpace { .. }) = reply {
+            self.note_refusal(work.groups[group].member);
+        }
         self.show();
         work.applied.groups[group]
             .replies
@@ -256,7 +260,7 @@ impl State {
                 }
             }
             Job::Txn(mut txn) => {
-                let space = (self.lease_bytes(), self.settings.state_bytes_max);
+                let space = (self.lease_bytes(), self.bytes_max());
                 match txn.step(
                     &mut Access::Write(&mut self.keys, &mut self.leases, space),
                     fuel,
@@ -344,6 +348,9 @@ impl State {
         if let Err(rejection) = self.authorise(&command) {
             return Begun::Done(Reply::Rejected(Rejection::Auth(rejection)));
         }
+        if let Err(rejection) = self.check_alarms(&command) {
+            return Begun::Done(Reply::Rejected(rejection));
+        }
         if self.must_complete(&command) {
             return Begun::Takes(Job::Complete(command));
         }
@@ -370,7 +377,9 @@ impl State {
                     self.keys.compacted,
                 ))));
             }
-            Some(Operation::Compact(compact)) => self.compact(&compact),
+            Some(Operation::Compact(compact) | Operation::AutoCompact(compact)) => {
+                self.compact(&compact)
+            }
             Some(Operation::LeaseGrant(grant)) => self.grant(&grant),
             Some(Operation::LeaseRevoke(LeaseRevoke { id })) => match self.leases.get(id) {
                 Some(_) => {
@@ -390,6 +399,13 @@ impl State {
                 .apply(&change)
                 .map(|()| Reply::Auth)
                 .map_err(Rejection::Auth),
+            Some(Operation::SetBytesMax(SetBytesMax { bytes_max })) => {
+                self.set_bytes_max(bytes_max);
+                Ok(Reply::SetBytesMax)
+            }
+            Some(Operation::SetAlarm(change)) => self
+                .set_alarm(&change)
+                .map(|was_raised| Reply::SetAlarm { was_raised }),
         };
         Begun::Done(done.unwrap_or_else(Reply::Rejected))
     }
@@ -404,9 +420,10 @@ impl State {
                 let bounds = Bounds::new(&delete.key, &delete.range_end);
                 self.keys.count_max(&bounds) > self.settings.removal_keys_min
             }
-            Some(Operation::Compact(Compact { revision })) => {
-                (removal.revision..=self.keys.revision).contains(revision)
-            }
+            Some(
+                Operation::Compact(Compact { revision })
+                | Operation::AutoCompact(Compact { revision }),
+            ) => (removal.revision..=self.keys.revision).contains(revision),
             _ => false,
         }
     }
@@ -481,15 +498,6 @@ impl State {
         }
         self.feature_level = level;
         Ok(Reply::SetFeatureLevel)
-    }
-
-    fn check_space(&self, growth: u64) -> Result<(), Rejection> {
-        let (bytes, bytes_max) = (self.counted_bytes(), self.settings.state_bytes_max);
-        if bytes + growth > bytes_max {
-            Err(Rejection::NoSpace { bytes, bytes_max })
-        } else {
-            Ok(())
-        }
     }
 }
 

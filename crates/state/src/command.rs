@@ -3,6 +3,7 @@
 //! Derived prost messages; the tags are the format. A field is added, never re-used.
 
 use crate::auth::AuthChange;
+use crate::space::AlarmKind;
 use bytes::Bytes;
 
 /// The newest [`Batch::format`] known here.
@@ -84,7 +85,10 @@ pub struct Command {
     #[prost(bytes = "bytes", tag = "10")]
     pub trace: Bytes,
     /// What to do.
-    #[prost(oneof = "Operation", tags = "16, 17, 18, 19, 20, 21, 22, 23")]
+    #[prost(
+        oneof = "Operation",
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 30, 31, 32"
+    )]
     pub operation: Option<Operation>,
 }
 
@@ -129,6 +133,15 @@ pub enum Operation {
     /// Changes users, roles or permissions.
     #[prost(message, tag = "23")]
     Auth(AuthChange),
+    /// Sets the limit on bytes.
+    #[prost(message, tag = "30")]
+    SetBytesMax(SetBytesMax),
+    /// Raises or lowers an alarm by hand.
+    #[prost(message, tag = "31")]
+    SetAlarm(SetAlarm),
+    /// Forgets history of the leader's own accord, with nobody's permission; no door makes it.
+    #[prost(message, tag = "32")]
+    AutoCompact(Compact),
 }
 
 /// Sets a key.
@@ -304,4 +317,26 @@ pub struct SetFeatureLevel {
     /// The level from this index on.
     #[prost(uint32, tag = "1")]
     pub level: u32,
+}
+
+/// Sets the limit on bytes for all members: the leader's setting, where it differs from what holds.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SetBytesMax {
+    /// Live and history bytes above which growing writes are refused.
+    #[prost(uint64, tag = "1")]
+    pub bytes_max: u64,
+}
+
+/// Raises or lowers an alarm by hand.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SetAlarm {
+    /// What it says.
+    #[prost(enumeration = "AlarmKind", tag = "1")]
+    pub kind: i32,
+    /// The member it names.
+    #[prost(fixed64, tag = "2")]
+    pub member: u64,
+    /// Raise it; otherwise lower it.
+    #[prost(bool, tag = "3")]
+    pub raise: bool,
 }

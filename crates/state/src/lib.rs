@@ -29,6 +29,7 @@ mod reply;
 mod revision_log;
 mod snapshot;
 mod sort;
+mod space;
 mod state;
 mod txn;
 
@@ -36,7 +37,8 @@ pub mod auth;
 
 pub use command::{
     Batch, Command, Compact, Compare, DeleteRange, FORMAT, Group, Guard, LEVEL, LeaseGrant,
-    LeaseRevoke, Operation, Put, Range, SetFeatureLevel, Txn, TxnOperation, TxnStep,
+    LeaseRevoke, Operation, Put, Range, SetAlarm, SetBytesMax, SetFeatureLevel, Txn, TxnOperation,
+    TxnStep,
 };
 pub use loader::{Loader, SnapshotError};
 pub use query::QueryCursor;
@@ -44,4 +46,5 @@ pub use reply::{
     Answer, KeyValue, LeaseView, Query, RangeReply, Rejection, Reply, StepReply, TxnReply,
 };
 pub use snapshot::{SnapshotCursor, SnapshotHeader};
+pub use space::{Alarm, AlarmKind};
 pub use state::{Applied, ApplyError, Budget, EventView, GroupApplied, Settings, State};

@@ -14,6 +14,7 @@ use crate::snapshot::{
     MAGIC, OPTIONAL, PendingRemoval, SECTION_VERSION, SNAPSHOT_FORMAT, STATE, SnapshotHeader,
     Totals, checksum,
 };
+use crate::space::Space;
 use crate::{Settings, State};
 use prost::Message;
 
@@ -288,6 +289,9 @@ impl Loader {
                 "a removal at {}, history goes from {compacted} to {revision}",
                 removal.revision
             )));
+        }
+        if let Some(record) = &counters.space {
+            self.state.space = Space::from_record(record).map_err(|reason| self.corrupt(reason))?;
         }
         self.state.keys.compacted = compacted;
         self.counters = Some(counters);

@@ -56,6 +56,10 @@ impl State {
                 None,
             ),
             Query::HashKv { revision } => self.begin_hash(revision, view),
+            Query::Alarms => (
+                Reading::Ready(Answer::Alarms(self.alarms().collect())),
+                None,
+            ),
             Query::Position => (Reading::Ready(Answer::Position), None),
         };
         let pin = pinned.map(|(revision, need)| self.pins.take(revision, need));

@@ -51,6 +51,13 @@ pub enum Reply {
     SetFeatureLevel,
     /// To a change of users, roles or permissions.
     Auth,
+    /// To a change of the limit on bytes.
+    SetBytesMax,
+    /// To an alarm raised or lowered by hand.
+    SetAlarm {
+        /// It was raised before.
+        was_raised: bool,
+    },
     /// The command was refused; nothing changed.
     Rejected(Rejection),
 }
@@ -126,6 +133,8 @@ pub enum Rejection {
         /// The limit (`state-bytes-max`).
         bytes_max: u64,
     },
+    /// An alarm says that the states of the members differ.
+    Corrupt,
     /// Users and permissions stand against it.
     Auth(crate::auth::AuthRejection),
     /// The request makes no sense; doors check before, so this guards against other writers of the log.
@@ -153,6 +162,8 @@ pub enum Query {
         /// Up to this revision.
         revision: i64,
     },
+    /// The alarms.
+    Alarms,
     /// Nothing but the position: used to confirm that the member serves.
     Position,
 }
@@ -177,6 +188,8 @@ pub enum Answer {
         /// The revision it goes up to.
         hash_revision: i64,
     },
+    /// To the alarms query: by kind and member.
+    Alarms(Vec<crate::Alarm>),
     /// To a position query.
     Position,
     /// Refused.

@@ -7,7 +7,7 @@
 //!          content
 //! ```
 //! Sections in order, each of one or more blocks (`kept` and `history` may be absent):
-//! `header` ([`SnapshotHeader`]), `state` (counters, a removal not wholly written down), `lease` (id, time to live, deadline; 8 bytes each), `kept` (records below the compacted
+//! `header` ([`SnapshotHeader`]), `state` (counters, a removal not wholly written down, limit and alarms), `lease` (id, time to live, deadline; 8 bytes each), `kept` (records below the compacted
 //! revision, in no order), `history` (records from it on, in order), `end` (how many of each). Numbers are little-endian; records are written as
 //! in the revision log, without what depends on the place.
 
@@ -17,6 +17,7 @@ use crate::kv::Keys;
 use crate::lease::LeaseTable;
 use crate::pins::{Need, Pin};
 use crate::revision_log::{ChunkId, RevisionLog};
+use crate::space::SpaceRecord;
 use bytes::Bytes;
 use prost::Message;
 
@@ -95,6 +96,9 @@ pub(crate) struct Counters {
     /// A removal that is not wholly written down.
     #[prost(message, optional, tag = "7")]
     pub removal: Option<PendingRemoval>,
+    /// Limit and alarms, if any were set.
+    #[prost(message, optional, tag = "8")]
+    pub space: Option<SpaceRecord>,
 }
 
 /// A removal of which `history` holds some records only; the others follow from the keys that are there.
@@ -184,6 +188,7 @@ impl State {
                     range_end: removal.bounds.range_end(),
                     revision: removal.revision,
                 }),
+                space: self.space.record(),
             },
             reserved: removal.as_ref().map(|removal| log.reserved(removal.start)),
             auth: self.auth.store().clone(),

@@ -11,13 +11,14 @@ use crate::pins::Pins;
 use crate::query::QueryCursor;
 use crate::revision_log::Position;
 use crate::snapshot::{SnapshotCursor, SnapshotHeader};
+use crate::space::Space;
 use crate::{Answer, KeyValue, Query, Reply};
 use bytes::Bytes;
 
 /// Limits of the state. Equal on all members.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Live and history bytes above which growing writes are refused.
+    /// Live and history bytes above which growing writes are refused, until the log says another limit.
     pub state_bytes_max: u64,
     /// A removal of more keys takes effect at once and is written down later, so that no command waits for it.
     pub removal_keys_min: u64,
@@ -99,6 +100,7 @@ pub struct State {
     pub(crate) keys: Keys,
     pub(crate) leases: Leases,
     pub(crate) auth: Auth,
+    pub(crate) space: Space,
     pub(crate) clock: Clock,
     /// Raised once per command.
     pub(crate) ordinal: u64,
@@ -128,6 +130,7 @@ impl State {
             keys,
             leases: Leases::default(),
             auth: Auth::default(),
+            space: Space::default(),
             clock: Clock::default(),
             ordinal: 0,
             feature_level: 0,
@@ -352,6 +355,10 @@ impl State {
                 ]),
             ),
             None => hash::mix_all(&keys),
+        };
+        let keys = match self.space.hash() {
+            Some(space) => hash::mix(keys, space),
+            None => keys,
         };
         hash::mix(
             keys,

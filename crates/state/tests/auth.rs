@@ -248,6 +248,7 @@ fn s1_a_query_is_held_against_the_rights_of_its_view() {
         (Query::Range(range("r/", "s")), denied),
         (Query::Range(range("\0", "\0")), denied),
         (Query::Leases, Ok(())),
+        (Query::Alarms, Ok(())),
         (Query::HashKv { revision: 0 }, denied),
         (Query::Position, Ok(())),
     ] {
@@ -267,6 +268,29 @@ fn s1_only_root_changes_rights() {
     };
     assert_eq!(guarded.run("ann", Operation::Auth(change)), denied());
     assert_eq!(guarded.0.auth().revision(), hash);
+}
+
+#[test]
+fn s1_only_root_sees_to_alarms_and_the_leader_needs_no_user() {
+    let mut guarded = Guarded::new();
+    let raise = Operation::SetAlarm(SetAlarm {
+        kind: AlarmKind::NoSpace as i32,
+        member: 1,
+        raise: true,
+    });
+    assert_eq!(guarded.run("ann", raise.clone()), denied());
+    assert_eq!(
+        guarded.run(ROOT, raise),
+        Reply::SetAlarm { was_raised: false }
+    );
+    let own = |operation| Command {
+        operation: Some(operation),
+        ..Command::default()
+    };
+    let compact = Operation::AutoCompact(Compact { revision: 1 });
+    assert_eq!(guarded.apply(own(compact)), Reply::Compact);
+    let limit = Operation::SetBytesMax(SetBytesMax { bytes_max: 1 << 30 });
+    assert_eq!(guarded.apply(own(limit)), Reply::SetBytesMax);
 }
 
 #[test]

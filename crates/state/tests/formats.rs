@@ -129,6 +129,13 @@ fn operations_have_their_bytes() {
         })),
         encoded(Operation::LeaseRevoke(LeaseRevoke { id: 7 })),
         encoded(Operation::SetFeatureLevel(SetFeatureLevel { level: 1 })),
+        encoded(Operation::SetBytesMax(SetBytesMax { bytes_max: 1 << 31 })),
+        encoded(Operation::SetAlarm(SetAlarm {
+            kind: AlarmKind::Corrupt as i32,
+            member: 7,
+            raise: true,
+        })),
+        encoded(Operation::AutoCompact(Compact { revision: 300 })),
     ];
     let golden = [
         "82010e0a016b1201761801200128013001",
@@ -138,6 +145,9 @@ fn operations_have_their_bytes() {
         "a201050807108827",
         "aa01020807",
         "b201020801",
+        "f20106088080808008",
+        "fa010d08021107000000000000001801",
+        "82020308ac02",
     ];
     assert_eq!(all, golden);
 }

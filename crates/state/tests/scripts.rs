@@ -270,6 +270,10 @@ fn txn_lines(reply: &TxnReply, out: &mut Vec<String>) {
     }
 }
 
+fn alarm_line(alarm: &Alarm) -> String {
+    format!("alarm {:?} of member {}", alarm.kind, alarm.member)
+}
+
 fn reply_lines(reply: &Reply) -> Vec<String> {
     let mut out = Vec::new();
     match reply {
@@ -280,6 +284,8 @@ fn reply_lines(reply: &Reply) -> Vec<String> {
         Reply::LeaseGrant { id, ttl_ms } => out.push(format!("lease {id} for {ttl_ms} ms")),
         Reply::LeaseRevoke => out.push("revoked".into()),
         Reply::SetFeatureLevel => out.push("level set".into()),
+        Reply::SetBytesMax => out.push("limit set".into()),
+        Reply::SetAlarm { was_raised } => out.push(format!("alarm set, was raised: {was_raised}")),
         Reply::Auth => out.push("users changed".into()),
         Reply::Rejected(rejection) => out.push(format!("refused: {rejection:?}")),
     }
@@ -308,6 +314,7 @@ fn answer_lines(answer: &Answer) -> Vec<String> {
             hash_revision,
             ..
         } => out.push(format!("hash from {compact_revision} to {hash_revision}")),
+        Answer::Alarms(alarms) => out.extend(alarms.iter().map(alarm_line)),
         Answer::Position => out.push("position".into()),
         Answer::Rejected(rejection) => out.push(format!("refused: {rejection:?}")),
     }
@@ -432,6 +439,15 @@ impl Script {
                 id: words.number(1),
                 keys: true,
             }),
+            "limit" => self.command(Operation::SetBytesMax(SetBytesMax {
+                bytes_max: words.number(1) as u64,
+            })),
+            "raise" | "lower" => self.command(Operation::SetAlarm(SetAlarm {
+                kind: words.number(1) as i32,
+                member: words.number(2) as u64,
+                raise: words.word(0) == "raise",
+            })),
+            "alarms" => self.query(Query::Alarms),
             "leases" => self.query(Query::Leases),
             "hash" => self.query(Query::HashKv {
                 revision: words.number(1),

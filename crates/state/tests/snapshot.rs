@@ -302,3 +302,28 @@ fn newer_formats_are_told_from_damage() {
     optional.extend_from_slice(&bytes[8..]);
     assert!(load(&optional, 1000).is_ok());
 }
+
+#[test]
+fn kv5_limit_and_alarms_are_part_of_the_hash_and_of_a_snapshot() {
+    let mut full = small();
+    let (bytes, hash) = (full.bytes(), full.hash());
+    let limit = Operation::SetBytesMax(SetBytesMax { bytes_max: bytes });
+    apply(&mut full, vec![limit]);
+    let limited = full.hash();
+    assert_ne!(limited, hash);
+    let corrupt = SetAlarm {
+        kind: AlarmKind::Corrupt as i32,
+        member: 9,
+        raise: true,
+    };
+    apply(
+        &mut full,
+        vec![put("d", "", 0), Operation::SetAlarm(corrupt)],
+    );
+    assert_ne!(full.hash(), limited);
+    let (loaded, _) = load(&write(&mut full, 100), 7).expect("it is whole");
+    assert_eq!(loaded.hash(), full.hash());
+    assert_eq!(loaded.bytes_max(), bytes);
+    let kinds: Vec<AlarmKind> = loaded.alarms().map(|alarm| alarm.kind).collect();
+    assert_eq!(kinds, [AlarmKind::NoSpace, AlarmKind::Corrupt]);
+}

@@ -66,6 +66,7 @@ fn asked(query: &Query) -> String {
         Query::LeaseTimeToLive { id, .. } => format!("time left of lease {id:x}"),
         Query::Leases => "list leases".into(),
         Query::HashKv { revision } => format!("hash up to revision {revision}"),
+        Query::Alarms => "list alarms".into(),
         Query::Position => "where are you?".into(),
     }
 }

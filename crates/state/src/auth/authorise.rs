@@ -1,7 +1,8 @@
 //! Which permissions a command or query needs. Writes are held against them when they are applied, reads in the view that answers them, so
 //! nobody acts on rights that were taken before (source: `etcdserver/apply/apply_auth.go` and `txn/txn.go` of etcd 3.6).
 //!
-//! Two are stricter than etcd, which lets anybody compact and list leases, users or not: with authentication on, both need a user.
+//! Some are stricter than etcd, which lets anybody compact, list leases and see to alarms, users or not: with authentication on, these need a
+//! user, and raising or lowering an alarm needs root.
 
 use super::{Auth, AuthRejection, PermissionKind, Principal};
 use crate::{Command, DeleteRange, Operation, Put, Query, Range, State, Txn, TxnStep};
@@ -30,7 +31,9 @@ impl State {
             Query::LeaseTimeToLive { id, keys: true } => {
                 asking.lease_keys(self, *id, PermissionKind::Read)
             }
-            Query::LeaseTimeToLive { keys: false, .. } | Query::Leases => asking.user(),
+            Query::LeaseTimeToLive { keys: false, .. } | Query::Leases | Query::Alarms => {
+                asking.user()
+            }
             Query::HashKv { .. } => self.auth.check_admin(principal),
             Query::Position => Ok(()),
         }
@@ -60,10 +63,15 @@ impl State {
             Some(Operation::LeaseRevoke(revoke)) => {
                 asking.lease_keys(self, revoke.id, PermissionKind::Write)
             }
-            Some(Operation::LeaseGrant(_) | Operation::Compact(_)) => asking.user(),
-            Some(Operation::Auth(_)) => self.auth.check_admin(principal),
             // A member's own, and what is refused anyway.
-            Some(Operation::SetFeatureLevel(_)) | None => Ok(()),
+            Some(
+                Operation::SetFeatureLevel(_)
+                | Operation::SetBytesMax(_)
+                | Operation::AutoCompact(_),
+            )
+            | None => Ok(()),
+            Some(Operation::LeaseGrant(_) | Operation::Compact(_)) => asking.user(),
+            Some(Operation::Auth(_) | Operation::SetAlarm(_)) => self.auth.check_admin(principal),
         }
     }
 }

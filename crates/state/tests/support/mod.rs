@@ -19,6 +19,8 @@ pub struct Model {
     pub compacted: i64,
     pub clock_ms: u64,
     pub bytes_max: u64,
+    /// The alarm for want of space is raised.
+    pub full: bool,
     pub changes: Vec<Change>,
     pub keys: BTreeMap<Bytes, Vec<Change>>,
     /// Time to live and deadline.
@@ -408,11 +410,23 @@ impl Model {
 
     /// Applies a command.
     pub fn apply(&mut self, command: &Command) -> Reply {
-        let reply = self
-            .reply(command.operation.as_ref().unwrap())
-            .unwrap_or_else(Reply::Rejected);
+        self.look_for_room();
+        let refused = Rejection::NoSpace {
+            bytes: self.bytes(),
+            bytes_max: self.bytes_max,
+        };
+        let outcome = match &command.operation {
+            Some(_) if self.full && command.grows() => Err(refused.clone()),
+            operation => self.reply(operation.as_ref().unwrap()),
+        };
+        self.full |= outcome.as_ref().is_err_and(|why| *why == refused);
         self.commit();
-        reply
+        self.look_for_room();
+        outcome.unwrap_or_else(Reply::Rejected)
+    }
+
+    fn look_for_room(&mut self) {
+        self.full &= self.bytes() > self.bytes_max - self.bytes_max / 16;
     }
 
     fn reply(&mut self, operation: &Operation) -> Result<Reply, Rejection> {
@@ -469,7 +483,13 @@ impl Model {
                 Reply::LeaseRevoke
             }
             Operation::SetFeatureLevel(_) => Reply::SetFeatureLevel,
-            Operation::Auth(_) => unreachable!("the generator makes none"),
+            Operation::SetBytesMax(SetBytesMax { bytes_max }) => {
+                self.bytes_max = *bytes_max;
+                Reply::SetBytesMax
+            }
+            Operation::Auth(_) | Operation::SetAlarm(_) | Operation::AutoCompact(_) => {
+                unreachable!("the generator makes none")
+            }
         })
     }
 }
