@@ -46,10 +46,19 @@ pub fn rejection(rejection: Rejection) -> Status {
         Rejection::NoSpace { .. } => Status::NO_SPACE,
         Rejection::Corrupt => Status::CORRUPT,
         Rejection::Auth(reason) => auth_rejection(reason),
+        // Of our own: no etcd client meets them unless it asks for what etcd does not have.
+        Rejection::Lock(reason) => own(Code::FailedPrecondition, &reason),
+        Rejection::Guard(reason) => own(Code::FailedPrecondition, &reason),
+        Rejection::Client(reason) => own(Code::FailedPrecondition, &reason),
+        Rejection::Id(reason) => own(Code::FailedPrecondition, &reason),
         Rejection::Invalid(text) => {
             Status::new(Code::InvalidArgument, format!("etcdserver: {text}"))
         }
     }
+}
+
+fn own(code: Code, reason: &dyn std::fmt::Display) -> Status {
+    Status::new(code, format!("synod: {reason}"))
 }
 
 /// A key as a message. The bytes are shared, not copied.

@@ -296,8 +296,14 @@ impl Model {
             Some(Operation::SetFeatureLevel(_)) => Reply::SetFeatureLevel,
             Some(Operation::SetBytesMax(_)) => Reply::SetBytesMax,
             Some(Operation::AutoCompact(compact)) => self.compact(compact.revision),
-            Some(Operation::Auth(_) | Operation::SetAlarm(_)) => {
-                unreachable!("no workload changes users or alarms")
+            Some(
+                Operation::Auth(_)
+                | Operation::SetAlarm(_)
+                | Operation::Lock(_)
+                | Operation::Client(_)
+                | Operation::Id(_),
+            ) => {
+                unreachable!("no workload of this model does that")
             }
             None => Reply::Rejected(Rejection::Invalid(String::new())),
         }

@@ -394,6 +394,9 @@ impl State {
             Some(Operation::SetFeatureLevel(SetFeatureLevel { level })) => {
                 self.set_feature_level(level)
             }
+            Some(Operation::Lock(_) | Operation::Client(_) | Operation::Id(_)) => {
+                Err(Rejection::Invalid("not known yet".into()))
+            }
             Some(Operation::Auth(change)) => self
                 .auth
                 .apply(&change)

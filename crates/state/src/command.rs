@@ -3,6 +3,9 @@
 //! Derived prost messages; the tags are the format. A field is added, never re-used.
 
 use crate::auth::AuthChange;
+use crate::client::ClientCommand;
+use crate::id::IdCommand;
+use crate::lock::LockCommand;
 use crate::space::AlarmKind;
 use bytes::Bytes;
 
@@ -87,7 +90,7 @@ pub struct Command {
     /// What to do.
     #[prost(
         oneof = "Operation",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 30, 31, 32"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 30, 31, 32"
     )]
     pub operation: Option<Operation>,
 }
@@ -95,7 +98,7 @@ pub struct Command {
 /// A lock that must be held for a command to be applied.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Guard {
-    /// Which model's lock.
+    /// Which model's lock; 1: [`crate::lock`].
     #[prost(uint32, tag = "1")]
     pub model: u32,
     /// Its name.
@@ -142,6 +145,15 @@ pub enum Operation {
     /// Forgets history of the leader's own accord, with nobody's permission; no door makes it.
     #[prost(message, tag = "32")]
     AutoCompact(Compact),
+    /// Changes a lock.
+    #[prost(message, tag = "24")]
+    Lock(LockCommand),
+    /// Changes client records.
+    #[prost(message, tag = "25")]
+    Client(ClientCommand),
+    /// Hands out identifiers.
+    #[prost(message, tag = "26")]
+    Id(IdCommand),
 }
 
 /// Sets a key.

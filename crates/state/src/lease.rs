@@ -1,16 +1,13 @@
 //! Leases: who has one, when it ends on the replicated clock, and which keys hang on it.
 //!
-//! The table is copied on write in shards, so a reader pins all of it by copying the list of shards. The keys of a lease are only
-//! *candidates*: a key hangs on a lease if its record says so, and entries that no longer hold are swept later. So nothing that a command at
-//! work does here shows before it is done.
+//! The keys of a lease are only *candidates*: a key hangs on a lease if its record says so, and entries that no longer hold are swept later. So
+//! nothing that a command at work does here shows before it is done.
 
 use crate::hash;
+use crate::table::{Row, Table};
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
-use std::sync::Arc;
 
-/// Leases in one shard: copying one takes about a microsecond.
-const SHARD_LEASES_MAX: usize = 512;
 /// Counted for every lease against the limit of the state.
 pub(crate) const LEASE_BYTES: u64 = 128;
 
@@ -46,77 +43,17 @@ impl Lease {
             .saturating_sub(slack_ms(self.ttl_ms))
             .min(self.ttl_ms)
     }
+}
+
+impl Row for Lease {
+    type Key = i64;
+
+    fn key(&self) -> &i64 {
+        &self.id
+    }
 
     fn hash(&self) -> u64 {
         hash::mix_all(&[self.id as u64, self.ttl_ms, self.deadline_ms])
-    }
-}
-
-/// All leases by id; cloning it pins it.
-#[derive(Clone, Default)]
-pub(crate) struct LeaseTable {
-    shards: Vec<Arc<Vec<Lease>>>,
-    length: usize,
-}
-
-impl LeaseTable {
-    /// The shard where `id` is or would be.
-    fn shard(&self, id: i64) -> Option<usize> {
-        let after = self.shards.partition_point(|shard| shard[0].id <= id);
-        (!self.shards.is_empty()).then_some(after.saturating_sub(1))
-    }
-
-    pub fn get(&self, id: i64) -> Option<&Lease> {
-        let shard = &self.shards[self.shard(id)?];
-        shard
-            .binary_search_by_key(&id, |lease| lease.id)
-            .ok()
-            .map(|at| &shard[at])
-    }
-
-    pub fn len(&self) -> usize {
-        self.length
-    }
-
-    /// Leases from the place on (see [`LeaseTable::place_after`]), ascending.
-    pub fn iter_from(&self, id: i64) -> impl Iterator<Item = &Lease> {
-        let shard = self.shard(id).unwrap_or(0);
-        self.shards[shard..]
-            .iter()
-            .flat_map(|shard| shard.iter())
-            .skip_while(move |lease| lease.id < id)
-    }
-
-    fn insert(&mut self, lease: Lease) {
-        let Some(at) = self.shard(lease.id) else {
-            self.shards.push(Arc::new(vec![lease]));
-            self.length = 1;
-            return;
-        };
-        let shard = Arc::make_mut(&mut self.shards[at]);
-        match shard.binary_search_by_key(&lease.id, |lease| lease.id) {
-            Ok(found) => shard[found] = lease,
-            Err(place) => {
-                shard.insert(place, lease);
-                self.length += 1;
-                if shard.len() > SHARD_LEASES_MAX {
-                    let half = shard.split_off(SHARD_LEASES_MAX / 2);
-                    self.shards.insert(at + 1, Arc::new(half));
-                }
-            }
-        }
-    }
-
-    fn remove(&mut self, id: i64) {
-        let Some(at) = self.shard(id) else { return };
-        let shard = Arc::make_mut(&mut self.shards[at]);
-        if let Ok(found) = shard.binary_search_by_key(&id, |lease| lease.id) {
-            shard.remove(found);
-            self.length -= 1;
-            if shard.is_empty() {
-                self.shards.remove(at);
-            }
-        }
     }
 }
 
@@ -131,20 +68,18 @@ enum Doubt {
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Leases {
-    table: LeaseTable,
+    table: Table<Lease>,
     /// Ends of leases, the earliest first.
     deadlines: BTreeSet<(u64, i64)>,
     /// (lease, key) for every key that hangs on a lease, and some that no longer do.
     candidates: BTreeSet<(i64, Box<[u8]>)>,
     /// Candidates that may no longer hold.
     doubtful: VecDeque<Doubt>,
-    /// Sum of the hashes of all leases.
-    sum: u64,
 }
 
 impl Leases {
     pub fn get(&self, id: i64) -> Option<&Lease> {
-        self.table.get(id)
+        self.table.get(&id)
     }
 
     pub fn len(&self) -> usize {
@@ -152,12 +87,12 @@ impl Leases {
     }
 
     /// Pins the table as it is.
-    pub fn pin(&self) -> LeaseTable {
+    pub fn pin(&self) -> Table<Lease> {
         self.table.clone()
     }
 
     pub fn sum(&self) -> u64 {
-        self.sum
+        self.table.sum()
     }
 
     /// The earliest end.
@@ -183,24 +118,19 @@ impl Leases {
 
     /// Adds or renews a lease.
     pub fn set(&mut self, lease: Lease) {
-        if let Some(&old) = self.table.get(lease.id) {
-            if old == lease {
-                return;
-            }
+        if self.table.get(&lease.id) == Some(&lease) {
+            return;
+        }
+        if let Some(old) = self.table.set(lease) {
             self.deadlines.remove(&(old.deadline_ms, old.id));
-            self.sum = self.sum.wrapping_sub(old.hash());
         }
         self.deadlines.insert((lease.deadline_ms, lease.id));
-        self.sum = self.sum.wrapping_add(lease.hash());
-        self.table.insert(lease);
     }
 
     /// Forgets a lease. Its candidates are swept later.
     pub fn remove(&mut self, id: i64) {
-        if let Some(&old) = self.table.get(id) {
+        if let Some(old) = self.table.remove(&id) {
             self.deadlines.remove(&(old.deadline_ms, old.id));
-            self.sum = self.sum.wrapping_sub(old.hash());
-            self.table.remove(id);
             self.doubtful.push_back(Doubt::Lease(id, None));
         }
     }

@@ -31,9 +31,13 @@ mod snapshot;
 mod sort;
 mod space;
 mod state;
+mod table;
 mod txn;
 
 pub mod auth;
+pub mod client;
+pub mod id;
+pub mod lock;
 
 pub use command::{
     Batch, Command, Compact, Compare, DeleteRange, FORMAT, Group, Guard, LEVEL, LeaseGrant,

@@ -2,12 +2,14 @@
 
 use crate::hash_kv::HashScan;
 use crate::kv::{Found, View};
-use crate::lease::LeaseTable;
+use crate::lease::Lease;
 use crate::pins::{Need, Pin};
 use crate::range::RangeScan;
+use crate::table::Table;
 use crate::txn::{Access, Progress, TxnRun, is_read_only};
 use crate::{Answer, Budget, LeaseView, Query, Range, Rejection, State, Txn, TxnStep};
 use bytes::Bytes;
+use std::ops::Bound;
 
 /// A query under way.
 pub struct QueryCursor {
@@ -24,7 +26,7 @@ enum Reading {
         after: Option<Vec<u8>>,
     },
     Leases {
-        table: LeaseTable,
+        table: Table<Lease>,
         next: Option<i64>,
         ids: Vec<i64>,
     },
@@ -58,6 +60,10 @@ impl State {
             Query::HashKv { revision } => self.begin_hash(revision, view),
             Query::Alarms => (
                 Reading::Ready(Answer::Alarms(self.alarms().collect())),
+                None,
+            ),
+            Query::Lock(_) => (
+                Reading::Ready(Answer::Rejected(Rejection::Invalid("not known yet".into()))),
                 None,
             ),
             Query::Position => (Reading::Ready(Answer::Position), None),
@@ -211,7 +217,12 @@ impl State {
                     return Some(Answer::Leases(std::mem::take(ids)));
                 };
                 let before = ids.len();
-                ids.extend(table.iter_from(from).take(some).map(|lease| lease.id));
+                ids.extend(
+                    table
+                        .range(Bound::Included(&from))
+                        .take(some)
+                        .map(|lease| lease.id),
+                );
                 *next = ids
                     .last()
                     .filter(|_| ids.len() - before == some)

@@ -1,5 +1,8 @@
 //! What commands and queries answer. Values, not wire messages: the doors translate.
 
+use crate::client::{ClientRejection, ClientReply};
+use crate::id::{IdRejection, IdReply};
+use crate::lock::{GuardRejection, LockAnswer, LockQuery, LockRejection, LockReply};
 use bytes::Bytes;
 
 /// A key as a reader sees it.
@@ -58,6 +61,14 @@ pub enum Reply {
         /// It was raised before.
         was_raised: bool,
     },
+    /// To a change of a lock.
+    Lock(LockReply),
+    /// To a change of client records.
+    Client(ClientReply),
+    /// To a change of what identifiers are made from.
+    Id(IdReply),
+    /// To a repetition: it was applied, and its answer was too long to be kept.
+    Applied,
     /// The command was refused; nothing changed.
     Rejected(Rejection),
 }
@@ -137,6 +148,14 @@ pub enum Rejection {
     Corrupt,
     /// Users and permissions stand against it.
     Auth(crate::auth::AuthRejection),
+    /// A lock stands against it, or there is none.
+    Lock(LockRejection),
+    /// A guard does not hold (PROPERTIES F3).
+    Guard(GuardRejection),
+    /// The client's record stands against it, or there is none (PROPERTIES E2).
+    Client(ClientRejection),
+    /// No identifiers can be handed out.
+    Id(IdRejection),
     /// The request makes no sense; doors check before, so this guards against other writers of the log.
     Invalid(String),
 }
@@ -164,6 +183,8 @@ pub enum Query {
     },
     /// The alarms.
     Alarms,
+    /// About locks.
+    Lock(LockQuery),
     /// Nothing but the position: used to confirm that the member serves.
     Position,
 }
@@ -190,6 +211,8 @@ pub enum Answer {
     },
     /// To the alarms query: by kind and member.
     Alarms(Vec<crate::Alarm>),
+    /// To a query about locks.
+    Lock(LockAnswer),
     /// To a position query.
     Position,
     /// Refused.

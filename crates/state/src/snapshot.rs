@@ -14,12 +14,14 @@
 use crate::State;
 use crate::auth::Store;
 use crate::kv::Keys;
-use crate::lease::LeaseTable;
+use crate::lease::Lease;
 use crate::pins::{Need, Pin};
 use crate::revision_log::{ChunkId, RevisionLog};
 use crate::space::SpaceRecord;
+use crate::table::Table;
 use bytes::Bytes;
 use prost::Message;
+use std::ops::Bound;
 
 pub(crate) const MAGIC: [u8; 8] = *b"SYNODSNP";
 /// The newest format known here.
@@ -130,7 +132,7 @@ pub struct SnapshotCursor {
     header: SnapshotHeader,
     counters: Counters,
     auth: Store,
-    leases: LeaseTable,
+    leases: Table<Lease>,
     totals: Totals,
     /// The chunk of the pending removal, which still grows, and how long it was.
     reserved: Option<(ChunkId, usize)>,
@@ -242,7 +244,7 @@ impl SnapshotCursor {
         block(out, LEASE, |content| {
             for lease in self
                 .leases
-                .iter_from(from)
+                .range(Bound::Included(&from))
                 .filter(|_| !mutated!(SnapshotLosesLeases))
                 .take(some)
             {

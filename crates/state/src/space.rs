@@ -226,13 +226,20 @@ impl Command {
                 })
         }
         match &self.operation {
-            Some(Operation::Put(_) | Operation::LeaseGrant(_)) => true,
+            Some(
+                Operation::Put(_)
+                | Operation::LeaseGrant(_)
+                | Operation::Client(_)
+                | Operation::Id(_),
+            ) => true,
+            Some(Operation::Lock(command)) => command.grows(),
             Some(Operation::Txn(txn)) => may_put(txn),
             Some(
                 Operation::DeleteRange(_)
                 | Operation::Compact(_)
                 | Operation::AutoCompact(_)
                 | Operation::LeaseRevoke(_)
+                | Operation::Id(_)
                 | Operation::SetFeatureLevel(_)
                 | Operation::Auth(_)
                 | Operation::SetBytesMax(_)
@@ -242,7 +249,7 @@ impl Command {
         }
     }
 
-    /// It changes keys, leases or history.
+    /// It changes keys, leases, history, or what hangs on leases.
     fn is_of_keys(&self) -> bool {
         match &self.operation {
             Some(
@@ -252,7 +259,10 @@ impl Command {
                 | Operation::Compact(_)
                 | Operation::AutoCompact(_)
                 | Operation::LeaseGrant(_)
-                | Operation::LeaseRevoke(_),
+                | Operation::LeaseRevoke(_)
+                | Operation::Lock(_)
+                | Operation::Client(_)
+                | Operation::Id(_),
             ) => true,
             Some(
                 Operation::SetFeatureLevel(_)

@@ -287,6 +287,10 @@ fn reply_lines(reply: &Reply) -> Vec<String> {
         Reply::SetBytesMax => out.push("limit set".into()),
         Reply::SetAlarm { was_raised } => out.push(format!("alarm set, was raised: {was_raised}")),
         Reply::Auth => out.push("users changed".into()),
+        Reply::Lock(reply) => out.push(format!("{reply:?}")),
+        Reply::Client(reply) => out.push(format!("{reply:?}")),
+        Reply::Id(reply) => out.push(format!("{reply:?}")),
+        Reply::Applied => out.push("applied".into()),
         Reply::Rejected(rejection) => out.push(format!("refused: {rejection:?}")),
     }
     out
@@ -315,6 +319,7 @@ fn answer_lines(answer: &Answer) -> Vec<String> {
             ..
         } => out.push(format!("hash from {compact_revision} to {hash_revision}")),
         Answer::Alarms(alarms) => out.extend(alarms.iter().map(alarm_line)),
+        Answer::Lock(answer) => out.push(format!("{answer:?}")),
         Answer::Position => out.push("position".into()),
         Answer::Rejected(rejection) => out.push(format!("refused: {rejection:?}")),
     }

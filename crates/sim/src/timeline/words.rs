@@ -67,6 +67,7 @@ fn asked(query: &Query) -> String {
         Query::Leases => "list leases".into(),
         Query::HashKv { revision } => format!("hash up to revision {revision}"),
         Query::Alarms => "list alarms".into(),
+        Query::Lock(query) => format!("{query:?}"),
         Query::Position => "where are you?".into(),
     }
 }

@@ -35,6 +35,7 @@ impl State {
                 asking.user()
             }
             Query::HashKv { .. } => self.auth.check_admin(principal),
+            Query::Lock(_) => asking.user(),
             Query::Position => Ok(()),
         }
     }
@@ -70,7 +71,13 @@ impl State {
                 | Operation::AutoCompact(_),
             )
             | None => Ok(()),
-            Some(Operation::LeaseGrant(_) | Operation::Compact(_)) => asking.user(),
+            Some(
+                Operation::LeaseGrant(_)
+                | Operation::Compact(_)
+                | Operation::Lock(_)
+                | Operation::Client(_)
+                | Operation::Id(_),
+            ) => asking.user(),
             Some(Operation::Auth(_) | Operation::SetAlarm(_)) => self.auth.check_admin(principal),
         }
     }

@@ -487,7 +487,12 @@ impl Model {
                 self.bytes_max = *bytes_max;
                 Reply::SetBytesMax
             }
-            Operation::Auth(_) | Operation::SetAlarm(_) | Operation::AutoCompact(_) => {
+            Operation::Auth(_)
+            | Operation::Lock(_)
+            | Operation::Client(_)
+            | Operation::Id(_)
+            | Operation::SetAlarm(_)
+            | Operation::AutoCompact(_) => {
                 unreachable!("the generator makes none")
             }
         })

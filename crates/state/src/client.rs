@@ -1,0 +1,67 @@
+//! Client records, which make a request take effect once however often it is repeated (PROPERTIES E1-E3).
+
+mod command;
+
+pub use command::*;
+use std::fmt;
+
+/// The answer to a [`ClientCommand`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientReply {
+    /// The lease's record.
+    Registered {
+        /// The client id.
+        client: u64,
+    },
+}
+
+/// Why a request of a client was refused, or none can be let in. It was not applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientRejection {
+    /// There is no such record any more, or never was: whether an earlier attempt was applied is not known.
+    Unknown,
+    /// The reply was freed, because the client said that it has it.
+    Freed {
+        /// The client's lowest sequence whose reply is kept.
+        acknowledged_below: u64,
+    },
+    /// The sequence is too far above the client's lowest one without a reply.
+    Window {
+        /// The first sequence beyond what is allowed now.
+        end: u64,
+    },
+    /// The lease that the record is to end with does not exist.
+    LeaseNotFound,
+    /// There are as many records as may be.
+    TooMany {
+        /// So many.
+        max: usize,
+    },
+    /// The numbers of the envelope make no sense together.
+    Sequence,
+}
+
+impl fmt::Display for ClientRejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientRejection::Unknown => f.write_str(
+                "the client record has ended, or never was; whether the request was applied before is not known",
+            ),
+            ClientRejection::Freed { acknowledged_below } => write!(
+                f,
+                "the client has said that it has all replies below {acknowledged_below}"
+            ),
+            ClientRejection::Window { end } => write!(
+                f,
+                "the client's sequence is not below {end}: too many replies are not acknowledged"
+            ),
+            ClientRejection::LeaseNotFound => f.write_str("the lease has ended, or never was"),
+            ClientRejection::TooMany { max } => {
+                write!(f, "there are {max} client records, which is the limit")
+            }
+            ClientRejection::Sequence => f.write_str(
+                "the client's sequence is 0, or below the one it acknowledges",
+            ),
+        }
+    }
+}
