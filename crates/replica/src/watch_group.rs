@@ -6,13 +6,13 @@ use crate::watch::Event;
 use crate::watch_hub::Watch;
 use crate::watch_index::{Slot, WatchIndex};
 use bytes::Bytes;
-use state::{Budget, EventView, KeyValue, State};
+use state::{Budget, EventPlace, EventView, KeyValue, State};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A slice of history brings about this many bytes of changes into memory.
 const SCAN_BYTES: usize = 1 << 20;
-/// Changes matched in one slice at most: a revision with more is matched in several, and handed out when it is whole.
+/// Changes matched in one slice at most, unless it ends where a revision does: one with more is matched in several, and handed out when whole.
 const MATCH_EVENTS_MAX: u64 = 32_768;
 
 pub(crate) struct Group {
@@ -31,10 +31,9 @@ pub(crate) struct Group {
 }
 
 /// The beginning of a slice that holds a revision with very many changes.
-#[derive(Default)]
 struct Partial {
-    /// Changes matched so far, from the first after the cursor on.
-    matched: u64,
+    /// Where matching goes on.
+    next: EventPlace,
     /// No revision above this one is in it.
     horizon: i64,
     changes: Vec<Change>,
@@ -173,21 +172,22 @@ impl Group {
             return Ok(0);
         }
         let first = self.cursor + 1;
-        let mut partial = self.partial.take().unwrap_or(Partial {
+        let mut partial = self.partial.take().unwrap_or_else(|| Partial {
+            next: EventPlace::before(first),
             horizon: newest,
-            ..Partial::default()
+            changes: Vec::new(),
+            mentions: Vec::new(),
         });
-        let (done, end) = (partial.matched, partial.matched + MATCH_EVENTS_MAX);
         let Partial {
-            changes, mentions, ..
+            next,
+            changes,
+            mentions,
+            ..
         } = &mut partial;
         let (mut visited, mut bytes) = (0, 0);
         let index = &self.index;
-        let next = state.events(first, Budget(self.scan_events), &mut |view| {
+        let mut visit = |view: EventView<'_>| {
             visited += 1;
-            if visited <= done || visited > end {
-                return;
-            }
             bytes += view.key.len() + view.value.len();
             let mut number = None;
             index.visit(view.key, |slot| {
@@ -204,19 +204,21 @@ impl Group {
                 }
                 mentions.push((slot, number as u32));
             });
-        })?;
+            visited < MATCH_EVENTS_MAX
+        };
+        *next = state.events_on(*next, Budget(self.scan_events), &mut visit)?;
+        if next.is_inside() {
+            self.partial = Some(partial);
+            return Ok(visited);
+        }
+        let next = next.revision();
         assert!(
             next > first,
             "history gave nothing from revision {first} on, next {next}, newest {newest}"
         );
-        if visited > end {
-            partial.matched = end;
-            self.partial = Some(partial);
-            return Ok(visited);
-        }
         let upto = next - 1;
         self.cursor = upto;
-        self.scan_events = match visited - done {
+        self.scan_events = match visited {
             0 => self.scan_events_max,
             read => (SCAN_BYTES as u64 * read / (bytes as u64 + 1)).clamp(1, self.scan_events_max),
         };
@@ -240,8 +242,13 @@ impl Group {
 
     /// Moves the cursor behind history that is gone.
     pub(crate) fn skip_to(&mut self, cursor: i64) {
-        self.partial = None;
+        self.forget_partial();
         self.cursor = cursor;
+    }
+
+    /// Drops what is not wholly matched: the state was replaced, and places in it with it.
+    pub(crate) fn forget_partial(&mut self) {
+        self.partial = None;
     }
 }
 
@@ -263,3 +270,7 @@ impl Delivery {
         &self.changes[self.mentions[mention].1 as usize]
     }
 }
+
+#[cfg(test)]
+#[path = "watch_group_tests.rs"]
+mod tests;

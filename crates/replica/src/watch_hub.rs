@@ -400,6 +400,9 @@ impl WatchHub {
             self.main.cursor,
             state.complete()
         );
+        for group in std::iter::once(&mut self.main).chain(&mut self.groups) {
+            group.forget_partial();
+        }
         mutated!(WatchSkipsSnapshot, self.main.skip_to(state.revision()));
         self.detach_main(state);
     }

@@ -44,6 +44,7 @@ pub use command::{
     LeaseRevoke, Operation, Put, Range, SetAlarm, SetBytesMax, SetFeatureLevel, Txn, TxnOperation,
     TxnStep,
 };
+pub use history::EventPlace;
 pub use loader::{Loader, SnapshotError};
 pub use query::QueryCursor;
 pub use reply::{

@@ -425,31 +425,52 @@ impl RevisionLog {
         }
     }
 
-    /// Walks the log in order from the first record at or above `revision`, until `visit` says stop.
-    pub fn walk<'a>(&'a self, revision: i64, mut visit: impl FnMut(Record<'a>) -> bool) {
+    /// A place in the log not far in front of the first record at or above `revision`.
+    pub fn start(&self, revision: i64) -> Position {
         let before = self.log.partition_point(|chunk| {
             chunk
                 .as_ref()
                 .is_none_or(|chunk| chunk.first_revision < revision)
         });
-        let start = before.saturating_sub(1);
-        for chunk in self.log.iter().skip(start).flatten() {
-            if chunk.last_revision < revision {
-                continue;
+        let at = before.saturating_sub(1);
+        let offset = match self.log.get(at) {
+            Some(Some(chunk)) if chunk.last_revision < revision => chunk.bytes.len(),
+            Some(Some(chunk)) => {
+                let mark = chunk.marks.partition_point(|&(first, _)| first < revision);
+                let mark = chunk.marks.get(mark.saturating_sub(1));
+                mark.map_or(0, |&(_, offset)| offset as usize)
             }
-            let mark = chunk
-                .marks
-                .partition_point(|&(first, _)| first < revision)
-                .saturating_sub(1);
-            let mut offset = chunk.marks.get(mark).map_or(0, |&(_, at)| at as usize);
+            _ => 0,
+        };
+        Position::new(false, self.first + at as u32, offset)
+    }
+
+    /// Walks the log in order from a place in it, until `visit` says stop.
+    pub fn walk_on<'a>(
+        &'a self,
+        from: Position,
+        mut visit: impl FnMut(Position, Record<'a>) -> bool,
+    ) {
+        let skipped = (from.chunk() - self.first) as usize;
+        let mut offset = from.offset();
+        for (number, chunk) in (from.chunk()..).zip(self.log.iter().skip(skipped)) {
+            let Some(chunk) = chunk else { continue };
             while offset < chunk.bytes.len() {
                 let record = chunk.record(offset);
-                offset += record.length;
-                if record.revision >= revision && !visit(record) {
+                if !visit(Position::new(false, number, offset), record) {
                     return;
                 }
+                offset += record.length;
             }
+            offset = 0;
         }
+    }
+
+    /// Walks the log in order from the first record at or above `revision`, until `visit` says stop.
+    pub fn walk<'a>(&'a self, revision: i64, mut visit: impl FnMut(Record<'a>) -> bool) {
+        self.walk_on(self.start(revision), |_, record| {
+            record.revision < revision || visit(record)
+        });
     }
 
     /// Superfluous bytes as they were right after the last record at or below `revision`; `known` is that of an earlier revision,

@@ -5,6 +5,7 @@ use crate::auth::Auth;
 use crate::clock::Clock;
 use crate::compaction::Reclaim;
 use crate::hash;
+use crate::history::EventPlace;
 use crate::kv::{Keys, key_value};
 use crate::lease::{LEASE_BYTES, Leases};
 use crate::pins::Pins;
@@ -273,6 +274,26 @@ impl State {
         budget: Budget,
         visit: &mut dyn FnMut(EventView<'_>),
     ) -> Result<i64, i64> {
+        let whole = &mut |event: EventView<'_>| {
+            visit(event);
+            true
+        };
+        Ok(self
+            .events_on(EventPlace::before(from), budget, whole)?
+            .revision())
+    }
+
+    /// The same from any place, which this state gave: `visit` says whether it takes more of the same revision. If not, reading ends even
+    /// inside a revision; it also ends where a revision does once `budget` events were visited. Gives the place to go on from.
+    ///
+    /// # Errors
+    /// As [`State::events`].
+    pub fn events_on(
+        &self,
+        from: EventPlace,
+        budget: Budget,
+        visit: &mut dyn FnMut(EventView<'_>) -> bool,
+    ) -> Result<EventPlace, i64> {
         crate::history::events(self, from, budget, visit)
     }
 

@@ -164,22 +164,28 @@ impl Harness {
             .filter(|change| (from..=complete).contains(&change.kv.mod_revision))
             .cloned()
             .collect();
-        let (mut events, mut next) = (Vec::new(), from);
-        while next <= complete {
-            let (mut last, before) = (None, next);
-            let budget = Budget(self.rng.below(5));
+        let (mut events, mut next) = (Vec::new(), EventPlace::before(from));
+        while next.revision() <= complete {
+            let (seen, before) = (events.len(), next);
+            let (budget, rng) = (Budget(self.rng.below(5)), &mut self.rng);
             next = state
-                .events(next, budget, &mut |event| {
-                    last = Some(event.revision);
-                    events.push(change(&event))
+                .events_on(next, budget, &mut |event| {
+                    events.push(change(&event));
+                    rng.below(4) > 0
                 })
                 .unwrap();
+            let last = events[seen..].last().map(|event| event.kv.mod_revision);
             assert!(
-                next > before && last.is_none_or(|last| last < next),
-                "events from {before} end at {last:?}, then come from {next}"
+                next != before
+                    && last.is_none_or(|last| last < next.revision() + i64::from(next.is_inside())),
+                "events from {before:?} end at {last:?}, then come from {next:?}"
             );
         }
-        assert_eq!(next, from.max(complete + 1), "events from {from}");
+        assert_eq!(
+            next,
+            EventPlace::before(from.max(complete + 1)),
+            "events from {from}"
+        );
         for changes in [&mut events, &mut expected] {
             changes.sort_by_key(|change| (change.kv.mod_revision, change.kv.key.clone()));
         }
