@@ -157,11 +157,13 @@ impl State {
 
     /// One step of a batch; true when all is done.
     fn advance(&mut self, work: &mut Work, fuel: &mut u64) -> bool {
-        *fuel = fuel.saturating_sub(1);
+        // A job gets what is left before this step is counted: with a budget of one it would never come further.
         if let Some(job) = work.job.take() {
             self.advance_job(work, job, fuel);
+            *fuel = fuel.saturating_sub(1);
             return false;
         }
+        *fuel = fuel.saturating_sub(1);
         match work.stage {
             Stage::Renew { group, at } => match work.groups.get(group) {
                 None => work.stage = Stage::Expire,

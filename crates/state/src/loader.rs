@@ -261,6 +261,9 @@ impl Loader {
                 known: SNAPSHOT_FORMAT,
             });
         }
+        if header.format == 0 {
+            return Err(self.corrupt("the header has no format".into()));
+        }
         self.header = Some(header);
         Ok(())
     }

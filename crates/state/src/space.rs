@@ -239,7 +239,6 @@ impl Command {
                 | Operation::Compact(_)
                 | Operation::AutoCompact(_)
                 | Operation::LeaseRevoke(_)
-                | Operation::Id(_)
                 | Operation::SetFeatureLevel(_)
                 | Operation::Auth(_)
                 | Operation::SetBytesMax(_)

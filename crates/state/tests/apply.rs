@@ -194,6 +194,31 @@ fn entries_are_applied_in_order() {
 }
 
 #[test]
+fn a_batch_comes_to_its_end_in_slices_of_any_size() {
+    let ends = [1, 2, 3, u64::MAX].map(|budget| {
+        let mut state = filled(50);
+        let twice = command(Operation::Txn(Txn {
+            success: ["new", "key"]
+                .map(|key| TxnOperation {
+                    step: Some(TxnStep::Put(Put {
+                        key: bytes(key),
+                        ..Put::default()
+                    })),
+                })
+                .into(),
+            ..Txn::default()
+        }));
+        let index = state.applied() + 1;
+        let all = batch(0, vec![twice, remove_all(true), put("after", "1")]);
+        state.apply_begin(index, &all.encode_to_vec()).unwrap();
+        let slices = (1..10_000).find(|_| state.apply_step(Budget(budget)).is_some());
+        assert!(slices.is_some(), "no end with a budget of {budget}");
+        (state.revision(), state.keys(), state.hash())
+    });
+    assert_eq!(ends, [ends[0]; 4]);
+}
+
+#[test]
 fn kv6_a_long_removal_runs_in_slices_and_shows_only_when_done() {
     let mut state = filled(20_000);
     let twin = filled(20_000);
