@@ -6,6 +6,7 @@ mod lease;
 mod logging;
 mod members;
 mod output;
+mod security;
 mod serve;
 mod simulate;
 mod terminal;
@@ -61,6 +62,8 @@ struct Global {
     /// How to print results; the JSON form is stable
     #[arg(long, short, global = true, value_enum, default_value_t = Output::Text)]
     output: Output,
+    #[command(flatten)]
+    security: security::SecurityArgs,
 }
 
 /// Stands in commands that talk to no member for [`Global`], which clap would offer there as well.
@@ -72,6 +75,8 @@ struct NoGlobal {
     timeout: Option<Duration>,
     #[arg(long, short, hide = true, value_parser = refuse::<Output>)]
     output: Option<Output>,
+    #[command(flatten)]
+    _security: security::NoSecurityArgs,
 }
 
 /// The arguments of a command that talks to no member.
@@ -151,7 +156,8 @@ fn run(cli: Cli) -> Result<(), Failed> {
 }
 
 async fn talk(global: Global, command: Command) -> Result<(), Failed> {
-    let client = Client::new(&global.endpoints)
+    let security = global.security.security();
+    let client = Client::secured(&global.endpoints, &security)
         .map_err(Failed::from)?
         .with_timeout(global.timeout);
     let output = global.output;
@@ -164,7 +170,7 @@ async fn talk(global: Global, command: Command) -> Result<(), Failed> {
         Command::Compact(args) => keys::compact(&client, output, &args).await,
         Command::Lease(command) => lease::run(&client, output, command).await,
         Command::Member(members::MemberCommand::List) => members::list(&client, output).await,
-        Command::Status(args) => members::status(&client, output, &args).await,
+        Command::Status(args) => members::status(&client, &security, output, &args).await,
         Command::Serve(_) | Command::Dev(_) | Command::Sim(_) => {
             unreachable!("they need no client")
         }
@@ -200,6 +206,9 @@ mod tests {
             "synod put k v --output json",
             "synod lease keep-alive 1f",
             "synod sim --seed 42",
+            "synod get a --endpoints https://a:1 --cacert ca.pem --cert me.pem --key me-key.pem",
+            "synod put k v --insecure-skip-tls-verify --insecure-transport=false",
+            "synod serve --cert-file c --key-file k --client-cert-auth --trusted-ca-file a --peer-auto-tls=true --tls-min-version TLS1.3",
         ] {
             assert!(
                 Cli::try_parse_from(line.split_whitespace()).is_ok(),

@@ -3,7 +3,7 @@
 use crate::output::{Failed, Output, json_head, line};
 use crate::terminal::{table, text};
 use clap::{Args, Subcommand};
-use client::{Answer, Client, ClientError};
+use client::{Answer, Client, ClientError, Security};
 use proto::etcdserverpb as pb;
 use serde_json::{Map, Value, json};
 
@@ -65,10 +65,7 @@ fn bare(url: &str) -> &str {
 }
 
 fn addresses(urls: &[String]) -> String {
-    let bare: Vec<&str> = urls
-        .iter()
-        .map(|url| url.strip_prefix("http://").unwrap_or(url))
-        .collect();
+    let bare: Vec<&str> = urls.iter().map(|url| bare(url)).collect();
     if bare.is_empty() {
         "-".into()
     } else {
@@ -80,17 +77,18 @@ type Told = (String, Result<Answer<pb::StatusResponse>, ClientError>);
 
 pub(crate) async fn status(
     client: &Client,
+    security: &Security,
     output: Output,
     args: &StatusArgs,
 ) -> Result<(), Failed> {
     let known;
     let client = if args.all {
         let members = client.member_list().await?.message.members;
-        known = Client::new(
+        known = Client::secured(
             members
                 .iter()
-                .filter_map(|member| member.client_ur_ls.first())
-                .map(|url| bare(url)),
+                .filter_map(|member| member.client_ur_ls.first()),
+            security,
         )?
         .with_timeout(client.timeout());
         &known
@@ -147,7 +145,7 @@ fn status_table(told: &[Told]) -> comfy_table::Table {
                 let status = &answer.message;
                 let header = status.header.unwrap_or_default();
                 vec![
-                    endpoint.clone(),
+                    bare(endpoint).to_owned(),
                     format!("{:x}", header.member_id),
                     status.version.clone(),
                     role(status).into(),
@@ -160,7 +158,7 @@ fn status_table(told: &[Told]) -> comfy_table::Table {
                 ]
             }
             Err(error) => {
-                let mut row = vec![endpoint.clone()];
+                let mut row = vec![bare(endpoint).to_owned()];
                 row.extend(std::iter::repeat_n("-".to_owned(), 8));
                 row.push(error.to_string());
                 row

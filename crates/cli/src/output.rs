@@ -66,7 +66,9 @@ impl From<ClientError> for Failed {
                 Failed::Unreachable(text)
             }
             ClientError::Refused { .. } => Failed::Refused(text),
-            ClientError::BadEndpoint { .. } => Failed::Usage(text),
+            ClientError::BadEndpoint { .. } | ClientError::BadCertificates { .. } => {
+                Failed::Usage(text)
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::logging::{self, LogArgs};
 use crate::output::Failed;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
-use server::config::{SETTINGS, Settings};
+use server::config::{SETTINGS, SWITCH, Settings};
 use server::{Config, Member, StartError};
 use std::path::PathBuf;
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,12 +39,18 @@ impl Args for SettingFlags {
     fn augment_args(command: Command) -> Command {
         SETTINGS.iter().fold(command, |command, setting| {
             let help = format!("{} [default: {}]", setting.help, setting.default);
-            command.arg(
-                Arg::new(setting.name)
-                    .long(setting.name)
-                    .value_name(setting.value)
-                    .help(help),
-            )
+            let arg = Arg::new(setting.name)
+                .long(setting.name)
+                .value_name(setting.value)
+                .help(help);
+            // `--switch` alone turns it on.
+            command.arg(if setting.value == SWITCH {
+                arg.num_args(0..=1)
+                    .require_equals(true)
+                    .default_missing_value("true")
+            } else {
+                arg
+            })
         })
     }
 

@@ -31,6 +31,11 @@ pub enum ClientError {
         /// What is wrong.
         reason: String,
     },
+    /// Certificates cannot be used.
+    BadCertificates {
+        /// Which, and what is wrong.
+        reason: String,
+    },
 }
 
 /// Texts by which a member says that nothing happened and a retry may help.
@@ -134,6 +139,7 @@ impl fmt::Display for ClientError {
             ClientError::BadEndpoint { endpoint, reason } => {
                 write!(f, "endpoints: {endpoint:?}: {reason}")
             }
+            ClientError::BadCertificates { reason } => f.write_str(reason),
         }
     }
 }

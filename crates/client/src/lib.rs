@@ -4,10 +4,12 @@
 //! the caller hears [`ClientError::Unknown`] and decides.
 
 mod error;
+mod security;
 mod watch;
 
 pub use error::ClientError;
 pub use proto;
+pub use security::Security;
 pub use tonic::Code;
 pub use watch::Watch;
 
@@ -66,42 +68,50 @@ enum Kind {
 }
 
 impl Client {
-    /// Makes a client of these endpoints, each `host:port` or `http://host:port`.
+    /// Makes a client of these endpoints, each `host:port`, `http://host:port` or `https://host:port`.
     ///
     /// # Errors
     /// An endpoint is none, or there is none.
     pub fn new<S: AsRef<str>>(
         endpoints: impl IntoIterator<Item = S>,
     ) -> Result<Client, ClientError> {
+        Client::secured(endpoints, &Security::default())
+    }
+
+    /// The same, with certificates. Endpoints that say neither `http://` nor `https://` are spoken to in TLS if anything of it is set.
+    ///
+    /// # Errors
+    /// As [`Client::new`]; or a file of certificates cannot be used.
+    pub fn secured<S: AsRef<str>>(
+        endpoints: impl IntoIterator<Item = S>,
+        security: &Security,
+    ) -> Result<Client, ClientError> {
+        let scheme = if security.is_wanted() {
+            "https"
+        } else {
+            "http"
+        };
+        let mut credentials = None;
         let mut known = Vec::new();
         for text in endpoints {
             let text = text.as_ref().trim();
             let uri = if text.contains("://") {
                 text.to_owned()
             } else {
-                format!("http://{text}")
+                format!("{scheme}://{text}")
             };
-            let bad = |reason: &str| ClientError::BadEndpoint {
-                endpoint: text.to_owned(),
-                reason: reason.to_owned(),
+            let endpoint = endpoint(text, uri)?;
+            let channel = if endpoint.uri().scheme_str() == Some("https") {
+                let credentials = match &credentials {
+                    Some(checked) => Arc::clone(checked),
+                    None => credentials.insert(security.check()?).clone(),
+                };
+                let dial = move |uri| security::dial(credentials.clone(), uri);
+                endpoint.connect_with_connector_lazy(tower::service_fn(dial))
+            } else {
+                endpoint.connect_lazy()
             };
-            if uri.starts_with("https://") {
-                return Err(bad("TLS is not supported yet; use http"));
-            }
-            let endpoint = Endpoint::from_shared(uri)
-                .map_err(|_| bad("write it as HOST:PORT, such as 127.0.0.1:2379"))?;
-            if endpoint.uri().port().is_none() {
-                return Err(bad(
-                    "it has no port; write it as HOST:PORT, such as 127.0.0.1:2379",
-                ));
-            }
-            known.push((
-                text.to_owned(),
-                endpoint
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .tcp_nodelay(true)
-                    .connect_lazy(),
-            ));
+            known.push((text.to_owned(), channel));
         }
         if known.is_empty() {
             return Err(ClientError::BadEndpoint {
@@ -385,7 +395,9 @@ impl Client {
             let may_repeat = match &error {
                 ClientError::Unreachable { .. } => true,
                 ClientError::Unknown { .. } => kind == Kind::Read,
-                ClientError::Refused { .. } | ClientError::BadEndpoint { .. } => false,
+                ClientError::Refused { .. }
+                | ClientError::BadEndpoint { .. }
+                | ClientError::BadCertificates { .. } => false,
             };
             if !may_repeat {
                 return Err(error);
@@ -413,6 +425,21 @@ impl Client {
         }
         request
     }
+}
+
+fn endpoint(text: &str, uri: String) -> Result<Endpoint, ClientError> {
+    let bad = |reason: &str| ClientError::BadEndpoint {
+        endpoint: text.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let endpoint = Endpoint::from_shared(uri)
+        .map_err(|_| bad("write it as HOST:PORT, such as 127.0.0.1:2379"))?;
+    if endpoint.uri().port().is_none() {
+        return Err(bad(
+            "it has no port; write it as HOST:PORT, such as 127.0.0.1:2379",
+        ));
+    }
+    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true))
 }
 
 fn kv(channel: Channel) -> KvClient<Channel> {

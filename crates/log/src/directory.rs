@@ -7,8 +7,9 @@ pub const VERSION: u32 = 1;
 
 const VERSION_FILE: &str = "version";
 const VERSION_STAGED: &str = "version.tmp";
-/// What a directory may hold before it is ours: our own first steps, and what file systems put at the top of a mount.
-const TOLERATED: [&str; 3] = ["lock", VERSION_STAGED, "lost+found"];
+/// What a directory may hold before it is ours: our own first steps, certificates of the member's own making, and what file systems put at
+/// the top of a mount.
+const TOLERATED: [&str; 4] = ["lock", VERSION_STAGED, "fixtures", "lost+found"];
 const HEADING: &str = "synod data directory\nformat ";
 /// Ours is shorter by far; a longer file is somebody else's.
 const VERSION_BYTES_MAX: u64 = 256;

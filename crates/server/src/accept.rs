@@ -3,28 +3,23 @@
 use crate::Metrics;
 use crate::greet::{self, Me, SharedMe};
 use crate::peers::PeerEvent;
-use crate::wire::{self, Frame, FrameKind, Purpose};
+use crate::tls::{Admission, Admitted, Places, Refusals, Stream};
+use crate::wire::{self, Frame, FrameKind, Purpose, Welcome};
 use bytes::BytesMut;
 use raft::PeerId;
 use replica::{BootstrapMessage, Message};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-/// Connections at most whose other side is not known yet; further ones wait to be accepted.
-const STRANGERS_MAX: usize = 64;
 /// How long an answer to a bootstrap question may take.
 const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(5);
-/// The same refusal is logged once in this time.
-const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// Texts of refusals remembered to that end.
-const REFUSALS_REMEMBERED: usize = 64;
 /// Room for bytes read at once.
 const READ_BYTES: usize = 64 << 10;
 
@@ -42,7 +37,10 @@ pub(crate) struct Acceptor {
     pub(crate) metrics: Arc<Metrics>,
     /// The newest connection per sender and purpose; an older one is closed for it.
     readers: Mutex<BTreeMap<(PeerId, Purpose), AbortHandle>>,
-    refusals: Mutex<BTreeMap<String, Instant>>,
+    admission: Admission,
+    /// For those that have not told who they are.
+    strangers: Places,
+    refusals: Refusals,
 }
 
 impl Acceptor {
@@ -50,6 +48,7 @@ impl Acceptor {
         me: Arc<SharedMe>,
         events: mpsc::Sender<PeerEvent>,
         questions: mpsc::Sender<Question>,
+        admission: Admission,
         metrics: Arc<Metrics>,
     ) -> Acceptor {
         Acceptor {
@@ -58,27 +57,26 @@ impl Acceptor {
             questions,
             metrics,
             readers: Mutex::default(),
-            refusals: Mutex::default(),
+            admission,
+            strangers: Places::default(),
+            refusals: Refusals::default(),
         }
     }
 
     /// Accepts until dropped.
     pub(crate) async fn run(self: Arc<Self>, listener: TcpListener) {
-        let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
         loop {
-            let permit = strangers
-                .clone()
-                .acquire_owned()
-                .await
-                .expect("the semaphore is never closed");
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let _ = stream.set_nodelay(true);
-                    let acceptor = self.clone();
+                    let (acceptor, place) = (self.clone(), self.strangers.take());
                     tokio::spawn(async move {
-                        if let Some((stream, from, purpose)) = acceptor.greet(stream).await {
-                            drop(permit);
-                            acceptor.adopt(stream, from, purpose);
+                        tokio::select! {
+                            Some((stream, from, purpose)) = acceptor.greet(stream) => {
+                                acceptor.adopt(stream, from, purpose);
+                            }
+                            _ = place => debug!("connection gave way to newer ones before it told who it is"),
+                            else => {}
                         }
                     });
                 }
@@ -91,7 +89,15 @@ impl Acceptor {
     }
 
     /// Handles a connection up to its welcome; gives it back if messages of the cell will follow.
-    async fn greet(&self, mut stream: TcpStream) -> Option<(TcpStream, PeerId, Purpose)> {
+    async fn greet(&self, stream: TcpStream) -> Option<(Stream, PeerId, Purpose)> {
+        let mut stream = match self.admission.admit(stream).await {
+            Admitted::In(stream, _) => stream,
+            Admitted::Mismatched(stream, why) => {
+                self.tell_apart(stream, why).await;
+                return None;
+            }
+            Admitted::Gone => return None,
+        };
         let greeting = match greet::receive(&mut stream).await {
             Ok(greeting) => greeting,
             Err(error) => {
@@ -99,11 +105,7 @@ impl Acceptor {
                 return None;
             }
         };
-        let me: Arc<Me> = self
-            .me
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let me = self.me();
         let (welcome, accepted) = match me.judge(&greeting) {
             Ok((protocol, purpose, from)) => {
                 (me.welcome(protocol, String::new()), Some((purpose, from)))
@@ -115,10 +117,7 @@ impl Acceptor {
                 (me.welcome(0, refusal), None)
             }
         };
-        stream
-            .write_all(&wire::encode_greeting(&welcome))
-            .await
-            .ok()?;
+        stream.send(&wire::encode_greeting(&welcome)).await.ok()?;
         let (purpose, from) = accepted?;
         if purpose == Purpose::Bootstrap {
             if timeout(BOOTSTRAP_TIMEOUT, self.answer(&mut stream))
@@ -139,24 +138,41 @@ impl Acceptor {
         Some((stream, peer, purpose))
     }
 
-    fn complain(&self, stream: &TcpStream, refusal: &str) {
+    /// Refuses a member that speaks plain text where this one speaks TLS, or the other way round. The latter takes the words for nonsense,
+    /// and thus for no TLS.
+    async fn tell_apart(&self, stream: TcpStream, why: &str) {
+        let me = self.me();
+        let refusal = format!(
+            "{why} (member {}); start all members with --peer-cert-file, or none",
+            me.name
+        );
+        // What was sent is taken in first: closing over it would tear the answer away.
+        let _ = stream.try_read(&mut [0; 4096]);
+        let welcome = Welcome {
+            // It is not for now only.
+            not_yet: false,
+            ..me.welcome(0, refusal)
+        };
+        let _ = Stream::Plain(stream)
+            .send(&wire::encode_greeting(&welcome))
+            .await;
+    }
+
+    fn me(&self) -> Arc<Me> {
+        let me = self.me.read().unwrap_or_else(PoisonError::into_inner);
+        me.clone()
+    }
+
+    fn complain(&self, stream: &Stream, refusal: &str) {
         self.metrics.peer_refusals.inc();
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        refusals.retain(|_, said| said.elapsed() < REFUSAL_LOG_INTERVAL);
-        if refusals.len() < REFUSALS_REMEMBERED
-            && refusals
-                .insert(refusal.to_owned(), Instant::now())
-                .is_none()
-        {
-            let address = stream
-                .peer_addr()
-                .map_or_else(|_| "unknown".into(), |address| address.to_string());
+        if self.refusals.is_new(refusal) {
+            let address = stream.address();
             warn!(address, reason = refusal, "connection from member refused");
         }
     }
 
     /// Answers one bootstrap question.
-    async fn answer(&self, stream: &mut TcpStream) -> Option<()> {
+    async fn answer(&self, stream: &mut Stream) -> Option<()> {
         let mut buffer = BytesMut::new();
         let frame = read_frame(stream, &mut buffer).await?;
         let message = BootstrapMessage::decode(frame.body).ok()?;
@@ -168,10 +184,10 @@ impl Acceptor {
         let message = answered.await.ok()?;
         let mut out = BytesMut::new();
         wire::put_frame(&mut out, FrameKind::Bootstrap, &message.encode());
-        stream.write_all(&out).await.ok()
+        stream.send(&out).await.ok()
     }
 
-    fn adopt(self: &Arc<Self>, stream: TcpStream, from: PeerId, purpose: Purpose) {
+    fn adopt(self: &Arc<Self>, stream: Stream, from: PeerId, purpose: Purpose) {
         let (events, metrics) = (self.events.clone(), self.metrics.clone());
         let reader = tokio::spawn(async move {
             let reason = read(stream, from, &events, &metrics).await;
@@ -200,7 +216,7 @@ impl Drop for Acceptor {
 
 /// Reads messages until the connection breaks. A full queue of events stops the reading, and TCP the sender.
 async fn read(
-    mut stream: TcpStream,
+    mut stream: Stream,
     from: PeerId,
     events: &mpsc::Sender<PeerEvent>,
     metrics: &Metrics,
@@ -244,7 +260,7 @@ async fn read(
             }
         }
         if !pongs.is_empty() {
-            if let Err(error) = stream.write_all(&pongs).await {
+            if let Err(error) = stream.send(&pongs).await {
                 return error.to_string();
             }
             pongs.clear();
@@ -253,7 +269,7 @@ async fn read(
 }
 
 /// Reads one frame no longer than a greeting; `None` if the connection ends or the bytes are none.
-pub(crate) async fn read_frame(stream: &mut TcpStream, buffer: &mut BytesMut) -> Option<Frame> {
+pub(crate) async fn read_frame(stream: &mut Stream, buffer: &mut BytesMut) -> Option<Frame> {
     loop {
         if let Some(frame) = wire::take_frame(buffer, wire::GREETING_BYTES_MAX).ok()? {
             return Some(frame);

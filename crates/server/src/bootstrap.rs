@@ -6,16 +6,16 @@ use crate::accept::{Question, read_frame};
 use crate::clock::Clock;
 use crate::greet::{self, DialError, Me};
 use crate::handle::Control;
+use crate::tls::Refusals;
 use crate::wire::{self, FrameKind, Purpose};
 use bytes::BytesMut;
 use replica::{Bootstrap, BootstrapMessage, BootstrapOutcome, Introduction, KnownCluster};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 /// How often the asking is looked after.
 const STEP_INTERVAL: Duration = Duration::from_millis(100);
@@ -37,6 +37,7 @@ pub(crate) async fn find_cluster(
 ) -> BootstrapOutcome {
     let addresses: BTreeMap<String, String> = bootstrap.listed().iter().cloned().collect();
     let (answers_in, mut answers) = mpsc::channel(ANSWERS_MAX);
+    let refusals = Arc::new(Refusals::default());
     let mut askers: BTreeMap<String, oneshot::Sender<BootstrapMessage>> = BTreeMap::new();
     let mut step = interval(STEP_INTERVAL);
     step.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -67,6 +68,7 @@ pub(crate) async fn find_cluster(
                             address.clone(),
                             query,
                             answers_in.clone(),
+                            refusals.clone(),
                         ));
                     }
                 }
@@ -89,6 +91,7 @@ async fn ask(
     address: String,
     query: BootstrapMessage,
     answers: mpsc::Sender<BootstrapMessage>,
+    refusals: Arc<Refusals>,
 ) {
     let exchange = async {
         let (mut stream, _) = greet::introduce(&me, None, &[address], Purpose::Bootstrap).await?;
@@ -99,7 +102,7 @@ async fn ask(
             hung_up: true,
         };
         stream
-            .write_all(&out)
+            .send(&out)
             .await
             .map_err(|error| lost(error.to_string()))?;
         let frame = read_frame(&mut stream, &mut BytesMut::new())
@@ -110,6 +113,9 @@ async fn ask(
     match timeout(QUESTION_TIMEOUT, exchange).await {
         Ok(Ok(answer)) => {
             let _ = answers.send(answer).await;
+        }
+        Ok(Err(DialError::Rejected(reason))) if refusals.is_new(&format!("{name}: {reason}")) => {
+            warn!(member = name, reason, "connection to member refused");
         }
         Ok(Err(error)) => debug!(member = name, reason = %error, "member did not answer"),
         Err(_) => debug!(

@@ -2,7 +2,8 @@
 //!
 //! Precedence: flags, then environment (`SYNOD_` and the name in capitals), then the file, then the default.
 
-pub use crate::setting::{SETTINGS, Setting};
+pub use crate::setting::{SETTINGS, SWITCH, Setting};
+pub use crate::tls::{Port, PortTls};
 pub use crate::units::{parse_bytes, parse_duration};
 use crate::units::{show_bytes, show_duration};
 use std::collections::BTreeMap;
@@ -46,9 +47,31 @@ pub struct Config {
     pub disk_low_water_bytes: u64,
     /// How long a graceful stop may take.
     pub stop_timeout: Duration,
+    /// TLS for clients.
+    pub client_tls: PortTls,
+    /// TLS between members.
+    pub peer_tls: PortTls,
 }
 
 impl Config {
+    /// How a port speaks TLS.
+    pub(crate) fn tls(&self, port: Port) -> &PortTls {
+        match port {
+            Port::Client => &self.client_tls,
+            Port::Peer => &self.peer_tls,
+        }
+    }
+
+    /// Where clients reach this member, as the others pass it on: with `https://` if that is needed.
+    pub(crate) fn client_address_told(&self) -> String {
+        match self.client_tls {
+            PortTls::Off => self.advertise_client_addr.clone(),
+            PortTls::Files(_) | PortTls::SelfSigned(_) => {
+                format!("https://{}", self.advertise_client_addr)
+            }
+        }
+    }
+
     /// Puts the ports the system chose in the place of port 0.
     pub(crate) fn bound(&mut self, client_addr: SocketAddr, peer_addr: SocketAddr) {
         if self.advertise_client_addr.ends_with(":0") {
@@ -143,12 +166,12 @@ impl Settings {
     }
 
     /// What was written for a setting.
-    fn written(&self, name: &str) -> Option<&str> {
+    pub(crate) fn written(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(|(value, _)| value.as_str())
     }
 
     /// The text to understand: what was written, or the default.
-    fn text<'a>(&'a self, name: &str) -> &'a str {
+    pub(crate) fn text<'a>(&'a self, name: &str) -> &'a str {
         let setting = SETTINGS
             .iter()
             .find(|setting| setting.name == name)
@@ -169,7 +192,7 @@ impl Settings {
         }
     }
 
-    fn refuse<T>(&self, name: &str, why: impl fmt::Display) -> Result<T, ConfigError> {
+    pub(crate) fn refuse<T>(&self, name: &str, why: impl fmt::Display) -> Result<T, ConfigError> {
         Err(ConfigError(format!("{}: {why}", self.subject(name))))
     }
 
@@ -233,6 +256,8 @@ impl Settings {
                 Duration::from_millis(100),
                 Duration::from_secs(600),
             )?,
+            client_tls: self.tls(Port::Client)?,
+            peer_tls: self.tls(Port::Peer)?,
         })
     }
 
@@ -372,6 +397,14 @@ impl Settings {
         Ok(bytes)
     }
 
+    pub(crate) fn switch(&self, name: &str) -> Result<bool, ConfigError> {
+        match self.text(name) {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            text => self.refuse(name, format_args!("{text:?} is neither true nor false")),
+        }
+    }
+
     fn count(&self, name: &str, least: u64, most: u64) -> Result<u64, ConfigError> {
         let text = self.text(name);
         match text.parse() {
@@ -399,6 +432,7 @@ fn plain(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(on) => Some(on.to_string()),
         // `[cluster]` as a table reads better than one long line.
         toml::Value::Table(table) => {
             let parts: Option<Vec<String>> = table

@@ -1,5 +1,6 @@
 //! The greeting that begins each connection between members: both sides say who they are and whom they expect, and either may refuse in words.
 
+use crate::tls::{LiveTls, Stream, host};
 use crate::wire::{
     self, FEATURE_LEVEL, GREETING_BYTES_MAX, Greeting, MAGIC, PROTOCOLS, Party, Purpose, Welcome,
 };
@@ -7,11 +8,13 @@ use raft::{Boot, MemberId, PeerId};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::RwLock;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tls::rustls::pki_types::ServerName;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -29,10 +32,12 @@ pub(crate) struct Me {
     pub(crate) cell: u64,
     pub(crate) peer_addresses: Vec<String>,
     pub(crate) client_addresses: Vec<String>,
+    /// What it shows when it dials; `None` if members speak plain text.
+    pub(crate) tls: Option<Arc<LiveTls>>,
 }
 
 /// The same, for the side that accepts: it changes once, when the member has found its cluster.
-pub(crate) type SharedMe = RwLock<std::sync::Arc<Me>>;
+pub(crate) type SharedMe = RwLock<Arc<Me>>;
 
 impl Me {
     pub(crate) fn party(&self) -> Party {
@@ -181,7 +186,7 @@ pub(crate) async fn dial(
     peer: PeerId,
     addresses: &[String],
     purpose: Purpose,
-) -> Result<(TcpStream, Welcome), DialError> {
+) -> Result<(Stream, Welcome), DialError> {
     let (stream, welcome) = introduce(me, Some(peer), addresses, purpose).await?;
     let found = welcome.from.as_ref().map(Party::peer);
     if found != Some(peer) || welcome.cluster != me.cluster || welcome.cell != me.cell {
@@ -203,18 +208,20 @@ pub(crate) async fn introduce(
     to: Option<PeerId>,
     addresses: &[String],
     purpose: Purpose,
-) -> Result<(TcpStream, Welcome), DialError> {
-    let mut stream = connect(addresses).await?;
+) -> Result<(Stream, Welcome), DialError> {
+    let (stream, address) = connect(addresses).await?;
     let exchange = async {
+        let mut stream = secure(stream, address, me.tls.as_deref()).await?;
         stream
-            .write_all(&wire::encode_greeting(&me.greeting(to, purpose)))
+            .send(&wire::encode_greeting(&me.greeting(to, purpose)))
             .await?;
-        read_greeting::<Welcome>(&mut stream).await
+        let welcome = read_greeting::<Welcome>(&mut stream).await?;
+        Ok::<_, io::Error>((stream, welcome))
     };
-    let welcome = match timeout(GREETING_TIMEOUT, exchange).await {
-        Ok(Ok(welcome)) => welcome,
+    let (stream, welcome) = match timeout(GREETING_TIMEOUT, exchange).await {
+        Ok(Ok(answered)) => answered,
         Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
-            return Err(DialError::Rejected(error.to_string()));
+            return Err(DialError::Rejected(tls::explain(&error, "that member")));
         }
         Ok(Err(error)) => return Err(DialError::broken(&error)),
         Err(_) => {
@@ -239,7 +246,22 @@ pub(crate) async fn introduce(
     Ok((stream, welcome))
 }
 
-async fn connect(addresses: &[String]) -> Result<TcpStream, DialError> {
+/// Shakes hands with the member at an address, if members speak TLS.
+async fn secure(stream: TcpStream, address: &str, tls: Option<&LiveTls>) -> io::Result<Stream> {
+    let Some(tls) = tls else {
+        return Ok(Stream::Plain(stream));
+    };
+    let name = ServerName::try_from(host(address).to_owned()).map_err(|_| {
+        let text = format!("{address} names no host that a certificate could be for");
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    })?;
+    let connector = TlsConnector::from(tls.dialling());
+    let stream = connector.connect(name, stream).await?;
+    Ok(Stream::Tls(Box::new(stream.into())))
+}
+
+/// Connects to the first address that answers, and says which.
+async fn connect(addresses: &[String]) -> Result<(TcpStream, &str), DialError> {
     let unreachable = |reason: String| DialError::Unreachable {
         reason,
         hung_up: false,
@@ -257,7 +279,7 @@ async fn connect(addresses: &[String]) -> Result<TcpStream, DialError> {
             match timeout(CONNECT_TIMEOUT, TcpStream::connect(target)).await {
                 Ok(Ok(stream)) => {
                     let _ = stream.set_nodelay(true);
-                    return Ok(stream);
+                    return Ok((stream, address));
                 }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     failure = DialError::NoProcess
@@ -287,7 +309,7 @@ async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
 /// # Errors
 /// `InvalidData` if it is none; otherwise what the connection says.
 pub(crate) async fn read_greeting<G: prost::Message + Default>(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
 ) -> io::Result<G> {
     let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
     let mut head = [0; 12];
@@ -311,7 +333,7 @@ pub(crate) async fn read_greeting<G: prost::Message + Default>(
 ///
 /// # Errors
 /// As [`read_greeting`], and `TimedOut`.
-pub(crate) async fn receive(stream: &mut TcpStream) -> io::Result<Greeting> {
+pub(crate) async fn receive(stream: &mut Stream) -> io::Result<Greeting> {
     match timeout(GREETING_TIMEOUT, read_greeting(stream)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
@@ -352,6 +374,7 @@ mod tests {
             cell: 1,
             peer_addresses: vec!["h:1".into()],
             client_addresses: vec!["h:2".into()],
+            tls: None,
         }
     }
 

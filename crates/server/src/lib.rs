@@ -20,6 +20,7 @@ mod peers;
 mod server;
 mod setting;
 mod start;
+mod tls;
 mod units;
 mod wire;
 

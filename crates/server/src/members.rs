@@ -12,12 +12,17 @@ pub(crate) struct MemberTable {
     configuration: Configuration,
     /// Client addresses, by the members' own word.
     told: BTreeMap<MemberId, Vec<String>>,
+    /// Members speak TLS to each other: all or none do.
+    secure: bool,
 }
 
 impl MemberTable {
     /// Begins with what this member says of itself.
-    pub(crate) fn new(me: &Party) -> MemberTable {
-        let mut table = MemberTable::default();
+    pub(crate) fn new(me: &Party, secure: bool) -> MemberTable {
+        let mut table = MemberTable {
+            secure,
+            ..MemberTable::default()
+        };
         table
             .told
             .insert(MemberId(me.member), me.client_addresses.clone());
@@ -48,6 +53,15 @@ impl MemberTable {
             .map_or_else(|| id.to_string(), |member| member.name.clone())
     }
 
+    /// Peer addresses as clients are to see them: what speaks TLS is written as a URL.
+    fn shown(&self, addresses: &[String]) -> Vec<String> {
+        let scheme = if self.secure { "https://" } else { "" };
+        addresses
+            .iter()
+            .map(|address| format!("{scheme}{address}"))
+            .collect()
+    }
+
     /// All members by id.
     pub(crate) fn view(&self) -> Arc<Vec<MemberView>> {
         let learners = &self.configuration.learners;
@@ -58,7 +72,7 @@ impl MemberTable {
             .map(|(id, member)| MemberView {
                 id: id.0,
                 name: member.name.clone(),
-                peer_addresses: member.peer_addresses.clone(),
+                peer_addresses: self.shown(&member.peer_addresses),
                 client_addresses: self
                     .told
                     .get(id)

@@ -128,6 +128,16 @@ pub struct Metrics {
     pub peer_connects: Counter,
     /// Connections refused by either side for who the other is.
     pub peer_refusals: Counter,
+    /// Connections that were refused before a word: no handshake, or the wrong protocol for the port.
+    pub handshake_failures: Counter,
+    /// Times that new certificates were taken up.
+    pub certificate_renewals: Counter,
+    /// Times that new certificates could not be used.
+    pub certificate_failures: Counter,
+    /// When the client port's certificate expires, in seconds since 1970; 0 without TLS.
+    pub client_certificate_expires: Gauge,
+    /// When the peer port's certificate expires, in seconds since 1970; 0 without TLS.
+    pub peer_certificate_expires: Gauge,
     /// Writes of the log made durable, with the time each took.
     pub log_syncs: Histogram,
     /// Batches of entries handed to the log.

@@ -6,6 +6,7 @@
 
 use crate::Metrics;
 use crate::greet::{self, DialError, Me};
+use crate::tls::Stream;
 use crate::wire::{self, FrameKind, Party, Purpose};
 use bytes::{Bytes, BytesMut};
 use raft::{Configuration, PeerId};
@@ -14,8 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -278,7 +278,7 @@ impl Dialler {
     }
 
     /// Holds a conversation until it breaks.
-    async fn connected(&mut self, stream: TcpStream, welcome: wire::Welcome) {
+    async fn connected(&mut self, stream: Stream, welcome: wire::Welcome) {
         self.metrics.peer_connects.inc();
         if self.purpose == Purpose::Cell {
             info!(peer = %self.peer, name = welcome.from.as_ref().map_or("", |party| &party.name), "connected to member");
@@ -298,8 +298,7 @@ impl Dialler {
         }
     }
 
-    async fn converse(&mut self, mut stream: TcpStream) -> String {
-        let (mut reader, mut writer) = stream.split();
+    async fn converse(&mut self, mut stream: Stream) -> String {
         let mut out = BytesMut::with_capacity(WRITE_BYTES);
         let mut incoming = BytesMut::with_capacity(64);
         let mut batch = Vec::new();
@@ -310,7 +309,7 @@ impl Dialler {
             // Pongs before pings: a member that was stopped for a while must not take its own silence for the other's.
             tokio::select! {
                 biased;
-                read = reader.read_buf(&mut incoming) => match read {
+                read = stream.read_buf(&mut incoming) => match read {
                     Ok(0) => return "closed by the other side".into(),
                     Err(error) => return error.to_string(),
                     Ok(_) => match take_pongs(&mut incoming) {
@@ -335,12 +334,12 @@ impl Dialler {
                 self.state.queued_bytes.fetch_sub(body.len(), Relaxed);
                 wire::put_frame(&mut out, FrameKind::Message, &body);
                 if out.len() >= WRITE_BYTES
-                    && let Err(reason) = write(&mut writer, &mut out, &self.metrics).await
+                    && let Err(reason) = write(&mut stream, &mut out, &self.metrics).await
                 {
                     return reason;
                 }
             }
-            if let Err(reason) = write(&mut writer, &mut out, &self.metrics).await {
+            if let Err(reason) = write(&mut stream, &mut out, &self.metrics).await {
                 return reason;
             }
         }
@@ -360,15 +359,11 @@ fn take_pongs(incoming: &mut BytesMut) -> Result<(), String> {
 }
 
 /// Writes and empties the buffer, within the time a living member needs to make room.
-async fn write(
-    writer: &mut (impl AsyncWriteExt + Unpin),
-    out: &mut BytesMut,
-    metrics: &Metrics,
-) -> Result<(), String> {
+async fn write(stream: &mut Stream, out: &mut BytesMut, metrics: &Metrics) -> Result<(), String> {
     if out.is_empty() {
         return Ok(());
     }
-    match timeout(PING_INTERVAL * PINGS_UNANSWERED_MAX, writer.write_all(out)).await {
+    match timeout(PING_INTERVAL * PINGS_UNANSWERED_MAX, stream.send(out)).await {
         Ok(Ok(())) => {
             metrics.peer_bytes_sent.add(out.len() as u64);
             out.clear();

@@ -7,6 +7,7 @@ use crate::handle::Control;
 use crate::listen::{bind, listen};
 use crate::node::End;
 use crate::start::{Started, start};
+use crate::tls::{Admission, Certificates, Port};
 use crate::{Handle, Metrics};
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 use tracing::{error, info, info_span, warn};
 
 /// How long a member stays away before it begins anew: a disk that fails for good is not to be asked without a pause.
@@ -37,6 +39,8 @@ pub enum StartError {
     Directory(String),
     /// Its disk fails; that may pass.
     Disk(String),
+    /// Its certificates cannot be used.
+    Tls(String),
     /// It cannot belong to the cluster it was told of.
     Bootstrap(String),
     /// It was stopped before it had started.
@@ -51,6 +55,7 @@ impl fmt::Display for StartError {
             StartError::Listen(text)
             | StartError::Directory(text)
             | StartError::Disk(text)
+            | StartError::Tls(text)
             | StartError::Bootstrap(text) => f.write_str(text),
             StartError::Taken { setting, address } => write!(
                 f,
@@ -218,15 +223,26 @@ async fn run(
     phase: &watch::Sender<Phase>,
     mut stop: oneshot::Receiver<Stop>,
 ) -> Result<(), StartError> {
+    let metrics = Arc::new(Metrics::default());
+    let certificates = Certificates::load(&config, &metrics)?;
     let mut ports = Ports::take(&config.peer_addr, &config.client_addr).await?;
     let (client_addr, peer_addr) = ports.addresses()?;
     config.bound(client_addr, peer_addr);
     let _ = bound.send((client_addr, peer_addr));
     drop(bound);
 
-    let metrics = Arc::new(Metrics::default());
+    let mut renewing = JoinSet::new();
+    renewing.spawn(certificates.clone().renew());
     loop {
-        let ended = live(&config, ports, metrics.clone(), phase, &mut stop).await;
+        let ended = live(
+            &config,
+            &certificates,
+            ports,
+            metrics.clone(),
+            phase,
+            &mut stop,
+        )
+        .await;
         let why = match ended {
             Ok(End::Stopped) => return Ok(()),
             Ok(End::Reopen(why)) => why,
@@ -272,13 +288,14 @@ impl Ports {
 /// One life of a member: from its directory to its end.
 async fn live(
     config: &Config,
+    certificates: &Certificates,
     ports: Ports,
     metrics: Arc<Metrics>,
     phase: &watch::Sender<Phase>,
     stop: &mut oneshot::Receiver<Stop>,
 ) -> Result<End, StartError> {
     let started = tokio::select! {
-        started = start(config, ports.peers, metrics) => started?,
+        started = start(config, certificates, ports.peers, metrics.clone()) => started?,
         _ = &mut *stop => return Ok(End::Stopped),
     };
     let Started {
@@ -293,17 +310,19 @@ async fn live(
         state_bytes_max: config.state_bytes_max,
     };
     let (door_stop, door_stopped) = oneshot::channel::<()>();
+    let admission = Admission::new(Port::Client, certificates.client.clone(), metrics);
     let mut door = tokio::spawn(crate::http::serve(
         client_listener,
+        admission,
         handle.clone(),
         limits,
         async { drop(door_stopped.await) },
     ));
     let addresses = (
-        config.advertise_client_addr.as_str(),
+        config.client_address_told(),
         config.advertise_peer_addr.as_str(),
     );
-    info!(client_addr = addresses.0, peer_addr = addresses.1, data_dir = %config.data_dir.display(), "member serves");
+    info!(client_addr = addresses.0, peer_addr = addresses.1, peer_tls = certificates.peer.is_some(), data_dir = %config.data_dir.display(), "member serves");
     phase.send_replace(Phase::Running(handle.clone()));
 
     let how = tokio::select! {

@@ -20,6 +20,9 @@ impl Setting {
     }
 }
 
+/// The value of a setting that is on or off; written without a value it is on.
+pub const SWITCH: &str = "true|false";
+
 /// Every setting of `serve`.
 pub const SETTINGS: &[Setting] = &[
     Setting {
@@ -38,13 +41,13 @@ pub const SETTINGS: &[Setting] = &[
         name: "client-addr",
         value: "HOST:PORT",
         default: "127.0.0.1:2379",
-        help: "Where to listen for clients; port 0 lets the system choose. Keep it on loopback or a private network: there is no TLS yet",
+        help: "Where to listen for clients; port 0 lets the system choose. Keep it on loopback or a private network, or give it certificates (--cert-file)",
     },
     Setting {
         name: "peer-addr",
         value: "HOST:PORT",
         default: "127.0.0.1:2380",
-        help: "Where to listen for the other members. Keep it on loopback or a private network: there is no TLS yet",
+        help: "Where to listen for the other members. Keep it on loopback or a private network, or give it certificates (--peer-cert-file)",
     },
     Setting {
         name: "advertise-client-addr",
@@ -117,5 +120,125 @@ pub const SETTINGS: &[Setting] = &[
         value: "DURATION",
         default: "5s",
         help: "How long a stopping member may take to hand over leadership and end its requests",
+    },
+    Setting {
+        name: "cert-file",
+        value: "FILE",
+        default: "none",
+        help: "Certificate for clients, in PEM form, followed by those between it and its authority; with it the client port speaks TLS only. Files are read again when they change",
+    },
+    Setting {
+        name: "key-file",
+        value: "FILE",
+        default: "none",
+        help: "Key of --cert-file, in PEM form",
+    },
+    Setting {
+        name: "trusted-ca-file",
+        value: "FILE",
+        default: "none",
+        help: "Authorities of clients; with it every client must show a certificate of theirs",
+    },
+    Setting {
+        name: "client-cert-auth",
+        value: SWITCH,
+        default: "false",
+        help: "Demand a certificate from every client; its common name is its user name unless it gives a token. --trusted-ca-file does so too",
+    },
+    Setting {
+        name: "client-crl-file",
+        value: "FILE",
+        default: "none",
+        help: "Revocation list for clients' certificates, in PEM or DER form",
+    },
+    Setting {
+        name: "client-cert-allowed-hostname",
+        value: "HOST,...",
+        default: "everyone",
+        help: "Let in only clients whose certificate is made out for one of these hosts",
+    },
+    Setting {
+        name: "auto-tls",
+        value: SWITCH,
+        default: "false",
+        help: "Make a certificate for clients at the start: hides what is sent, proves nothing. --cert-file goes before it",
+    },
+    Setting {
+        name: "peer-cert-file",
+        value: "FILE",
+        default: "none",
+        help: "Certificate for the other members, shown when they dial and when this one does; with it the peer port speaks TLS only. On every member or on none",
+    },
+    Setting {
+        name: "peer-key-file",
+        value: "FILE",
+        default: "none",
+        help: "Key of --peer-cert-file",
+    },
+    Setting {
+        name: "peer-trusted-ca-file",
+        value: "FILE",
+        default: "none",
+        help: "Authorities of the members; each must show a certificate of theirs",
+    },
+    Setting {
+        name: "peer-client-cert-auth",
+        value: SWITCH,
+        default: "false",
+        help: "Demand a certificate from every member that dials; --peer-trusted-ca-file does so too",
+    },
+    Setting {
+        name: "peer-crl-file",
+        value: "FILE",
+        default: "none",
+        help: "Revocation list for members' certificates, in PEM or DER form",
+    },
+    Setting {
+        name: "peer-cert-allowed-cn",
+        value: "NAME,...",
+        default: "everyone",
+        help: "Let in only members whose certificate has one of these common names; without it any certificate of the authorities makes a member",
+    },
+    Setting {
+        name: "peer-cert-allowed-hostname",
+        value: "HOST,...",
+        default: "everyone",
+        help: "Let in only members whose certificate is made out for one of these hosts",
+    },
+    Setting {
+        name: "peer-client-cert-file",
+        value: "FILE",
+        default: "none",
+        help: "Certificate to show when this member dials, if it differs from --peer-cert-file",
+    },
+    Setting {
+        name: "peer-client-key-file",
+        value: "FILE",
+        default: "none",
+        help: "Key of --peer-client-cert-file",
+    },
+    Setting {
+        name: "peer-auto-tls",
+        value: SWITCH,
+        default: "false",
+        help: "Make a certificate for members at the start: hides what is sent, proves nothing. On every member or on none",
+    },
+    Setting {
+        name: "tls-min-version",
+        value: "TLS1.2|TLS1.3",
+        default: "TLS1.2",
+        help: "Lowest version of TLS spoken on either port",
+    },
+    Setting {
+        name: "tls-max-version",
+        value: "TLS1.2|TLS1.3",
+        default: "TLS1.3",
+        help: "Highest version of TLS spoken on either port",
+    },
+    Setting {
+        name: "cipher-suites",
+        value: "NAME,...",
+        default: "all that are safe",
+        help: "Cipher suites spoken, under their standard names; leave it out for all that are safe. Those of TLS 1.3 are all spoken unless one of them is named",
     },
 ];

@@ -10,6 +10,7 @@ use crate::members::MemberTable;
 use crate::node::Node;
 use crate::peers::{PeerEvent, Peers};
 use crate::server::StartError;
+use crate::tls::{Admission, Certificates, Port};
 use crate::wire::FEATURE_LEVEL;
 use crate::{Handle, Metrics};
 use log::{FileDisk, Identity, OpenError, Opened, Recovered};
@@ -41,6 +42,7 @@ pub(crate) struct Started {
 /// The directory cannot be used, or the member can belong to no cluster it was told of.
 pub(crate) async fn start(
     config: &Config,
+    certificates: &Certificates,
     peer_listener: TcpListener,
     metrics: Arc<Metrics>,
 ) -> Result<Started, StartError> {
@@ -63,7 +65,8 @@ pub(crate) async fn start(
         cluster: if votes_lost { 0 } else { identity.cluster },
         cell: CELL,
         peer_addresses: vec![config.advertise_peer_addr.clone()],
-        client_addresses: vec![config.advertise_client_addr.clone()],
+        client_addresses: vec![config.client_address_told()],
+        tls: certificates.peer.clone(),
     };
     let shared_me: Arc<SharedMe> = Arc::new(RwLock::new(Arc::new(me.clone())));
     let (events, peer_events) = mpsc::channel::<PeerEvent>(PEER_EVENTS_MAX);
@@ -72,6 +75,7 @@ pub(crate) async fn start(
         shared_me.clone(),
         events.clone(),
         questions_in,
+        Admission::new(Port::Peer, certificates.peer.clone(), metrics.clone()),
         metrics.clone(),
     ));
     let acceptor = AbortOnDrop(tokio::spawn(acceptor.run(peer_listener)));
@@ -146,7 +150,7 @@ pub(crate) async fn start(
     let replica = Replica::new(replica_settings(config), boot, clock.now());
     let (handle, inbox) = Handle::new(identity.cluster, replica.status(), metrics.clone());
 
-    let mut members = MemberTable::new(&me.party());
+    let mut members = MemberTable::new(&me.party(), me.tls.is_some());
     members.configure(configuration.clone());
     inbox.members.send_replace(members.view());
     let mut peers = Peers::new(Arc::new(me), events, metrics.clone());
@@ -329,7 +333,7 @@ fn replica_settings(config: &Config) -> replica::Settings {
     };
     let advertised = Advertised {
         peer_addresses: vec![config.advertise_peer_addr.clone()],
-        client_addresses: vec![config.advertise_client_addr.clone()],
+        client_addresses: vec![config.client_address_told()],
         feature_level: FEATURE_LEVEL,
     };
     replica::Settings {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use synod_server::Config;
-use synod_server::config::{SETTINGS, Settings, parse_bytes, parse_duration};
+use synod_server::config::{PortTls, SETTINGS, Settings, parse_bytes, parse_duration};
 
 fn flags(pairs: &[(&str, &str)]) -> Settings {
     Settings::default().flags(
@@ -168,4 +168,83 @@ fn the_page_of_settings_is_current() {
     }
     let written = std::fs::read_to_string(path).expect("the page is there");
     assert_eq!(written, page, "run this test with UPDATE_GOLDEN=1");
+}
+
+/// Both files may be missing: settings are judged before anything is read.
+#[test]
+fn settings_of_tls_are_judged_together() {
+    let refused = |pairs: &[(&str, &str)], fix: &str| {
+        let text = refusal(pairs);
+        assert!(text.contains(fix), "{text}");
+        assert!(text.starts_with("--"), "{text}");
+    };
+    let good = |pairs: &[(&str, &str)]| flags(pairs).resolve().expect("they belong together");
+    let pair = [("cert-file", "c"), ("key-file", "k")];
+    let peers = [("peer-cert-file", "c"), ("peer-key-file", "k")];
+    assert!(matches!(good(&pair).client_tls, PortTls::Files(_)));
+    assert_eq!(good(&pair).peer_tls, PortTls::Off);
+    assert!(matches!(
+        good(&[("auto-tls", "true")]).client_tls,
+        PortTls::SelfSigned(_)
+    ));
+    refused(&pair[..1], "pass --key-file too");
+    refused(&pair[1..], "pass --cert-file too");
+    refused(
+        &[("trusted-ca-file", "a")],
+        "pass --cert-file and --key-file too",
+    );
+    refused(
+        &[("client-cert-auth", "true")],
+        "pass --cert-file and --key-file too",
+    );
+    refused(&[("client-cert-auth", "yes")], "neither true nor false");
+    let with = |name, value| [&pair[..], &[(name, value)]].concat();
+    refused(
+        &with("client-cert-auth", "true"),
+        "pass --trusted-ca-file too",
+    );
+    refused(&with("client-crl-file", "r"), "pass --trusted-ca-file too");
+    refused(&with("tls-min-version", "TLS1.1"), "TLS1.2 and TLS1.3");
+    refused(
+        &with("cipher-suites", "TLS_RSA_WITH_RC4_128_SHA"),
+        "known are TLS_",
+    );
+    refused(&peers, "pass --peer-trusted-ca-file too");
+    refused(
+        &[("peer-crl-file", "r")],
+        "pass --peer-cert-file and --peer-key-file too",
+    );
+    let both = [
+        &peers[..],
+        &[
+            ("peer-trusted-ca-file", "a"),
+            ("peer-cert-allowed-cn", "n1"),
+            ("peer-cert-allowed-hostname", "h"),
+        ],
+    ];
+    refused(&both.concat(), "leave one out");
+}
+
+#[test]
+fn certificates_that_cannot_be_used_stop_the_start() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (certificate, key) = (path("c.pem"), path("k.pem"));
+    let config = flags(&[
+        ("data-dir", &path("data")),
+        ("client-addr", "127.0.0.1:0"),
+        ("peer-addr", "127.0.0.1:0"),
+        ("cert-file", &certificate),
+        ("key-file", &key),
+    ]);
+    let config = config.resolve().expect("nothing was read yet");
+    let refused = || match synod_server::Member::start(config.clone()) {
+        Err(synod_server::StartError::Tls(reason)) => reason,
+        Err(other) => panic!("refused for something else: {other}"),
+        Ok(_) => panic!("it must not start"),
+    };
+    assert!(refused().contains("c.pem is not there"), "{}", refused());
+    std::fs::write(&certificate, "nothing of the kind").expect("written");
+    std::fs::write(&key, "nothing of the kind").expect("written");
+    assert!(refused().contains("holds no certificate"), "{}", refused());
 }

@@ -528,7 +528,10 @@ fn member(view: &MemberView) -> Member {
     let urls = |addresses: &[String]| {
         addresses
             .iter()
-            .map(|address| format!("http://{address}"))
+            .map(|address| match address.contains("://") {
+                true => address.clone(),
+                false => format!("http://{address}"),
+            })
             .collect()
     };
     Member {

@@ -18,6 +18,7 @@ pub(crate) fn write(door: &Door, text: &mut Text) {
     peers(handle, text);
     our_own(handle, text);
     repair(handle, text);
+    certificates(handle, text);
     process(text);
     let labelled = [
         (
@@ -218,6 +219,35 @@ fn our_own(handle: &Handle, text: &mut Text) {
     for (name, help, counter) in counters {
         text.counter(name, help, counter.get());
     }
+}
+
+/// TLS (`docs/operate/tls.md`).
+fn certificates(handle: &Handle, text: &mut Text) {
+    let metrics = handle.metrics();
+    let ports = [
+        ("client", metrics.client_certificate_expires.get()),
+        ("peer", metrics.peer_certificate_expires.get()),
+    ];
+    let expiry = "synod_tls_certificate_expiry_timestamp_seconds";
+    text.family(expiry, "gauge", "When a port's certificate expires.");
+    for (port, seconds) in ports.into_iter().filter(|(_, seconds)| *seconds > 0) {
+        text.sample(expiry, &format!("port=\"{port}\""), seconds);
+    }
+    text.counter(
+        "synod_tls_handshake_failures_total",
+        "Connections refused before a word: no handshake, or the wrong protocol for the port.",
+        metrics.handshake_failures.get(),
+    );
+    text.counter(
+        "synod_tls_certificate_renewals_total",
+        "Times that new certificates were taken up.",
+        metrics.certificate_renewals.get(),
+    );
+    text.counter(
+        "synod_tls_certificate_failures_total",
+        "Times that new certificates could not be used.",
+        metrics.certificate_failures.get(),
+    );
 }
 
 /// Damage, and what became of it (`docs/operate/repair.md`).

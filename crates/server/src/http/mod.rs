@@ -8,12 +8,12 @@ pub(crate) mod metrics;
 mod pages;
 
 use crate::Handle;
-use crate::connection::Connection;
 use crate::grpc::body::Body;
 use crate::grpc::door::{Door, StreamFate};
 use crate::grpc::services::Services;
 use crate::grpc::waiting::Waiting;
 use crate::grpc::wire::Intake;
+use crate::tls::{Admission, Admitted, answer_plain};
 use authority::AnyAuthority;
 use axum::Router;
 use http::{HeaderValue, Method, Request, Response, Uri, header};
@@ -71,8 +71,9 @@ pub struct Limits {
 }
 
 /// Serves clients on a listener until `shutdown`, then lets calls under way end.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
+    admission: Admission,
     handle: Handle,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
@@ -100,6 +101,7 @@ pub async fn serve(
     let pages = pages::router().fallback(pages::not_found).with_state(bare);
     let server = Arc::new(Server { services, pages });
 
+    let admission = Arc::new(admission);
     let mut connections = JoinSet::new();
     let mut leader_check = tokio::time::interval(LEADER_CHECK_INTERVAL);
     let mut leadership = Leadership::default();
@@ -108,7 +110,7 @@ pub async fn serve(
         tokio::select! {
             () = &mut shutdown => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(connection(server.clone(), stream, streams.clone()))),
+                Ok((stream, _)) => drop(connections.spawn(connection(server.clone(), admission.clone(), stream, streams.clone()))),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -159,9 +161,25 @@ impl Leadership {
     }
 }
 
-async fn connection(server: Arc<Server>, stream: TcpStream, mut fate: watch::Receiver<StreamFate>) {
+async fn connection(
+    server: Arc<Server>,
+    admission: Arc<Admission>,
+    stream: TcpStream,
+    mut fate: watch::Receiver<StreamFate>,
+) {
     // Answers are small and each is waited for.
     let _ = stream.set_nodelay(true);
+    let mut stopping =
+        pin!(async move { drop(fate.wait_for(|fate| *fate == StreamFate::Stopping).await) });
+    let admitted = tokio::select! {
+        admitted = admission.admit(stream) => admitted,
+        () = stopping.as_mut() => return,
+    };
+    let (stream, known) = match admitted {
+        Admitted::In(stream, known) => (stream, known),
+        Admitted::Mismatched(stream, _) => return answer_plain(stream).await,
+        Admitted::Gone => return,
+    };
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());
     builder
@@ -172,7 +190,6 @@ async fn connection(server: Arc<Server>, stream: TcpStream, mut fate: watch::Rec
         .keep_alive_timeout(PING_TIMEOUT)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES);
-    let known = Connection::default();
     let service = service_fn(|mut request: Request<Incoming>| {
         let server = server.clone();
         request.extensions_mut().insert(known.clone());
@@ -180,10 +197,9 @@ async fn connection(server: Arc<Server>, stream: TcpStream, mut fate: watch::Rec
     });
     let mut connection =
         pin!(builder.serve_connection(TokioIo::new(AnyAuthority::new(stream)), service));
-    let stopping = async move { drop(fate.wait_for(|fate| *fate == StreamFate::Stopping).await) };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stopping => {
+        () = stopping.as_mut() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -35,7 +35,9 @@ async fn start() -> Port {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    tokio::spawn(serve(listener, memory_member::start(), LIMITS, async {
+    let admission = Admission::new(crate::tls::Port::Client, None, Arc::default());
+    let handle = memory_member::start();
+    tokio::spawn(serve(listener, admission, handle, LIMITS, async {
         drop(stopped.await)
     }));
     Port { address, stop }
