@@ -10,6 +10,7 @@ mod kv;
 mod large;
 mod lease;
 mod overlap;
+pub mod queue;
 mod reply;
 mod status;
 

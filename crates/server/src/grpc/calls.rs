@@ -4,10 +4,12 @@ use super::body::{Body, Pieces};
 use super::context::Context;
 use super::door::{Answered, Door, unavailable};
 use super::method::{self, Method};
+use super::stream::{Ended, Message as Outbound, Outgoing};
 use super::wire;
 use crate::http::json;
 use bytes::{Bytes, BytesMut};
 use etcd::{Code, RangeMessage, Status};
+use futures_util::{Stream, StreamExt};
 use http::Response;
 use prost::Message;
 use serde::Serialize;
@@ -62,7 +64,38 @@ pub(crate) async fn call(
         method::ALARM => whole!(alarm),
         method::DEFRAGMENT => whole!(defragment),
         method::MOVE_LEADER => whole!(move_leader),
+        method::LOCK => whole!(lock),
+        method::UNLOCK => whole!(unlock),
+        method::CAMPAIGN => whole!(campaign),
+        method::PROCLAIM => whole!(proclaim),
+        method::LEADER => whole!(leader),
+        method::RESIGN => whole!(resign),
         other => Err(unavailable(other.name)),
+    }
+}
+
+/// Answers a call of one request and many answers.
+pub(crate) fn call_stream(
+    door: &Door,
+    context: &Context,
+    form: Form,
+    request: Bytes,
+    ended: Ended,
+) -> Result<Response<Body>, Status> {
+    macro_rules! stream {
+        ($call:ident) => {
+            match form.read(request) {
+                Ok(request) => {
+                    let answers = door.$call(context, request);
+                    Ok(form.write_stream(ended.noting(answers, context.timeout)))
+                }
+                Err(status) => Err(ended.refused(status)),
+            }
+        };
+    }
+    match ended.method() {
+        method::OBSERVE => stream!(observe),
+        other => Err(ended.refused(unavailable(other.name))),
     }
 }
 
@@ -86,6 +119,19 @@ impl Form {
         match self {
             Form::Proto => Ok(wire::respond(&answered.message, answered.stamp)),
             Form::Json => json::respond(&answered.message, answered.stamp),
+        }
+    }
+
+    fn write_stream<M: Message + Serialize>(
+        self,
+        answers: impl Stream<Item = Result<M, tonic::Status>> + Send + 'static,
+    ) -> Response<Body> {
+        match self {
+            Form::Proto => {
+                let messages = answers.map(|answer| answer.map(|answer| Outbound::whole(&answer)));
+                wire::respond_body(Body::Stream(Outgoing::new(messages)), None)
+            }
+            Form::Json => json::respond_stream(answers),
         }
     }
 

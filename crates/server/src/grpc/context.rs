@@ -12,7 +12,7 @@ pub(crate) const STAMP_HEADER: &str = "synod-stamp";
 pub(crate) const CONSISTENCY_HEADER: &str = "synod-consistency";
 
 /// What a request's headers ask for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Context {
     /// How fresh, if said.
     pub consistency: Option<Consistency>,

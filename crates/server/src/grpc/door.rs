@@ -17,8 +17,9 @@ use proto::etcdserverpb::{
 };
 use replica::{Body, Consistency, Failure, Response, Stamp};
 use state::{Answer, Query, RangeReply, Reply};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// How long a request may take before its caller hears that it timed out; etcd's 5 s and two election time-outs.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
@@ -37,6 +38,8 @@ pub(crate) struct Door {
     pub state_bytes_max: u64,
     /// What slow clients hold.
     pub waiting: Waiting,
+    /// Room for calls that wait in the queue of a lock or an election.
+    pub queueing: Arc<Semaphore>,
 }
 
 /// Whether streams may go on.
@@ -52,20 +55,16 @@ pub(crate) enum StreamFate {
 
 impl StreamFate {
     /// Waits until a stream has to end, and says why.
-    pub async fn end(
-        fate: &mut watch::Receiver<StreamFate>,
-        require_leader: bool,
-    ) -> tonic::Status {
+    pub async fn end(fate: &mut watch::Receiver<StreamFate>, require_leader: bool) -> Status {
         let ends = |fate: &StreamFate| match fate {
             StreamFate::Open => false,
             StreamFate::Leaderless => require_leader,
             StreamFate::Stopping => true,
         };
-        let status = match fate.wait_for(ends).await.as_deref() {
+        match fate.wait_for(ends).await.as_deref() {
             Ok(StreamFate::Leaderless) => Status::NO_LEADER,
             Ok(StreamFate::Open | StreamFate::Stopping) | Err(_) => Status::STOPPED,
-        };
-        super::stream::tonic_status(&status)
+        }
     }
 }
 

@@ -79,7 +79,7 @@ where
                 Some(outcome) = self.renewals.next(), if !self.renewals.is_empty() => {
                     return outcome.map(|answered| Some(answered.message)).map_err(|status| tonic_status(&status));
                 }
-                status = StreamFate::end(&mut self.fate, self.require_leader) => return Err(status),
+                status = StreamFate::end(&mut self.fate, self.require_leader) => return Err(tonic_status(&status)),
             }
         }
     }

@@ -15,6 +15,13 @@ pub(crate) struct Method {
     pub kind: &'static str,
 }
 
+impl Method {
+    /// One request, one answer.
+    pub fn is_unary(self) -> bool {
+        self.kind == "unary"
+    }
+}
+
 macro_rules! methods {
     ($($constant:ident $kind:literal $service:literal $name:literal)*) => {
         #[allow(non_camel_case_types, clippy::upper_case_acronyms)]

@@ -6,7 +6,7 @@ use super::context::Context;
 use super::door::Door;
 use super::keep_alive::KeepAliveSession;
 use super::method::{self, Method};
-use super::stream::{Ended, Outgoing, tonic_status};
+use super::stream::{Ended, Outgoing, context_deadline};
 use super::watch::WatchSession;
 use super::wire::{self, Intake};
 use crate::http::metrics::Metrics;
@@ -45,8 +45,8 @@ impl Services {
         let context = match Context::of(request.headers()) {
             Ok(context) => context,
             Err(status) => {
-                Ended::begin(self.metrics.clone(), method).with(tonic_status(&status));
-                return wire::refuse(&status);
+                let ended = Ended::begin(self.metrics.clone(), method);
+                return wire::refuse(&ended.refused(status));
             }
         };
         match method {
@@ -55,15 +55,35 @@ impl Services {
                 .unwrap_or_else(|status| wire::refuse(&status)),
             _ => {
                 let request = wire::read(request.into_body(), &self.intake);
-                self.unary(method, &context, Form::Proto, request)
+                self.call(method, &context, Form::Proto, request)
                     .await
                     .unwrap_or_else(|status| wire::refuse(&status))
             }
         }
     }
 
-    /// Runs a unary call within its client's deadline, from the arrival of its request message on.
-    pub async fn unary(
+    /// Runs a call of one request within its client's deadline, from the arrival of its request message on.
+    pub async fn call(
+        &self,
+        method: Method,
+        context: &Context,
+        form: Form,
+        request: impl Future<Output = Result<Bytes, Status>>,
+    ) -> Result<Response<Body>, Status> {
+        if !method.is_unary() {
+            let ended = Ended::begin(self.metrics.clone(), method);
+            if let Err(status) = self.door.check_leader(context) {
+                return Err(ended.refused(status));
+            }
+            return match request.await {
+                Ok(request) => calls::call_stream(&self.door, context, form, request, ended),
+                Err(status) => Err(ended.refused(status)),
+            };
+        }
+        self.unary(method, context, form, request).await
+    }
+
+    async fn unary(
         &self,
         method: Method,
         context: &Context,
@@ -77,12 +97,7 @@ impl Services {
             None => call.await,
             Some(timeout) => tokio::time::timeout(timeout, call)
                 .await
-                .unwrap_or_else(|_| {
-                    Err(Status::new(
-                        Code::DeadlineExceeded,
-                        "context deadline exceeded",
-                    ))
-                }),
+                .unwrap_or_else(|_| Err(context_deadline())),
         };
         let code = outcome
             .as_ref()
@@ -101,10 +116,9 @@ impl Services {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError> + Send,
     {
-        let mut ended = Ended::begin(self.metrics.clone(), method);
+        let ended = Ended::begin(self.metrics.clone(), method);
         if let Err(status) = self.door.check_leader(context) {
-            ended.with(tonic_status(&status));
-            return Err(status);
+            return Err(ended.refused(status));
         }
         let (door, require_leader) = (self.door.clone(), context.require_leader);
         let outgoing = if method == method::WATCH {

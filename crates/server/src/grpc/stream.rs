@@ -6,13 +6,13 @@ use super::wire;
 use crate::http::metrics::Metrics;
 use bytes::{Bytes, BytesMut};
 use etcd::{Code, Status};
-use futures_util::Stream;
 use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt};
 use http::HeaderMap;
 use hyper::body::Frame;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A refusal in tonic's form.
 pub(crate) fn tonic_status(status: &Status) -> tonic::Status {
@@ -20,6 +20,11 @@ pub(crate) fn tonic_status(status: &Status) -> tonic::Status {
         tonic::Code::from_i32(status.code as i32),
         status.text.clone(),
     )
+}
+
+/// The time that the client gave is over.
+pub(crate) fn context_deadline() -> Status {
+    Status::new(Code::DeadlineExceeded, "context deadline exceeded")
 }
 
 /// Notes in the metrics how a stream ended; one that is dropped was given up by its client.
@@ -42,9 +47,46 @@ impl Ended {
         }
     }
 
+    /// Which call it is.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// Passes the answers of a call on until its deadline, and notes how they ended.
+    pub fn noting<M: Send>(
+        self,
+        answers: impl Stream<Item = Result<M, Status>> + Send,
+        timeout: Option<Duration>,
+    ) -> impl Stream<Item = Result<M, tonic::Status>> + Send {
+        let deadline = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
+        futures_util::stream::unfold(Some((Box::pin(answers), self)), move |state| async move {
+            let (mut answers, mut ended) = state?;
+            let next = match deadline {
+                None => answers.next().await,
+                Some(deadline) => tokio::time::timeout_at(deadline, answers.next())
+                    .await
+                    .unwrap_or_else(|_| Some(Err(context_deadline()))),
+            };
+            match next {
+                Some(Ok(answer)) => Some((Ok(answer), Some((answers, ended)))),
+                Some(Err(status)) => Some((Err(ended.with(tonic_status(&status))), None)),
+                None => {
+                    ended.well();
+                    None
+                }
+            }
+        })
+    }
+
     /// It ended with this status, which is given back.
     pub fn with(&mut self, status: tonic::Status) -> tonic::Status {
         self.note(status.code() as usize);
+        status
+    }
+
+    /// It was refused before it began.
+    pub fn refused(mut self, status: Status) -> Status {
+        self.note(status.code as usize);
         status
     }
 

@@ -82,7 +82,7 @@ where
                     None => self.requests_open = false,
                 },
                 response = self.member.next() => return response.ok_or_else(|| tonic_status(&Status::STOPPED)),
-                status = StreamFate::end(&mut self.fate, self.require_leader) => return Err(status),
+                status = StreamFate::end(&mut self.fate, self.require_leader) => return Err(tonic_status(&status)),
             }
         }
     }

@@ -116,7 +116,7 @@ pub(crate) async fn serve(services: &Services, request: Request<Incoming>) -> Re
             ),
             _ => {
                 let body = async { Ok(body) };
-                services.unary(method, &context, Form::Json, body).await
+                services.call(method, &context, Form::Json, body).await
             }
         }
     };

@@ -10,6 +10,7 @@ mod pages;
 use crate::Handle;
 use crate::grpc::body::Body;
 use crate::grpc::door::{Door, StreamFate};
+use crate::grpc::queue;
 use crate::grpc::services::Services;
 use crate::grpc::waiting::Waiting;
 use crate::grpc::wire::Intake;
@@ -28,7 +29,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
@@ -87,6 +88,7 @@ pub(crate) async fn serve(
             fate: streams.clone(),
             state_bytes_max: limits.state_bytes_max,
             waiting: Waiting::default(),
+            queueing: Arc::new(Semaphore::new(queue::WAITERS_MAX)),
         },
         metrics,
         intake: Intake {

@@ -20,6 +20,8 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
+mod queues;
+
 const LIMITS: Limits = Limits {
     request_bytes_max: 3 << 19,
     state_bytes_max: 2 << 30,
@@ -302,6 +304,7 @@ async fn client_deadline_is_kept() {
         fate,
         state_bytes_max: 0,
         waiting: Waiting::default(),
+        queueing: Arc::new(Semaphore::new(1)),
     };
     let services = Services {
         door,
