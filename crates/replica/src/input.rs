@@ -6,6 +6,7 @@ use crate::stamp::Stamp;
 use crate::watch::WatchRequest;
 use bytes::Bytes;
 use raft::{Configuration, Entry, Index, Instant, MemberId, PeerId, PersistSequence};
+use state::auth::Caller;
 use state::{Command, Query};
 use std::time::Duration;
 
@@ -68,6 +69,8 @@ pub enum Input {
     Read {
         /// Its name.
         ticket: Ticket,
+        /// On whose behalf; authorised in the view that answers it.
+        caller: Caller,
         /// How fresh.
         consistency: Consistency,
         /// The question.

@@ -8,7 +8,8 @@ use crate::effect::{Body, Failure};
 use crate::input::{Consistency, Ticket};
 use crate::replica::Replica;
 use raft::{Instant, ReadSequence};
-use state::{Budget, Query, QueryCursor};
+use state::auth::Caller;
+use state::{Answer, Budget, Query, QueryCursor, Rejection};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ pub(crate) struct Reads {
 
 struct Read {
     ticket: Ticket,
+    caller: Caller,
     query: Query,
     since: Instant,
     want: Want,
@@ -100,6 +102,7 @@ impl Replica {
         &mut self,
         now: Instant,
         ticket: Ticket,
+        caller: Caller,
         consistency: Consistency,
         query: Query,
     ) {
@@ -115,6 +118,7 @@ impl Replica {
         }
         let read = |want| Read {
             ticket,
+            caller,
             query,
             since: now,
             want,
@@ -255,7 +259,12 @@ impl Replica {
 
     /// Begins a query and gives it its first slice; gives the units it took.
     fn begin_query(&mut self, read: Read) -> u64 {
-        let Read { ticket, query, .. } = read;
+        let Read {
+            ticket,
+            caller,
+            query,
+            ..
+        } = read;
         if self.reads.cancelled.remove(&ticket) {
             self.reads.live -= 1;
             return 1;
@@ -266,6 +275,12 @@ impl Replica {
             .at_work()
             .map_or(self.state.applied(), |index| index.0);
         let stamp_index = mutated!(StampTooNew, self.raft.commit().0, seen);
+        if let Err(denied) = self.state.authorise_query(caller.principal(), &query) {
+            let answer = Answer::Rejected(Rejection::Auth(denied));
+            let revision = self.state.revision();
+            self.end_query(ticket, Body::Answer(answer), revision, stamp_index);
+            return BEGIN_UNITS;
+        }
         let mut cursor = self.state.query_begin(query);
         match self.state.query_step(&mut cursor, Budget(FIRST_UNITS)) {
             Some((answer, revision)) => {

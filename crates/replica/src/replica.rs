@@ -17,6 +17,7 @@ use crate::timer::Timer;
 use crate::watch::WatchRequest;
 use crate::watch_hub::WatchHub;
 use raft::{Configuration, Index, Instant, PeerId, Raft, Restored, Role, Term};
+use state::auth::Auth;
 use state::{Budget, State};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -162,9 +163,10 @@ impl Replica {
             Input::KeepAlive { ticket, lease } => self.keep_alive(ticket, lease),
             Input::Read {
                 ticket,
+                caller,
                 consistency,
                 query,
-            } => self.read(at, ticket, consistency, query),
+            } => self.read(at, ticket, caller, consistency, query),
             Input::Cancel(ticket) => self.cancel_read(ticket),
             Input::Watch { stream, request } => self.on_watch(at, stream, request),
             Input::WatchCredit { stream, responses } => self.hub.credit(stream, responses),
@@ -497,6 +499,11 @@ impl Replica {
             }
             _ => {}
         }
+    }
+
+    /// Users, roles and permissions, as far as this member has applied.
+    pub fn auth(&self) -> &Auth {
+        self.state.auth()
     }
 
     /// What this member says of itself.

@@ -1,6 +1,7 @@
 //! What watch streams ask for and hear (PROPERTIES W1–W12).
 
 use state::KeyValue;
+use state::auth::{AuthRejection, Caller};
 use std::sync::Arc;
 
 /// A request on a watch stream.
@@ -20,6 +21,8 @@ pub enum WatchRequest {
 /// A watch to begin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchCreate {
+    /// On whose behalf: it must be allowed to read all keys of the range when the watch begins.
+    pub caller: Caller,
     /// Its id on the stream; 0 lets the hub choose.
     pub watch: i64,
     /// First key.
@@ -58,6 +61,8 @@ pub enum WatchBody {
     Created,
     /// It was not begun; the reason is etcd's text (a duplicate id, say).
     Refused(String),
+    /// It was not begun: users and permissions stand against it.
+    Denied(AuthRejection),
     /// It ended at the client's wish.
     Canceled,
     /// It ended because its next revision was compacted away (W11).

@@ -18,6 +18,7 @@ use crate::watch_index::{Keys, Slot};
 use crate::watch_stream::{Stream, send_run};
 use raft::Instant;
 use state::State;
+use state::auth::PermissionKind;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// etcd's id for "no watch": the progress of a whole stream, and refusals.
@@ -165,18 +166,27 @@ impl WatchHub {
 
     fn create(&mut self, state: &State, now: Instant, stream: u32, create: WatchCreate) {
         let revision = state.revision();
-        let refused = |reason: &str| WatchResponse {
+        let ended = |body| WatchResponse {
             watch: NO_WATCH,
             revision,
-            body: WatchBody::Refused(reason.to_owned()),
+            body,
         };
+        let refused = |reason: &str| ended(WatchBody::Refused(reason.to_owned()));
         if create.start_revision < 0 {
             return self.respond(
                 stream,
                 refused("etcdserver: mvcc: required revision has been compacted"),
             );
         }
-        let Some(keys) = Keys::new(&create.key, &create.range_end) else {
+        let (key, range_end) = (&create.key, &create.range_end);
+        let principal = create.caller.principal();
+        let allowed = state
+            .auth()
+            .check_range(principal, PermissionKind::Read, key, range_end);
+        if let Err(denied) = allowed {
+            return self.respond(stream, ended(WatchBody::Denied(denied)));
+        }
+        let Some(keys) = Keys::new(key, range_end) else {
             return self.respond(stream, refused("mvcc: watcher range is empty"));
         };
         let names = &mut self.streams[stream];

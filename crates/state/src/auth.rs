@@ -107,6 +107,7 @@ pub(crate) struct Store {
 }
 
 /// Users, roles and permissions.
+#[derive(Clone)]
 pub struct Auth {
     store: Store,
     /// What each user may do, from all its roles.
@@ -121,6 +122,32 @@ pub struct Principal<'a> {
     pub user: &'a str,
     /// Revision of the store when the user was let in; 0 if nobody was.
     pub revision: u64,
+}
+
+/// A [`Principal`] that outlives the request it came with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// See [`Principal::user`].
+    pub user: String,
+    /// See [`Principal::revision`].
+    pub revision: u64,
+}
+
+impl Caller {
+    /// Nobody was named.
+    #[must_use]
+    pub fn is_nobody(&self) -> bool {
+        self.user.is_empty()
+    }
+
+    /// Borrows it.
+    #[must_use]
+    pub fn principal(&self) -> Principal<'_> {
+        Principal {
+            user: &self.user,
+            revision: self.revision,
+        }
+    }
 }
 
 impl Default for Auth {
@@ -148,8 +175,9 @@ impl Auth {
         &self.store
     }
 
-    /// Equal on all members at equal index.
-    pub(crate) fn hash(&self) -> u64 {
+    /// Differs after every change; equal on all members at equal index.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
         self.hash
     }
 
@@ -165,7 +193,7 @@ impl Auth {
         self.store.revision
     }
 
-    /// What tokens are signed with; empty before authentication was first switched on.
+    /// What tokens are signed with; empty while authentication is off.
     #[must_use]
     pub fn token_key(&self) -> &Bytes {
         &self.store.token_key
@@ -224,18 +252,41 @@ impl Auth {
         }
     }
 
-    /// Whether the principal may change users, roles and the cluster.
+    /// Whether the principal may change users, roles and the cluster. What it was let in by may be older than the latest change: it is the user as it
+    /// is now who must have the role `root`.
     ///
     /// # Errors
     /// It may not; see [`AuthRejection`].
     pub fn check_admin(&self, principal: Principal<'_>) -> Result<(), AuthRejection> {
-        match self.admitted(principal)? {
-            Some(user) if !user.has_role(ROOT) => Err(AuthRejection::PermissionDenied),
-            _ => Ok(()),
+        if !self.store.enabled {
+            return Ok(());
+        }
+        if principal.user.is_empty() {
+            return Err(AuthRejection::UserEmpty);
+        }
+        let user = self
+            .user(principal.user)
+            .ok_or(AuthRejection::UserNotFound)?;
+        if user.has_role(ROOT) {
+            Ok(())
+        } else {
+            Err(AuthRejection::PermissionDenied)
         }
     }
 
-    /// The user of a request; `None` while nobody is asked for one.
+    /// Whether the principal is a user at all.
+    ///
+    /// # Errors
+    /// It is not; see [`AuthRejection`].
+    pub fn check_user(&self, principal: Principal<'_>) -> Result<(), AuthRejection> {
+        match self.check_admin(principal) {
+            Err(AuthRejection::PermissionDenied) => Ok(()),
+            Err(AuthRejection::UserNotFound) => Err(AuthRejection::PermissionDenied),
+            checked => checked,
+        }
+    }
+
+    /// The user of a request for keys; `None` while nobody is asked for one.
     fn admitted(&self, principal: Principal<'_>) -> Result<Option<&User>, AuthRejection> {
         if !self.store.enabled {
             return Ok(None);
@@ -288,7 +339,11 @@ impl Store {
     fn change(&mut self, operation: &AuthOperation) -> Result<bool, AuthRejection> {
         match operation {
             AuthOperation::Enable(enable) => return self.enable(&enable.token_key),
-            AuthOperation::Disable(_) => return Ok(std::mem::take(&mut self.enabled)),
+            AuthOperation::Disable(_) => {
+                // Tokens of before are void when it is switched on again.
+                self.token_key.clear();
+                return Ok(std::mem::take(&mut self.enabled));
+            }
             AuthOperation::UserAdd(add) => {
                 if add.user.is_empty() {
                     return Err(AuthRejection::UserEmpty);
@@ -393,9 +448,7 @@ impl Store {
         if !root.has_role(ROOT) {
             return Err(AuthRejection::RootRoleNotExist);
         }
-        if self.token_key.is_empty() {
-            self.token_key = token_key.clone();
-        }
+        self.token_key = token_key.clone();
         self.enabled = true;
         Ok(false)
     }

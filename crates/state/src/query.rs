@@ -36,7 +36,8 @@ enum Reading {
 }
 
 impl State {
-    fn view(&self) -> View {
+    /// What a query that begins now sees.
+    pub(crate) fn view(&self) -> View {
         View {
             revision: self.visible.revision,
             end: Some(self.visible.end),

@@ -149,10 +149,9 @@ fn s1_a_write_is_held_against_the_rights_at_its_index() {
         guarded.run("ann", Operation::DeleteRange(delete("b", false))),
         denied()
     );
-    assert_eq!(
-        guarded.run("ann", Operation::Compact(Compact { revision: 1 })),
-        Reply::Compact
-    );
+    let compact = |revision| Operation::Compact(Compact { revision });
+    assert_eq!(guarded.run("ann", compact(1)), denied());
+    assert_eq!(guarded.run(ROOT, compact(1)), Reply::Compact);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use replica::{
     Boot, Consistency, Effect, Failure, Input, Message, Now, Replica, Response, Settings, StreamId,
     Ticket, WatchRequest, WatchResponse,
 };
+use state::auth::Caller;
 use state::{Command, Operation, Query};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -503,6 +504,7 @@ impl Cell {
             nth,
             Input::Read {
                 ticket,
+                caller: Caller::default(),
                 consistency,
                 query,
             },

@@ -2,6 +2,7 @@
 
 use super::*;
 use replica::WatchBody;
+use state::auth::Caller;
 
 impl Clients {
     /// A watcher opens its stream, or does something with it.
@@ -96,6 +97,7 @@ impl Clients {
             _ => self.revision + self.rng.below(20) as i64,
         };
         let mut create = WatchCreate {
+            caller: Caller::default(),
             watch: 0,
             key,
             range_end,

@@ -123,7 +123,7 @@ impl WatchOracle {
                 broken!("W2", "a response after the end of the watch: {response:?}")
             }
             (WatchBody::Created, Life::Asked) => self.on_created(response.revision, model),
-            (WatchBody::Refused(_), Life::Asked) => {
+            (WatchBody::Refused(_) | WatchBody::Denied(_), Life::Asked) => {
                 self.state = Life::Ended;
                 Ok(())
             }

@@ -1,6 +1,7 @@
 //! What clients and members say to each other: requests, replies, watch streams.
 
 use super::*;
+use state::auth::Caller;
 
 impl World {
     pub(super) fn carry_out_wishes(&mut self) {
@@ -88,11 +89,13 @@ impl World {
             Request::KeepAlive(lease) => Input::KeepAlive { ticket, lease },
             Request::Read(_, query) if mutated!(StaleReads) => Input::Read {
                 ticket,
+                caller: Caller::default(),
                 consistency: replica::Consistency::Local,
                 query,
             },
             Request::Read(consistency, query) => Input::Read {
                 ticket,
+                caller: Caller::default(),
                 consistency,
                 query,
             },

@@ -1,11 +1,13 @@
 //! Which permissions a command or query needs. Writes are held against them when they are applied, reads in the view that answers them, so
 //! nobody acts on rights that were taken before (source: `etcdserver/apply/apply_auth.go` and `txn/txn.go` of etcd 3.6).
 //!
-//! Some are stricter than etcd, which lets anybody compact, list leases and see to alarms, users or not: with authentication on, these need a
-//! user, and raising or lowering an alarm needs root.
+//! Some rules are those of etcd 3.7, which closed gaps of 3.6: leases need a user, listing them the right to read their keys, and compaction and raising
+//! or lowering an alarm are for administrators.
 
 use super::{Auth, AuthRejection, PermissionKind, Principal};
+use crate::kv::View;
 use crate::{Command, DeleteRange, Operation, Put, Query, Range, State, Txn, TxnStep};
+use std::ops::Bound;
 
 type Checked = Result<(), AuthRejection>;
 
@@ -20,20 +22,20 @@ impl State {
     /// # Errors
     /// It may not; see [`AuthRejection`].
     pub fn authorise_query(&self, principal: Principal<'_>, query: &Query) -> Checked {
+        if !self.auth.is_enabled() {
+            return Ok(());
+        }
         let asking = Asking {
-            auth: &self.auth,
+            state: self,
+            view: self.view(),
             principal,
         };
         match query {
-            _ if !self.auth.is_enabled() => Ok(()),
             Query::Range(range) => asking.range(range),
             Query::Txn(txn) => asking.txn(txn),
-            Query::LeaseTimeToLive { id, keys: true } => {
-                asking.lease_keys(self, *id, PermissionKind::Read)
-            }
-            Query::LeaseTimeToLive { keys: false, .. } | Query::Leases | Query::Alarms => {
-                asking.user()
-            }
+            Query::LeaseTimeToLive { id, keys: true } => asking.lease(*id, PermissionKind::Read),
+            Query::LeaseTimeToLive { keys: false, .. } | Query::Alarms => asking.user(),
+            Query::Leases => asking.leases(),
             Query::HashKv { .. } => self.auth.check_admin(principal),
             Query::Lock(_) => asking.user(),
             Query::Position => Ok(()),
@@ -50,20 +52,15 @@ impl State {
             revision: command.auth_revision,
         };
         let asking = Asking {
-            auth: &self.auth,
+            state: self,
+            view: self.keys.present(),
             principal,
         };
         match &command.operation {
-            Some(Operation::Put(put)) => {
-                asking.put(put)?;
-                // Whoever attaches a key to a lease must be able to end it, or others could never.
-                asking.lease_keys(self, put.lease, PermissionKind::Write)
-            }
+            Some(Operation::Put(put)) => asking.put(put),
             Some(Operation::DeleteRange(delete)) => asking.delete_range(delete),
             Some(Operation::Txn(txn)) => asking.txn(txn),
-            Some(Operation::LeaseRevoke(revoke)) => {
-                asking.lease_keys(self, revoke.id, PermissionKind::Write)
-            }
+            Some(Operation::LeaseRevoke(revoke)) => asking.lease(revoke.id, PermissionKind::Write),
             // A member's own, and what is refused anyway.
             Some(
                 Operation::SetFeatureLevel(_)
@@ -73,31 +70,40 @@ impl State {
             | None => Ok(()),
             Some(
                 Operation::LeaseGrant(_)
-                | Operation::Compact(_)
                 | Operation::Lock(_)
                 | Operation::Client(_)
                 | Operation::Id(_),
             ) => asking.user(),
-            Some(Operation::Auth(_) | Operation::SetAlarm(_)) => self.auth.check_admin(principal),
+            Some(Operation::Auth(_) | Operation::Compact(_) | Operation::SetAlarm(_)) => {
+                self.auth.check_admin(principal)
+            }
         }
     }
 }
 
-/// A principal before the rights of all.
+/// A principal before the rights of all, and what it sees.
 #[derive(Clone, Copy)]
 struct Asking<'a> {
-    auth: &'a Auth,
+    state: &'a State,
+    view: View,
     principal: Principal<'a>,
 }
 
 impl Asking<'_> {
     fn check(self, kind: PermissionKind, key: &[u8], range_end: &[u8]) -> Checked {
-        self.auth.check_range(self.principal, kind, key, range_end)
+        let Asking {
+            state, principal, ..
+        } = self;
+        state.auth.check_range(principal, kind, key, range_end)
     }
 
     /// Some user is needed, whatever it may do.
     fn user(self) -> Checked {
-        self.auth.admitted(self.principal).map(|_| ())
+        self.state.auth.check_user(self.principal)
+    }
+
+    fn is_admin(self) -> bool {
+        self.state.auth.check_admin(self.principal).is_ok()
     }
 
     fn range(self, range: &Range) -> Checked {
@@ -108,6 +114,10 @@ impl Asking<'_> {
         self.check(PermissionKind::Write, &put.key, &[])?;
         if put.prev_kv {
             self.check(PermissionKind::Read, &put.key, &[])?;
+        }
+        // Whoever attaches a key to a lease must be able to end it, or others could never.
+        if put.lease != 0 && !put.ignore_lease {
+            self.lease(put.lease, PermissionKind::Write)?;
         }
         Ok(())
     }
@@ -138,19 +148,30 @@ impl Asking<'_> {
     }
 
     /// All keys of a lease. Who may do everything is not held up by their number.
-    fn lease_keys(self, state: &State, lease: i64, kind: PermissionKind) -> Checked {
+    fn lease(self, lease: i64, kind: PermissionKind) -> Checked {
         self.user()?;
-        if self.auth.check_admin(self.principal).is_ok() {
+        if self.is_admin() {
             return Ok(());
         }
-        let view = state.keys.present();
+        self.lease_keys(lease, kind)
+    }
+
+    /// All keys of all leases.
+    fn leases(self) -> Checked {
+        self.user()?;
+        if self.is_admin() {
+            return Ok(());
+        }
+        let table = self.state.leases.pin();
+        table
+            .range(Bound::Unbounded)
+            .try_for_each(|lease| self.lease_keys(lease.id, PermissionKind::Read))
+    }
+
+    fn lease_keys(self, lease: i64, kind: PermissionKind) -> Checked {
         let mut checked = Ok(());
-        state.leases.candidates(lease, None, |key| {
-            let attached = state
-                .keys
-                .get(key, &view)
-                .is_some_and(|record| record.lease == lease);
-            if attached {
+        self.state.leases.candidates(lease, None, |key| {
+            if self.state.attached(lease, key, &self.view) {
                 checked = self.check(kind, key, &[]);
             }
             checked.is_ok()

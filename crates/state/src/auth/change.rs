@@ -51,7 +51,7 @@ pub enum AuthOperation {
 /// See [`AuthOperation::Enable`].
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Enable {
-    /// What tokens are to be signed with, if nothing was chosen before; random, from the member that proposes.
+    /// What tokens are to be signed with; random, from the member that proposes. Not used if authentication is on already.
     #[prost(bytes = "bytes", tag = "1")]
     pub token_key: Bytes,
 }

@@ -6,6 +6,7 @@ use super::change::{Permission, PermissionKind};
 type Span = (Vec<u8>, Option<Vec<u8>>);
 
 /// What a user may read and write.
+#[derive(Clone)]
 pub(super) struct Rights {
     read: Spans,
     write: Spans,
@@ -51,6 +52,7 @@ fn span(key: &[u8], range_end: &[u8]) -> Span {
 }
 
 /// Spans in order, with gaps between them.
+#[derive(Clone)]
 struct Spans(Vec<Span>);
 
 impl Spans {
