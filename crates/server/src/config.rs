@@ -2,6 +2,7 @@
 //!
 //! Precedence: flags, then environment (`SYNOD_` and the name in capitals), then the file, then the default.
 
+use crate::auth::{AuthSettings, TokenSettings};
 pub use crate::setting::{SETTINGS, SWITCH, Setting};
 pub use crate::tls::{Port, PortTls};
 pub use crate::units::{parse_bytes, parse_duration};
@@ -51,6 +52,8 @@ pub struct Config {
     pub client_tls: PortTls,
     /// TLS between members.
     pub peer_tls: PortTls,
+    /// How users are authenticated.
+    pub auth: AuthSettings,
 }
 
 impl Config {
@@ -258,6 +261,35 @@ impl Settings {
             )?,
             client_tls: self.tls(Port::Client)?,
             peer_tls: self.tls(Port::Peer)?,
+            auth: self.auth()?,
+        })
+    }
+
+    fn auth(&self) -> Result<AuthSettings, ConfigError> {
+        let token = match TokenSettings::parse(self.text("auth-token")) {
+            Ok(token) => token,
+            Err(why) => return self.refuse("auth-token", why),
+        };
+        let text = self.text("auth-token-ttl");
+        // etcd's flag is a bare number.
+        let seconds = text.parse().ok().map(Duration::from_secs);
+        let Some(ttl) = seconds.or_else(|| parse_duration(text)) else {
+            return self.refuse(
+                "auth-token-ttl",
+                format_args!("{text:?} is no number of seconds; write one, such as 300"),
+            );
+        };
+        let (least, most) = (Duration::from_secs(1), Duration::from_secs(365 * 24 * 3600));
+        if ttl < least || ttl > most {
+            return self.refuse(
+                "auth-token-ttl",
+                format_args!("{text} is out of bounds, 1 s to a year is allowed"),
+            );
+        }
+        Ok(AuthSettings {
+            token,
+            ttl,
+            bcrypt_cost: self.count("bcrypt-cost", 4, 31)? as u32,
         })
     }
 

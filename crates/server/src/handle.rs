@@ -1,11 +1,13 @@
 //! What the doors hold of a running member: requests in, outcomes out.
 
 use crate::Metrics;
+use arc_swap::ArcSwap;
 use raft::Configuration;
 use replica::{
     Body, Consistency, Failure, Input, Introduction, Response, Status, StreamId, Ticket,
     WatchRequest, WatchResponse,
 };
+use state::auth::{Auth, Caller};
 use state::{Command, Query};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -81,6 +83,16 @@ pub(crate) struct Inbox {
     pub(crate) control: mpsc::UnboundedReceiver<Control>,
     pub(crate) status: watch::Sender<Arc<Status>>,
     pub(crate) members: watch::Sender<Arc<Vec<MemberView>>>,
+    auth: Arc<ArcSwap<Auth>>,
+}
+
+impl Inbox {
+    /// Shows the doors users and permissions as they are now; to be done before the answers that follow from them.
+    pub(crate) fn publish_auth(&self, auth: &Auth) {
+        if auth.hash() != self.auth.load().hash() {
+            self.auth.store(Arc::new(auth.clone()));
+        }
+    }
 }
 
 struct Shared {
@@ -88,6 +100,7 @@ struct Shared {
     control: mpsc::UnboundedSender<Control>,
     status: watch::Receiver<Arc<Status>>,
     members: watch::Receiver<Arc<Vec<MemberView>>>,
+    auth: Arc<ArcSwap<Auth>>,
     next: AtomicU64,
     cluster: u64,
     metrics: Arc<Metrics>,
@@ -120,11 +133,13 @@ impl Handle {
         let (control, control_out) = mpsc::unbounded_channel();
         let (status_in, status) = watch::channel(Arc::new(status));
         let (members_in, members) = watch::channel(Arc::default());
+        let auth = Arc::new(ArcSwap::from_pointee(Auth::default()));
         let shared = Shared {
             requests,
             control,
             status,
             members,
+            auth: auth.clone(),
             next: AtomicU64::new(1),
             cluster,
             metrics,
@@ -134,6 +149,7 @@ impl Handle {
             control: control_out,
             status: status_in,
             members: members_in,
+            auth,
         };
         (
             Handle {
@@ -173,15 +189,29 @@ impl Handle {
         .await
     }
 
-    /// Reads.
+    /// Reads on behalf of nobody: with authentication on, no keys.
     ///
     /// # Errors
     /// See [`Failure`].
     pub async fn read(&self, consistency: Consistency, query: Query) -> Result<Response, Failure> {
+        self.read_for(Caller::default(), consistency, query).await
+    }
+
+    /// Reads on behalf of a user.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn read_for(
+        &self,
+        caller: Caller,
+        consistency: Consistency,
+        query: Query,
+    ) -> Result<Response, Failure> {
         self.shared.metrics.reads.inc();
         let outcome = self
             .ask(Failure::NoLeader, |ticket| Input::Read {
                 ticket,
+                caller,
                 consistency,
                 query,
             })
@@ -279,6 +309,11 @@ impl Handle {
     /// The members of the cell, by id, with what they told of themselves.
     pub fn members(&self) -> Arc<Vec<MemberView>> {
         self.shared.members.borrow().clone()
+    }
+
+    /// Users, roles and permissions. Whoever got an answer from this member sees them as of that answer, or newer.
+    pub fn auth(&self) -> arc_swap::Guard<Arc<Auth>> {
+        self.shared.auth.load()
     }
 
     /// What the member counts.

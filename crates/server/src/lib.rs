@@ -1,6 +1,7 @@
 //! The IO shell: node loop, peers, listeners, disk, clock, config, metrics. Async lives here and above, nowhere below.
 
 mod accept;
+pub mod auth;
 mod bootstrap;
 mod clock;
 pub mod config;

@@ -123,6 +123,7 @@ impl MemoryMember {
         loop {
             let more = self.replica.work(self.clock.now());
             let mut any = false;
+            self.inbox.publish_auth(self.replica.auth());
             while let Some(effect) = self.replica.poll() {
                 any = true;
                 self.effect(effect);

@@ -154,6 +154,7 @@ impl Running {
             self.node.replica.handle(now, Input::TimerFired);
         }
         let more = self.node.replica.work(now);
+        self.node.inbox.publish_auth(self.node.replica.auth());
         while let Some(effect) = self.node.replica.poll() {
             self.effect(effect);
         }

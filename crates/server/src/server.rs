@@ -2,6 +2,7 @@
 //!
 //! A member has a thread with a runtime of its own, so that one process may run several (`synod dev`, tests).
 
+use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::handle::Control;
 use crate::listen::{bind, listen};
@@ -43,6 +44,8 @@ pub enum StartError {
     Tls(String),
     /// It cannot belong to the cluster it was told of.
     Bootstrap(String),
+    /// It cannot authenticate users as it was told to.
+    Auth(String),
     /// It was stopped before it had started.
     Stopped,
     /// It met a fault of its own; the message is in the log.
@@ -56,7 +59,8 @@ impl fmt::Display for StartError {
             | StartError::Directory(text)
             | StartError::Disk(text)
             | StartError::Tls(text)
-            | StartError::Bootstrap(text) => f.write_str(text),
+            | StartError::Bootstrap(text)
+            | StartError::Auth(text) => f.write_str(text),
             StartError::Taken { setting, address } => write!(
                 f,
                 "{setting}: {address} cannot be listened on: another process has it; stop that one, or pass another --{setting}"
@@ -227,6 +231,8 @@ async fn run(
     let certificates = Certificates::load(&config, &metrics)?;
     let mut ports = Ports::take(&config.peer_addr, &config.client_addr).await?;
     let (client_addr, peer_addr) = ports.addresses()?;
+    let users = Authenticator::new(&config.auth).map_err(StartError::Auth)?;
+    let users = Arc::new(users);
     config.bound(client_addr, peer_addr);
     let _ = bound.send((client_addr, peer_addr));
     drop(bound);
@@ -238,6 +244,7 @@ async fn run(
             &config,
             &certificates,
             ports,
+            users.clone(),
             metrics.clone(),
             phase,
             &mut stop,
@@ -290,6 +297,7 @@ async fn live(
     config: &Config,
     certificates: &Certificates,
     ports: Ports,
+    users: Arc<Authenticator>,
     metrics: Arc<Metrics>,
     phase: &watch::Sender<Phase>,
     stop: &mut oneshot::Receiver<Stop>,
@@ -315,6 +323,7 @@ async fn live(
         client_listener,
         admission,
         handle.clone(),
+        users,
         limits,
         async { drop(door_stopped.await) },
     ));

@@ -241,4 +241,22 @@ pub const SETTINGS: &[Setting] = &[
         default: "all that are safe",
         help: "Cipher suites spoken, under their standard names; leave it out for all that are safe. Those of TLS 1.3 are all spoken unless one of them is named",
     },
+    Setting {
+        name: "auth-token",
+        value: "KIND",
+        default: "simple",
+        help: "Tokens that users get for their password: simple, or jwt,sign-method=RS256,pub-key=FILE,priv-key=FILE,ttl=5m. The same on every member",
+    },
+    Setting {
+        name: "auth-token-ttl",
+        value: "SECONDS",
+        default: "300",
+        help: "How long a simple token stays valid after its last use, as a number of seconds or a duration; the same on every member",
+    },
+    Setting {
+        name: "bcrypt-cost",
+        value: "COUNT",
+        default: "10",
+        help: "Work that hashing a password takes, 4 to 31; each step doubles it, for who guesses at passwords and for every new log-in",
+    },
 ];

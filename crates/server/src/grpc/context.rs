@@ -1,7 +1,9 @@
 //! What a request says beside its message: how fresh an answer must be, how long it waits, whether it insists on a leader.
 
+use crate::auth::Credentials;
+use crate::connection::Connection;
 use etcd::{Code, Status};
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use replica::Consistency;
 use std::time::Duration;
 
@@ -14,6 +16,8 @@ pub(crate) const CONSISTENCY_HEADER: &str = "synod-consistency";
 /// What a request's headers ask for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Context {
+    /// Who asks.
+    pub credentials: Credentials,
     /// How fresh, if said.
     pub consistency: Option<Consistency>,
     /// Refuse while no leader is known, rather than wait.
@@ -30,13 +34,35 @@ impl Context {
     pub fn of(headers: &HeaderMap) -> Result<Context, Status> {
         // What is no text is nothing known either.
         let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+        let token = headers
+            .get("token")
+            .or_else(|| headers.get("authorization"));
         Ok(Context {
+            credentials: Credentials {
+                token: token.cloned(),
+                common_name: None,
+            },
             consistency: text(CONSISTENCY_HEADER)
                 .map(parse_consistency)
                 .transpose()?,
             require_leader: text("hasleader") == Some("true"),
             timeout: text("grpc-timeout").and_then(parse_timeout),
         })
+    }
+
+    /// The same, over a connection whose certificate may name a user.
+    pub fn with_connection(mut self, extensions: &Extensions) -> Context {
+        let connection = extensions.get::<Connection>();
+        self.credentials.common_name = connection.and_then(|known| known.common_name.clone());
+        self
+    }
+
+    /// The same, without saying who asks.
+    pub fn anonymous(&self) -> Context {
+        Context {
+            credentials: Credentials::default(),
+            ..self.clone()
+        }
     }
 
     /// The freshness of a read whose message may already allow a local one.

@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::failure;
 use super::waiting::Waiting;
+use crate::auth::Authenticator;
 use crate::{Handle, MemberView};
 use etcd::{Change, Code, Header, Read, Status, Transaction};
 use proto::etcdserverpb::{
@@ -16,13 +17,14 @@ use proto::etcdserverpb::{
     TxnRequest, TxnResponse, alarm_request::AlarmAction,
 };
 use replica::{Body, Consistency, Failure, Response, Stamp};
-use state::{Answer, Query, RangeReply, Reply};
+use state::auth::{AuthRejection, Caller};
+use state::{Answer, Query, RangeReply, Rejection, Reply};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
 /// How long a request may take before its caller hears that it timed out; etcd's 5 s and two election time-outs.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// The same for reads of whole ranges, which may have a million keys to fetch.
 const RANGE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -40,6 +42,8 @@ pub(crate) struct Door {
     pub waiting: Waiting,
     /// Room for calls that wait in the queue of a lock or an election.
     pub queueing: Arc<Semaphore>,
+    /// Who clients are.
+    pub users: Arc<Authenticator>,
 }
 
 /// Whether streams may go on.
@@ -203,11 +207,13 @@ impl Door {
         })
     }
 
-    /// Renews a lease.
+    /// Renews a lease, on behalf of whatever user.
     pub async fn lease_keep_alive(
         &self,
+        context: &Context,
         request: LeaseKeepAliveRequest,
     ) -> Outcome<LeaseKeepAliveResponse> {
+        self.check_user(context)?;
         let response = within(REQUEST_TIMEOUT, self.handle.keep_alive(request.id)).await?;
         let (header, body, stamp) = self.opened(response);
         let Body::KeepAlive(ttl_ms) = body else {
@@ -369,7 +375,10 @@ impl Door {
     }
 
     /// Lists alarms, of which there are none yet; raising one by hand comes later.
-    pub async fn alarm(&self, _: &Context, request: AlarmRequest) -> Outcome<AlarmResponse> {
+    pub async fn alarm(&self, context: &Context, request: AlarmRequest) -> Outcome<AlarmResponse> {
+        if AlarmAction::try_from(request.action) != Ok(AlarmAction::Get) {
+            self.check_admin(context)?;
+        }
         if AlarmAction::try_from(request.action) == Ok(AlarmAction::Activate) {
             return Err(unavailable("Alarm with action ACTIVATE"));
         }
@@ -446,12 +455,35 @@ impl Door {
         }
     }
 
-    async fn change(
+    /// Gives a change to the log, on behalf of the one who asks.
+    pub async fn change(
         &self,
         context: &Context,
-        change: Change,
+        mut change: Change,
     ) -> Result<(Header, Reply, Stamp), Status> {
         self.check_leader(context)?;
+        let caller = self.caller(context)?;
+        if caller.is_nobody() {
+            return self.propose(change).await;
+        }
+        Caller {
+            user: change.principal,
+            revision: change.auth_revision,
+        } = caller;
+        let outcome = self.propose(change.clone()).await;
+        if let Ok((_, Reply::Rejected(Rejection::Auth(AuthRejection::OldRevision)), _)) = outcome
+            && let Some(caller) = self.newer(context, change.auth_revision)?
+        {
+            Caller {
+                user: change.principal,
+                revision: change.auth_revision,
+            } = caller;
+            return self.propose(change).await;
+        }
+        outcome
+    }
+
+    async fn propose(&self, change: Change) -> Result<(Header, Reply, Stamp), Status> {
         let response = within(REQUEST_TIMEOUT, self.handle.propose(change)).await?;
         match self.opened(response) {
             (header, Body::Reply(reply), stamp) => Ok((header, reply, stamp)),
@@ -459,16 +491,40 @@ impl Door {
         }
     }
 
-    async fn read(
+    /// Asks the state, on behalf of the one who asks.
+    pub async fn read(
         &self,
         context: &Context,
         read: Read,
         timeout: Duration,
     ) -> Result<(Header, Answer, Stamp), Status> {
         self.check_leader(context)?;
-        let consistency: Consistency = context.consistency(read.serializable);
-        let response = within(timeout, self.handle.read(consistency, read.query)).await?;
-        match self.opened(response) {
+        let consistency = context.consistency(read.serializable);
+        let caller = self.caller(context)?;
+        if caller.is_nobody() {
+            return self.ask(caller, consistency, read.query, timeout).await;
+        }
+        let revision = caller.revision;
+        let outcome = self
+            .ask(caller, consistency, read.query.clone(), timeout)
+            .await;
+        if let Ok((_, Answer::Rejected(Rejection::Auth(AuthRejection::OldRevision)), _)) = outcome
+            && let Some(caller) = self.newer(context, revision)?
+        {
+            return self.ask(caller, consistency, read.query, timeout).await;
+        }
+        outcome
+    }
+
+    async fn ask(
+        &self,
+        caller: Caller,
+        consistency: Consistency,
+        query: Query,
+        timeout: Duration,
+    ) -> Result<(Header, Answer, Stamp), Status> {
+        let asked = self.handle.read_for(caller, consistency, query);
+        match self.opened(within(timeout, asked).await?) {
             (header, Body::Answer(answer), stamp) => Ok((header, answer, stamp)),
             _ => Err(unexpected()),
         }

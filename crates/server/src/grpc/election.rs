@@ -201,24 +201,25 @@ impl Observer {
     async fn look(&mut self) -> Result<Option<LeaderResponse>, Status> {
         let (header, kv) = self.door.holder(&self.context, &self.queue).await?.message;
         if let Some(kv) = kv {
-            self.follow(kv.key.clone(), header.revision + 1).await;
+            self.follow(kv.key.clone(), header.revision + 1).await?;
             return Ok(self.tell(header.revision, kv));
         }
         let range = [self.queue.range()];
-        let mut all = Follower::open(&self.door, &self.context, range, header.revision + 1).await;
+        let mut all = Follower::open(&self.door, &self.context, range, header.revision + 1).await?;
         while let Followed::Changes { events, .. } = all.next().await? {
             if let Some(put) = events.iter().find(|event| !event.deleted) {
                 let revision = put.kv.mod_revision;
-                self.follow(put.kv.key.clone(), revision + 1).await;
+                self.follow(put.kv.key.clone(), revision + 1).await?;
                 return Ok(self.tell(revision, etcd::key_value(put.kv.clone())));
             }
         }
         Ok(None)
     }
 
-    async fn follow(&mut self, key: Bytes, from: i64) {
+    async fn follow(&mut self, key: Bytes, from: i64) -> Result<(), Status> {
         let range = [(key, Bytes::new())];
-        self.following = Some(Follower::open(&self.door, &self.context, range, from).await);
+        self.following = Some(Follower::open(&self.door, &self.context, range, from).await?);
+        Ok(())
     }
 
     /// What to tell, unless it was told already.

@@ -1,11 +1,13 @@
 //! Keep-alive streams. Renewals are pipelined: many may wait for the log at once, and are answered in order.
 
+use super::context::Context;
 use super::door::{Door, Outcome, StreamFate};
 use super::stream::{Ended, Message, tonic_status};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use futures_util::{Stream, StreamExt};
 use proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse};
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Renewals of one stream under way at most; beyond that its requests wait unread.
@@ -18,7 +20,7 @@ pub(crate) struct KeepAliveSession<S> {
     requests_open: bool,
     renewals: FuturesOrdered<BoxFuture<'static, Outcome<LeaseKeepAliveResponse>>>,
     fate: watch::Receiver<StreamFate>,
-    require_leader: bool,
+    context: Arc<Context>,
     ended: Ended,
 }
 
@@ -27,7 +29,7 @@ where
     S: Stream<Item = Result<LeaseKeepAliveRequest, tonic::Status>> + Unpin + Send + 'static,
 {
     /// Opens a stream.
-    pub fn new(door: Door, requests: S, require_leader: bool, ended: Ended) -> KeepAliveSession<S> {
+    pub fn new(door: Door, requests: S, context: Context, ended: Ended) -> KeepAliveSession<S> {
         let fate = door.fate.clone();
         KeepAliveSession {
             door,
@@ -35,7 +37,7 @@ where
             requests_open: true,
             renewals: FuturesOrdered::new(),
             fate,
-            require_leader,
+            context: Arc::new(context),
             ended,
         }
     }
@@ -71,15 +73,15 @@ where
             tokio::select! {
                 request = self.requests.next(), if self.requests_open && self.renewals.len() < RENEWALS_MAX => match request {
                     Some(request) => {
-                        let (door, request) = (self.door.clone(), request?);
-                        self.renewals.push_back(Box::pin(async move { door.lease_keep_alive(request).await }));
+                        let (door, context, request) = (self.door.clone(), self.context.clone(), request?);
+                        self.renewals.push_back(Box::pin(async move { door.lease_keep_alive(&context, request).await }));
                     }
                     None => self.requests_open = false,
                 },
                 Some(outcome) = self.renewals.next(), if !self.renewals.is_empty() => {
                     return outcome.map(|answered| Some(answered.message)).map_err(|status| tonic_status(&status));
                 }
-                status = StreamFate::end(&mut self.fate, self.require_leader) => return Err(tonic_status(&status)),
+                status = StreamFate::end(&mut self.fate, self.context.require_leader) => return Err(tonic_status(&status)),
             }
         }
     }

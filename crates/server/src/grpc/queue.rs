@@ -3,10 +3,12 @@
 use super::context::Context;
 use super::door::{Door, StreamFate};
 use bytes::Bytes;
+use etcd::auth::auth_rejection;
 use etcd::queue::{Ahead, Entered, LEASE_TTL, Place, Queue};
 use etcd::{Code, Status};
 use proto::etcdserverpb::{LeaseGrantRequest, ResponseHeader};
 use replica::{Event, Stamp, WatchBody, WatchCreate, WatchRequest};
+use state::auth::AuthRejection;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -114,7 +116,7 @@ impl Candidate {
             };
             let keys = [(before, Bytes::new()), (place.key.clone(), Bytes::new())];
             let mut follower =
-                Follower::open(&self.door, &self.context, keys, header.revision + 1).await;
+                Follower::open(&self.door, &self.context, keys, header.revision + 1).await?;
             while let Followed::Changes { events, .. } = follower.next().await? {
                 if events.iter().any(|event| event.deleted) {
                     break;
@@ -202,15 +204,20 @@ pub(crate) enum Followed {
 
 impl Follower {
     /// Follows some ranges from a revision on.
+    ///
+    /// # Errors
+    /// The caller's token is no longer valid.
     pub async fn open(
         door: &Door,
         context: &Context,
         ranges: impl IntoIterator<Item = (Bytes, Bytes)>,
         start_revision: i64,
-    ) -> Follower {
+    ) -> Result<Follower, Status> {
+        let caller = door.caller(context).map_err(unknown)?;
         let stream = door.handle.watch();
         for (key, range_end) in ranges {
             let create = WatchCreate {
+                caller: caller.clone(),
                 watch: 0,
                 key,
                 range_end,
@@ -223,17 +230,17 @@ impl Follower {
             };
             stream.request(WatchRequest::Create(create)).await;
         }
-        Follower {
+        Ok(Follower {
             stream,
             fate: door.fate.clone(),
             require_leader: context.require_leader,
-        }
+        })
     }
 
     /// Waits for what comes next.
     ///
     /// # Errors
-    /// The member stops, or knows no leader and the call insists on one.
+    /// The caller may not read the keys; the member stops, or knows no leader and the call insists on one.
     pub async fn next(&mut self) -> Result<Followed, Status> {
         loop {
             let response = tokio::select! {
@@ -245,9 +252,13 @@ impl Follower {
                     let revision = response.revision;
                     return Ok(Followed::Changes { revision, events });
                 }
-                WatchBody::Compacted { .. } | WatchBody::Canceled | WatchBody::Refused(_) => {
+                WatchBody::Compacted { .. }
+                | WatchBody::Canceled
+                | WatchBody::Refused(_)
+                | WatchBody::Denied(AuthRejection::OldRevision) => {
                     return Ok(Followed::Lost);
                 }
+                WatchBody::Denied(rejection) => return Err(unknown(auth_rejection(rejection))),
                 WatchBody::Created | WatchBody::Progress => {}
             }
         }

@@ -1,5 +1,6 @@
 //! Requests to calls: finds the call of a path, runs it within the client's deadline, and counts it.
 
+use super::auth::Rule;
 use super::body::{Body, BodyError};
 use super::calls::{self, Form};
 use super::context::Context;
@@ -43,7 +44,7 @@ impl Services {
             return wire::refuse(&Status::new(Code::Unimplemented, text));
         };
         let context = match Context::of(request.headers()) {
-            Ok(context) => context,
+            Ok(context) => context.with_connection(request.extensions()),
             Err(status) => {
                 let ended = Ended::begin(self.metrics.clone(), method);
                 return wire::refuse(&ended.refused(status));
@@ -72,7 +73,8 @@ impl Services {
     ) -> Result<Response<Body>, Status> {
         if !method.is_unary() {
             let ended = Ended::begin(self.metrics.clone(), method);
-            if let Err(status) = self.door.check_leader(context) {
+            let admitted = self.door.admit(Rule::of(method), context);
+            if let Err(status) = admitted.and_then(|()| self.door.check_leader(context)) {
                 return Err(ended.refused(status));
             }
             return match request.await {
@@ -92,7 +94,10 @@ impl Services {
     ) -> Result<Response<Body>, Status> {
         self.metrics.started(method);
         let begun = Instant::now();
-        let call = async { calls::call(&self.door, context, method, form, request.await?).await };
+        let call = async {
+            self.door.admit(Rule::of(method), context)?;
+            calls::call(&self.door, context, method, form, request.await?).await
+        };
         let outcome = match context.timeout {
             None => call.await,
             Some(timeout) => tokio::time::timeout(timeout, call)
@@ -117,17 +122,16 @@ impl Services {
         B::Error: Into<BodyError> + Send,
     {
         let ended = Ended::begin(self.metrics.clone(), method);
-        if let Err(status) = self.door.check_leader(context) {
+        let admitted = self.door.admit(Rule::of(method), context);
+        if let Err(status) = admitted.and_then(|()| self.door.check_leader(context)) {
             return Err(ended.refused(status));
         }
-        let (door, require_leader) = (self.door.clone(), context.require_leader);
+        let (door, context) = (self.door.clone(), context.clone());
         let outgoing = if method == method::WATCH {
-            Outgoing::new(
-                WatchSession::new(door, self.requests(body), require_leader, ended).messages(),
-            )
+            Outgoing::new(WatchSession::new(door, self.requests(body), context, ended).messages())
         } else {
             Outgoing::new(
-                KeepAliveSession::new(door, self.requests(body), require_leader, ended).messages(),
+                KeepAliveSession::new(door, self.requests(body), context, ended).messages(),
             )
         };
         Ok(wire::respond_body(Body::Stream(outgoing), None))

@@ -1,16 +1,20 @@
 //! Watch streams: one of the member's for each of the client's. What the client does not read stays in the member's history, not here.
 
+use super::context::Context;
 use super::door::{Door, StreamFate};
 use super::events::EventsMessage;
 use super::stream::{Ended, Message, tonic_status};
 use bytes::Bytes;
 use etcd::Status;
+use etcd::auth::auth_rejection;
 use futures_util::{Stream, StreamExt};
 use proto::etcdserverpb::watch_create_request::FilterType;
 use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{self, WatchCreateRequest};
 use proto::mvccpb;
 use replica::{Event, WatchBody, WatchCreate, WatchRequest, WatchResponse};
+use state::auth::Caller;
+use std::collections::VecDeque;
 use tokio::sync::watch;
 
 /// The id in responses that belong to no watch.
@@ -26,7 +30,9 @@ pub(crate) struct WatchSession<S> {
     requests_open: bool,
     member: crate::WatchStream,
     fate: watch::Receiver<StreamFate>,
-    require_leader: bool,
+    context: Context,
+    /// Refusals of requests that the member never saw.
+    refused: VecDeque<WatchResponse>,
     ended: Ended,
 }
 
@@ -35,7 +41,7 @@ where
     S: Stream<Item = Result<etcdserverpb::WatchRequest, tonic::Status>> + Unpin + Send + 'static,
 {
     /// Opens a stream.
-    pub fn new(door: Door, requests: S, require_leader: bool, ended: Ended) -> WatchSession<S> {
+    pub fn new(door: Door, requests: S, context: Context, ended: Ended) -> WatchSession<S> {
         let member = door.handle.watch();
         let fate = door.fate.clone();
         WatchSession {
@@ -44,7 +50,8 @@ where
             requests_open: true,
             member,
             fate,
-            require_leader,
+            context,
+            refused: VecDeque::new(),
             ended,
         }
     }
@@ -75,6 +82,9 @@ where
 
     async fn next(&mut self) -> Result<WatchResponse, tonic::Status> {
         loop {
+            if let Some(refused) = self.refused.pop_front() {
+                return Ok(refused);
+            }
             tokio::select! {
                 request = self.requests.next(), if self.requests_open => match request {
                     Some(request) => self.take(request?).await,
@@ -82,7 +92,7 @@ where
                     None => self.requests_open = false,
                 },
                 response = self.member.next() => return response.ok_or_else(|| tonic_status(&Status::STOPPED)),
-                status = StreamFate::end(&mut self.fate, self.require_leader) => return Err(tonic_status(&status)),
+                status = StreamFate::end(&mut self.fate, self.context.require_leader) => return Err(tonic_status(&status)),
             }
         }
     }
@@ -104,7 +114,10 @@ where
 
     async fn take(&mut self, request: etcdserverpb::WatchRequest) {
         let request = match request.request_union {
-            Some(RequestUnion::CreateRequest(create)) => WatchRequest::Create(create_of(create)),
+            Some(RequestUnion::CreateRequest(create)) => match self.door.caller(&self.context) {
+                Ok(caller) => WatchRequest::Create(create_of(create, caller)),
+                Err(status) => return self.refuse(&status),
+            },
             Some(RequestUnion::CancelRequest(cancel)) => WatchRequest::Cancel {
                 watch: cancel.watch_id,
             },
@@ -115,6 +128,15 @@ where
         self.member.request(request).await;
     }
 
+    /// The member need not hear of a watch whose client it would not know.
+    fn refuse(&mut self, status: &Status) {
+        self.refused.push_back(WatchResponse {
+            watch: NO_WATCH,
+            revision: self.door.handle.status().revision,
+            body: WatchBody::Refused(error_text(status)),
+        });
+    }
+
     /// Translates a response of the member to what is sent.
     fn answer(&self, response: WatchResponse) -> etcdserverpb::WatchResponse {
         let base = self.response(response.watch, response.revision);
@@ -123,13 +145,8 @@ where
                 created: true,
                 ..base
             },
-            WatchBody::Refused(cancel_reason) => etcdserverpb::WatchResponse {
-                watch_id: NO_WATCH,
-                created: true,
-                canceled: true,
-                cancel_reason,
-                ..base
-            },
+            WatchBody::Refused(reason) => refused(base, reason),
+            WatchBody::Denied(rejection) => refused(base, error_text(&auth_rejection(rejection))),
             WatchBody::Canceled => etcdserverpb::WatchResponse {
                 canceled: true,
                 ..base
@@ -163,9 +180,26 @@ where
     }
 }
 
-fn create_of(create: WatchCreateRequest) -> WatchCreate {
+fn refused(base: etcdserverpb::WatchResponse, reason: String) -> etcdserverpb::WatchResponse {
+    etcdserverpb::WatchResponse {
+        watch_id: NO_WATCH,
+        created: true,
+        canceled: true,
+        cancel_reason: reason,
+        ..base
+    }
+}
+
+/// A refusal as Go prints it: clients compare the whole of it to see whether a new token would help.
+fn error_text(status: &Status) -> String {
+    let Status { code, text } = status;
+    format!("rpc error: code = {code:?} desc = {text}")
+}
+
+fn create_of(create: WatchCreateRequest, caller: Caller) -> WatchCreate {
     let filters = |filter: FilterType| create.filters.contains(&filter.into());
     WatchCreate {
+        caller,
         watch: create.watch_id,
         no_put: filters(FilterType::Noput),
         no_delete: filters(FilterType::Nodelete),
@@ -203,6 +237,9 @@ mod tests {
 
     #[test]
     fn empty_key_means_the_first() {
-        assert_eq!(create_of(WatchCreateRequest::default()).key, &b"\0"[..]);
+        assert_eq!(
+            create_of(WatchCreateRequest::default(), Caller::default()).key,
+            &b"\0"[..]
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! The etcd API as JSON over HTTP: which path is which call, and how its requests arrive. Bodies need no content type.
 
 use super::json;
+use crate::grpc::auth::Rule;
 use crate::grpc::body::Body;
 use crate::grpc::calls::Form;
 use crate::grpc::context::Context;
@@ -101,8 +102,8 @@ pub(crate) async fn serve(services: &Services, request: Request<Incoming>) -> Re
                 method,
                 &context,
                 &body,
-                |door, requests, require_leader, ended| {
-                    WatchSession::new(door, requests, require_leader, ended).responses()
+                |door, requests, context, ended| {
+                    WatchSession::new(door, requests, context, ended).responses()
                 },
             ),
             method::LEASE_KEEP_ALIVE => stream(
@@ -110,8 +111,8 @@ pub(crate) async fn serve(services: &Services, request: Request<Incoming>) -> Re
                 method,
                 &context,
                 &body,
-                |door, requests, require_leader, ended| {
-                    KeepAliveSession::new(door, requests, require_leader, ended).responses()
+                |door, requests, context, ended| {
+                    KeepAliveSession::new(door, requests, context, ended).responses()
                 },
             ),
             _ => {
@@ -156,13 +157,14 @@ fn stream<Q, A, S>(
     method: Method,
     context: &Context,
     body: &[u8],
-    open: impl FnOnce(Door, Requests<Q>, bool, Ended) -> S,
+    open: impl FnOnce(Door, Requests<Q>, Context, Ended) -> S,
 ) -> Result<Response<Body>, Status>
 where
     Q: DeserializeOwned,
     A: Serialize,
     S: Stream<Item = Result<A, tonic::Status>> + Send + 'static,
 {
+    services.door.admit(Rule::of(method), context)?;
     services.door.check_leader(context)?;
     let requests = json::parse_all(body)?
         .into_iter()
@@ -171,7 +173,7 @@ where
     Ok(json::respond_stream(open(
         services.door.clone(),
         futures_util::stream::iter(requests),
-        context.require_leader,
+        context.clone(),
         Ended::begin(services.metrics.clone(), method),
     )))
 }

@@ -8,6 +8,7 @@ pub(crate) mod metrics;
 mod pages;
 
 use crate::Handle;
+use crate::auth::Authenticator;
 use crate::grpc::body::Body;
 use crate::grpc::door::{Door, StreamFate};
 use crate::grpc::queue;
@@ -76,6 +77,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     admission: Admission,
     handle: Handle,
+    users: Arc<Authenticator>,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) {
@@ -89,6 +91,7 @@ pub(crate) async fn serve(
             state_bytes_max: limits.state_bytes_max,
             waiting: Waiting::default(),
             queueing: Arc::new(Semaphore::new(queue::WAITERS_MAX)),
+            users,
         },
         metrics,
         intake: Intake {

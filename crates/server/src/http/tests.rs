@@ -1,5 +1,7 @@
 //! The client port over real connections, in front of a real replica in memory.
 
+mod auth;
+
 use super::*;
 use crate::memory_member;
 use bytes::Bytes;
@@ -9,9 +11,9 @@ use proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use proto::etcdserverpb::watch_client::WatchClient;
 use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{
-    AuthEnableRequest, CompactionRequest, LeaseGrantRequest, LeaseKeepAliveRequest,
-    LeaseTimeToLiveRequest, PutRequest, RangeRequest, SnapshotRequest, WatchCancelRequest,
-    WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
+    CompactionRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseTimeToLiveRequest,
+    PutRequest, RangeRequest, SnapshotRequest, WatchCancelRequest, WatchCreateRequest,
+    WatchProgressRequest, WatchRequest, WatchResponse,
 };
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,20 +31,29 @@ const LIMITS: Limits = Limits {
 
 struct Port {
     address: SocketAddr,
+    handle: Handle,
     /// Dropping it stops the server.
     stop: oneshot::Sender<()>,
 }
 
 async fn start() -> Port {
+    start_with(auth::users()).await
+}
+
+async fn start_with(users: Arc<Authenticator>) -> Port {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let admission = Admission::new(crate::tls::Port::Client, None, Arc::default());
     let handle = memory_member::start();
-    tokio::spawn(serve(listener, admission, handle, LIMITS, async {
-        drop(stopped.await)
-    }));
-    Port { address, stop }
+    let stopping = async { drop(stopped.await) };
+    let serving = serve(listener, admission, handle.clone(), users, LIMITS, stopping);
+    tokio::spawn(serving);
+    Port {
+        address,
+        handle,
+        stop,
+    }
 }
 
 impl Port {
@@ -218,22 +229,19 @@ async fn refusals_have_etcds_codes_and_texts() {
 #[tokio::test]
 async fn calls_that_come_later_are_named() {
     let port = start().await;
-    let mut auth = proto::etcdserverpb::auth_client::AuthClient::new(port.channel().await);
-    let refused = auth.auth_enable(AuthEnableRequest {}).await.unwrap_err();
-    assert_eq!(refused.code(), Code::Unimplemented);
-    assert!(
-        refused.message().contains("AuthEnable"),
-        "{}",
-        refused.message()
-    );
     let refused = MaintenanceClient::new(port.channel().await)
         .snapshot(SnapshotRequest {})
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);
-    let answer = port.post("/v3/auth/enable", "{}").await;
     assert!(
-        answer.starts_with("HTTP/1.1 501 ") && answer.contains("AuthEnable"),
+        refused.message().contains("Snapshot"),
+        "{}",
+        refused.message()
+    );
+    let answer = port.post("/v3/maintenance/snapshot", "{}").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 501 ") && answer.contains("Snapshot"),
         "{answer}"
     );
 }
@@ -305,6 +313,7 @@ async fn client_deadline_is_kept() {
         state_bytes_max: 0,
         waiting: Waiting::default(),
         queueing: Arc::new(Semaphore::new(1)),
+        users: auth::users(),
     };
     let services = Services {
         door,
