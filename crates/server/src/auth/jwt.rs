@@ -30,7 +30,7 @@ pub(super) struct Jwt {
 
 /// What signs and verifies.
 enum Key {
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     /// The public key alone, or with the private one.
     Pair(Vec<u8>, Option<Signer>),
 }
@@ -235,7 +235,9 @@ fn key(method: SignMethod, private: Option<&[u8]>, public: Option<&[u8]>) -> Res
     };
     if let Some(algorithm) = hmac {
         return match private {
-            Some(secret) if !secret.is_empty() => Ok(Key::Hmac(hmac::Key::new(algorithm, secret))),
+            Some(secret) if !secret.is_empty() => {
+                Ok(Key::Hmac(Box::new(hmac::Key::new(algorithm, secret))))
+            }
             _ => Err("the secret is missing; pass it as priv-key=FILE".into()),
         };
     }
