@@ -6,11 +6,13 @@ mod lease;
 mod logging;
 mod members;
 mod output;
+mod password;
 mod security;
 mod serve;
 mod simulate;
 mod terminal;
 mod txn;
+mod users;
 mod watch;
 
 use clap::{Args, Parser, Subcommand};
@@ -64,6 +66,24 @@ struct Global {
     output: Output,
     #[command(flatten)]
     security: security::SecurityArgs,
+    /// The user, with its password after a colon; without one it is asked for
+    #[arg(
+        long,
+        global = true,
+        env = "SYNOD_USER",
+        hide_env_values = true,
+        value_name = "NAME[:PASSWORD]"
+    )]
+    user: Option<String>,
+    /// The user's password, if it is not in --user
+    #[arg(
+        long,
+        global = true,
+        env = "SYNOD_PASSWORD",
+        hide_env_values = true,
+        value_name = "PASSWORD"
+    )]
+    password: Option<String>,
 }
 
 /// Stands in commands that talk to no member for [`Global`], which clap would offer there as well.
@@ -77,6 +97,10 @@ struct NoGlobal {
     output: Option<Output>,
     #[command(flatten)]
     _security: security::NoSecurityArgs,
+    #[arg(long = "user", hide = true, value_parser = refuse::<String>)]
+    user: Option<String>,
+    #[arg(long = "password", hide = true, value_parser = refuse::<String>)]
+    password: Option<String>,
 }
 
 /// The arguments of a command that talks to no member.
@@ -116,6 +140,15 @@ enum Command {
     /// Members of the cluster
     #[command(subcommand)]
     Member(members::MemberCommand),
+    /// Whether requests need a user
+    #[command(subcommand)]
+    Auth(users::AuthCommand),
+    /// Users: who may talk to the cluster
+    #[command(subcommand)]
+    User(users::UserCommand),
+    /// Roles: which keys their users may read and write
+    #[command(subcommand)]
+    Role(users::RoleCommand),
     /// Show how each endpoint is
     Status(members::StatusArgs),
     /// Run a whole cluster on simulated time under faults drawn from a seed
@@ -160,6 +193,13 @@ async fn talk(global: Global, command: Command) -> Result<(), Failed> {
     let client = Client::secured(&global.endpoints, &security)
         .map_err(Failed::from)?
         .with_timeout(global.timeout);
+    let client = match &global.user {
+        Some(user) => {
+            let (name, password) = password::user(user, global.password)?;
+            client.with_user(name, password)
+        }
+        None => client,
+    };
     let output = global.output;
     match command {
         Command::Put(args) => keys::put(&client, output, args).await,
@@ -171,6 +211,9 @@ async fn talk(global: Global, command: Command) -> Result<(), Failed> {
         Command::Lease(command) => lease::run(&client, output, command).await,
         Command::Member(members::MemberCommand::List) => members::list(&client, output).await,
         Command::Status(args) => members::status(&client, &security, output, &args).await,
+        Command::Auth(command) => users::auth(&client, output, command).await,
+        Command::User(command) => users::user(&client, output, command).await,
+        Command::Role(command) => users::role(&client, output, command).await,
         Command::Serve(_) | Command::Dev(_) | Command::Sim(_) => {
             unreachable!("they need no client")
         }

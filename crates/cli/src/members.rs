@@ -90,7 +90,8 @@ pub(crate) async fn status(
                 .filter_map(|member| member.client_ur_ls.first()),
             security,
         )?
-        .with_timeout(client.timeout());
+        .with_timeout(client.timeout())
+        .with_user_of(client);
         &known
     } else {
         client

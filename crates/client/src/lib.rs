@@ -4,7 +4,9 @@
 //! the caller hears [`ClientError::Unknown`] and decides.
 
 mod error;
+mod login;
 mod security;
+mod users;
 mod watch;
 
 pub use error::ClientError;
@@ -13,6 +15,7 @@ pub use security::Security;
 pub use tonic::Code;
 pub use watch::Watch;
 
+use login::{Login, TOKEN_METADATA, Token, wants_token};
 use proto::etcdserverpb as pb;
 use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::kv_client::KvClient;
@@ -52,6 +55,7 @@ pub struct Client {
     shared: Arc<Shared>,
     timeout: Duration,
     consistency: Option<MetadataValue<tonic::metadata::Ascii>>,
+    login: Option<Arc<Login>>,
 }
 
 struct Shared {
@@ -127,12 +131,25 @@ impl Client {
             shared,
             timeout: Duration::from_secs(5),
             consistency: None,
+            login: None,
         })
     }
 
     /// The same client, with this much time for a request, all endpoints together. The default is 5 s.
     pub fn with_timeout(mut self, timeout: Duration) -> Client {
         self.timeout = timeout;
+        self
+    }
+
+    /// The same client, as this user. Its token is fetched with the first request, and anew when it is no longer taken.
+    pub fn with_user(mut self, name: impl Into<String>, password: impl Into<String>) -> Client {
+        self.login = Some(Arc::new(Login::new(name.into(), password.into())));
+        self
+    }
+
+    /// The same client, as the user of another one.
+    pub fn with_user_of(mut self, other: &Client) -> Client {
+        self.login = other.login.clone();
         self
     }
 
@@ -168,6 +185,7 @@ impl Client {
             }),
             timeout: self.timeout,
             consistency: self.consistency.clone(),
+            login: self.login.clone(),
         };
         self.shared.endpoints.iter().map(alone).collect()
     }
@@ -369,11 +387,8 @@ impl Client {
             if kind == Kind::Read && endpoints > 1 {
                 attempt_deadline = deadline.min(Instant::now() + READ_ATTEMPT_TIMEOUT);
             }
-            let error = match timeout_at(
-                attempt_deadline,
-                call(channel.clone(), self.request(request.clone())),
-            )
-            .await
+            let error = match timeout_at(attempt_deadline, self.attempt(channel, &request, &call))
+                .await
             {
                 Ok(Ok(response)) => {
                     self.shared.preferred.store(endpoint, Relaxed);
@@ -416,8 +431,39 @@ impl Client {
         unreachable!("the rounds end by the deadline")
     }
 
-    fn request<Q>(&self, message: Q) -> Request<Q> {
+    /// Asks one endpoint; once more if it wants another token, as then nothing has happened.
+    async fn attempt<Q: Clone, A>(
+        &self,
+        channel: &Channel,
+        request: &Q,
+        call: &impl AsyncFn(Channel, Request<Q>) -> Result<Response<A>, Status>,
+    ) -> Result<Response<A>, Status> {
+        let token = self.token(channel).await?;
+        let first = self.request(request.clone(), token.as_ref());
+        let outcome = call(channel.clone(), first).await;
+        match (&self.login, &outcome) {
+            (Some(login), Err(status)) if wants_token(status.message()) => {
+                login.refused(token.as_ref());
+                let token = self.token(channel).await?;
+                let second = self.request(request.clone(), token.as_ref());
+                call(channel.clone(), second).await
+            }
+            _ => outcome,
+        }
+    }
+
+    async fn token(&self, channel: &Channel) -> Result<Option<Token>, Status> {
+        match &self.login {
+            Some(login) => login.token(channel).await,
+            None => Ok(None),
+        }
+    }
+
+    fn request<Q>(&self, message: Q, token: Option<&Token>) -> Request<Q> {
         let mut request = Request::new(message);
+        if let Some(token) = token {
+            request.metadata_mut().insert(TOKEN_METADATA, token.clone());
+        }
         if let Some(consistency) = &self.consistency {
             request
                 .metadata_mut()

@@ -1,5 +1,6 @@
 //! A watch that outlives its connection: after a failure it goes on at another endpoint with the first revision not yet seen.
 
+use crate::login::{Token, wants_token};
 use crate::{Client, ClientError, ROUND_WAIT};
 use proto::etcdserverpb as pb;
 use proto::etcdserverpb::watch_client::WatchClient;
@@ -19,6 +20,7 @@ pub struct Watch {
 
 struct Stream {
     answers: Streaming<pb::WatchResponse>,
+    token: Option<Token>,
     /// Holding it keeps the stream open.
     _requests: mpsc::Sender<pb::WatchRequest>,
 }
@@ -77,6 +79,15 @@ impl Watch {
                 reason: format!("{name}: the member ended the watch"),
             });
         };
+        if response.canceled
+            && wants_token(&response.cancel_reason)
+            && let Some(login) = &self.client.login
+        {
+            login.refused(stream.token.as_ref());
+            return Err(ClientError::Unreachable {
+                reason: format!("{name}: {}", response.cancel_reason),
+            });
+        }
         if let Some(header) = &response.header
             && (response.created && self.request.start_revision == 0
                 || response.events.is_empty() && !response.created && !response.canceled)
@@ -103,10 +114,15 @@ async fn open(
     };
     requests.try_send(create).expect("the channel is new");
     let mut watcher = WatchClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
-    let opening = watcher.watch(client.request(ReceiverStream::new(outgoing)));
+    let opening = async {
+        let token = client.token(channel).await?;
+        let request = client.request(ReceiverStream::new(outgoing), token.as_ref());
+        Ok((watcher.watch(request).await?, token))
+    };
     match timeout(client.timeout, opening).await {
-        Ok(Ok(answers)) => Ok(Stream {
+        Ok(Ok((answers, token))) => Ok(Stream {
             answers: answers.into_inner(),
+            token,
             _requests: requests,
         }),
         Ok(Err(status)) => Err(ClientError::of(name, &status)),
