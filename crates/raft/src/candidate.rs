@@ -16,6 +16,11 @@ impl Candidate {
         self.answers.entry(from).or_insert(granted);
     }
 
+    /// Takes no answer of this one for granted.
+    pub(crate) fn forget(&mut self, from: PeerId) {
+        self.answers.remove(&from);
+    }
+
     pub(crate) fn tally(&self, configuration: &Configuration) -> Tally {
         quorum::tally(configuration, |voter| self.answers.get(&voter).copied())
     }

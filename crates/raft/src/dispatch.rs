@@ -136,6 +136,9 @@ impl Raft {
         {
             return;
         }
+        if self.gone == Some(from) {
+            self.on_returned(from);
+        }
         if let Body::PreVote {
             campaign,
             last_index,

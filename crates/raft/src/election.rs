@@ -98,6 +98,14 @@ impl Raft {
         self.election_deadline = Some(self.core.now + wait);
     }
 
+    /// Whose process was gone speaks: it runs again, and may say yes.
+    pub(crate) fn on_returned(&mut self, peer: PeerId) {
+        self.gone = None;
+        if let Part::PreCandidate(candidate) | Part::Candidate(candidate) = &mut self.part {
+            candidate.forget(peer);
+        }
+    }
+
     fn voters_but_me(&self) -> Vec<PeerId> {
         let configuration = self.core.configuration();
         let mut voters: Vec<PeerId> = configuration
