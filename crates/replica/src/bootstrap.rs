@@ -2,8 +2,8 @@
 //!
 //! It asks every listed member, again and again. Only if every one answers "empty too" do all of them derive the same first configuration and cluster id
 //! from the sorted list of (name, member id), and start. If any knows a cluster, the member joins it only as that cluster's own configuration names it:
-//! as the founder it is listed as, or as the learner the leader admitted. So a member whose directory was wiped, which has
-//! a new id and is listed nowhere, can neither found a cluster while one of the others remembers, nor vote.
+//! as the founder it is listed as, or as the learner the leader admitted; so it asks the leader, too, though that may be listed nowhere. A member whose
+//! directory was wiped, which has a new id and is named nowhere, can neither found a cluster while one of the others remembers, nor vote.
 //!
 //! A member that has its directory and lost the record of its votes ([`Bootstrap::again`]) asks in the same way. It founds nothing and calls itself empty
 //! to nobody; it goes on as the next incarnation, a learner, once the leader has admitted that.
@@ -111,6 +111,8 @@ pub struct Bootstrap {
     empty: BTreeMap<String, Heard>,
     /// Clusters that peers know, by the peer's name. Once a cluster is known, no other is ever founded here.
     known: BTreeMap<String, KnownCluster>,
+    /// Leaders it asked who are not listed.
+    leaders_asked: BTreeSet<String>,
     /// Who is to be answered.
     to_answer: BTreeSet<String>,
     ask_at: Instant,
@@ -140,6 +142,7 @@ impl Bootstrap {
             cluster,
             empty: BTreeMap::new(),
             known: BTreeMap::new(),
+            leaders_asked: BTreeSet::new(),
             to_answer: BTreeSet::new(),
             ask_at: now,
             outcome: None,
@@ -204,6 +207,10 @@ impl Bootstrap {
             return;
         }
         if !self.is_listed(&from.name) {
+            if self.leaders_asked.contains(&from.name) {
+                self.known.extend(cluster.map(|known| (from.name, known)));
+                return;
+            }
             let text = format!(
                 "a listed address answers as {}, which is not in {}; correct --cluster",
                 from.name,
@@ -353,12 +360,29 @@ impl Bootstrap {
         }
     }
 
-    /// Names and addresses it was told of.
-    pub fn listed(&self) -> &[(String, String)] {
-        &self.me.listed
+    /// Where the member of this name is asked: as listed, or as the cluster says of a leader that is not.
+    pub fn address(&self, name: &str) -> Option<String> {
+        let mut listed = self.me.listed.iter();
+        let listed = listed.find(|(other, _)| other == name);
+        listed
+            .map(|(_, address)| address.clone())
+            .or_else(|| self.leaders().remove(name))
     }
 
-    /// Messages to send, by listed name; asks everybody again about every second.
+    /// Names and addresses of those who lead, as the peers know, and are not listed. Only the leader can admit this member.
+    fn leaders(&self) -> BTreeMap<String, String> {
+        let leader = |known: &KnownCluster| {
+            let leader = known.current.members.get(&known.leader?.member)?;
+            let address = leader.peer_addresses.first()?;
+            Some((leader.name.clone(), address.clone()))
+        };
+        let mut leaders: BTreeMap<String, String> =
+            self.known.values().filter_map(leader).collect();
+        leaders.retain(|name, _| !self.is_listed(name));
+        leaders
+    }
+
+    /// Messages to send, by the name of whom they are for ([`Bootstrap::address`]); asks everybody again about every second.
     pub fn poll(&mut self, now: Instant) -> Vec<(String, BootstrapMessage)> {
         self.decide(now);
         let answer = || BootstrapMessage::Answer {
@@ -373,11 +397,14 @@ impl Bootstrap {
             return messages;
         }
         self.ask_at = now + ASK_INTERVAL;
-        for (name, _) in &self.me.listed {
-            if *name != self.me.name {
-                messages.push((name.clone(), BootstrapMessage::Query(self.me.clone())));
-            }
-        }
+        let leaders: Vec<String> = self.leaders().into_keys().collect();
+        self.leaders_asked.extend(leaders.iter().cloned());
+        let listed = self.me.listed.iter().map(|(name, _)| name.clone());
+        let others = listed
+            .chain(leaders)
+            .filter(|name| *name != self.me.name)
+            .map(|name| (name, BootstrapMessage::Query(self.me.clone())));
+        messages.extend(others);
         messages
     }
 

@@ -199,6 +199,43 @@ fn a_known_cluster_is_joined_only_as_it_names_the_member() {
 }
 
 #[test]
+fn a_leader_that_is_not_listed_is_asked_too() {
+    let mut configuration = Configuration::default();
+    for id in [11u64, 14] {
+        let member = Member {
+            incarnation: Incarnation(1),
+            name: format!("n{}", id % 10),
+            peer_addresses: vec![format!("host{}:2380", id % 10)],
+            ..Member::default()
+        };
+        configuration.members.insert(MemberId(id), member);
+    }
+    let cluster = KnownCluster {
+        leader: Some(PeerId {
+            member: MemberId(14),
+            incarnation: Incarnation(1),
+        }),
+        ..known(5, &configuration)
+    };
+    let mut wiped = Bootstrap::new(introduction(2, 99, 3), at(0));
+    let names = |bootstrap: &mut Bootstrap, now| -> Vec<String> {
+        let messages = bootstrap.poll(now).into_iter();
+        messages.map(|(name, _)| name).collect()
+    };
+    assert_eq!(names(&mut wiped, at(0)), ["n1", "n3"]);
+    let answer_of = |nth| BootstrapMessage::Answer {
+        from: introduction(nth, 10 + nth as u64, 3),
+        cluster: Some(cluster.clone()),
+    };
+    wiped.handle(at(1), answer_of(1));
+    assert_eq!(names(&mut wiped, at(1000)), ["n1", "n3", "n4"]);
+    assert_eq!(wiped.address("n4").as_deref(), Some("host4:2380"));
+    assert_eq!(wiped.address("n3").as_deref(), Some("host3:2380"));
+    wiped.handle(at(1001), answer_of(4));
+    assert_eq!(wiped.outcome(), None, "it is no stranger");
+}
+
+#[test]
 fn an_empty_member_that_is_listed_as_an_admitted_voter_does_not_start() {
     let mut configuration = Configuration::default();
     for id in [11u64, 13, 99] {

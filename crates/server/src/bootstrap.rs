@@ -35,7 +35,6 @@ pub(crate) async fn find_cluster(
     clock: Clock,
     questions: &mut mpsc::Receiver<Question>,
 ) -> BootstrapOutcome {
-    let addresses: BTreeMap<String, String> = bootstrap.listed().iter().cloned().collect();
     let (answers_in, mut answers) = mpsc::channel(ANSWERS_MAX);
     let refusals = Arc::new(Refusals::default());
     let mut askers: BTreeMap<String, oneshot::Sender<BootstrapMessage>> = BTreeMap::new();
@@ -61,11 +60,11 @@ pub(crate) async fn find_cluster(
                     }
                 }
                 query @ BootstrapMessage::Query(_) => {
-                    if let Some(address) = addresses.get(&name) {
+                    if let Some(address) = bootstrap.address(&name) {
                         tokio::spawn(ask(
                             me.clone(),
                             name,
-                            address.clone(),
+                            address,
                             query,
                             answers_in.clone(),
                             refusals.clone(),
