@@ -379,6 +379,36 @@ impl Platter {
         self.0.borrow().damaged
     }
 
+    /// Flips one bit of any file, by chance; `false` if there is no byte.
+    pub fn flip_any_bit(&self) -> bool {
+        let (name, offset, bit) = {
+            let mut guard = self.0.borrow_mut();
+            let state = &mut *guard;
+            let files: Vec<(String, u64)> = state
+                .directory
+                .iter()
+                .map(|(name, inode)| (name.clone(), state.files[inode].content.len() as u64))
+                .filter(|(_, length)| *length > 0)
+                .collect();
+            if files.is_empty() {
+                return false;
+            }
+            let (name, length) = files[state.rng.below(files.len() as u64) as usize].clone();
+            (name, state.rng.below(length), state.rng.below(8) as u8)
+        };
+        self.flip_bit(&name, offset, bit)
+    }
+
+    /// Another disk takes its place, with nothing on it. The process must be down.
+    pub fn wipe(&self) {
+        let mut state = self.0.borrow_mut();
+        state.files.clear();
+        state.directory.clear();
+        state.directory_durable.clear();
+        state.directory_pending.clear();
+        state.damaged = false;
+    }
+
     /// What it was asked to do so far.
     pub fn counts(&self) -> DiskCounts {
         self.0.borrow().counts

@@ -209,6 +209,13 @@ impl Clients {
     /// From now on nothing new is asked, and slow watchers hurry.
     pub fn close(&mut self) {
         self.closing = true;
+        // Leases end before the run does: nothing is to change in its last moments.
+        for client in 0..self.clients.len() {
+            if matches!(&self.clients[client].kind, Kind::Lessee(lessee) if lessee.waiting.is_none())
+            {
+                self.wake_after(client, 50_000);
+            }
+        }
     }
 
     fn wake_after(&mut self, client: usize, mean: Micros) {
@@ -291,6 +298,9 @@ impl Clients {
 
     /// A request of a writer or lessee has ended.
     pub fn on_outcome(&mut self, client: usize, request: u64, outcome: &Outcome) {
+        if client >= self.clients.len() {
+            return;
+        }
         if let Outcome::Ended(Ok(response)) = outcome {
             self.learn(client, response);
         }
@@ -316,7 +326,7 @@ impl Clients {
                         _ => {}
                     }
                 }
-                let pause = if lessee.held {
+                let pause = if lessee.held && !self.closing {
                     lessee.ttl_ms * 1000 / 4
                 } else {
                     think

@@ -3,11 +3,12 @@
 use crate::clock::Clock;
 use crate::oracle::Recovery;
 use log::memory_disk::{MemoryDisk, Platter};
-use log::{Identity, Log, OpenError, ReadEntries, Snapshots};
+use log::{Identity, Log, OpenError, Opened, ReadEntries, Snapshots};
 use raft::{
-    Boot, Configuration, Index, Instant, PeerId, Persist, Restored, SnapshotMark, Standing,
+    Boot, Configuration, Index, Instant, MemberId, PeerId, Persist, Restored, SnapshotMark,
+    Standing,
 };
-use replica::{Input, Now, Replica};
+use replica::{Advertised, Bootstrap, Input, Introduction, Now, Replica};
 use std::collections::VecDeque;
 
 /// A machine.
@@ -28,6 +29,77 @@ pub struct Member {
     pub life: u64,
     /// Since when it leads without reaching a majority.
     pub cut_off_since: Option<u64>,
+    /// A process with an empty directory that looks for its cluster.
+    pub asking: Option<Asking>,
+    /// The names it was told at its start, itself included.
+    pub listed: Vec<String>,
+    /// The machine is in use; a spare one is not.
+    pub in_service: bool,
+    /// Its disk takes so many times as long as others.
+    pub slow: u64,
+    /// Its disk does nothing until then.
+    pub stalled_until: u64,
+    /// Bits of its disk were flipped.
+    pub rotten: bool,
+    /// It has lost the record of its votes and must become a new incarnation.
+    pub votes_lost: bool,
+    /// Its process begins a new incarnation.
+    pub began_again: bool,
+    /// Its process dies at this effect of its next snapshot transfer.
+    pub doomed_in_snapshot: Option<u32>,
+    /// The newest behaviour its program knows.
+    pub feature_level: u32,
+}
+
+/// A process that belongs to no cluster yet.
+pub struct Asking {
+    /// The asking.
+    pub bootstrap: Bootstrap,
+    opened: Opened<MemoryDisk>,
+    boot: u64,
+}
+
+impl Member {
+    /// A machine with an empty disk.
+    pub fn new(lane: String, platter: Platter, clock: Clock, listed: Vec<String>) -> Member {
+        Member {
+            id: PeerId::default(),
+            lane,
+            platter,
+            clock,
+            process: None,
+            paused: false,
+            life: 0,
+            cut_off_since: None,
+            asking: None,
+            listed,
+            in_service: true,
+            slow: 1,
+            stalled_until: 0,
+            rotten: false,
+            votes_lost: false,
+            began_again: false,
+            doomed_in_snapshot: None,
+            feature_level: 0,
+        }
+    }
+
+    /// What it says of itself before it belongs to a cluster.
+    pub fn introduction(&self) -> Introduction {
+        let listed = self.listed.iter();
+        Introduction {
+            name: self.lane.clone(),
+            member: self.id.member,
+            incarnation: if self.votes_lost {
+                self.id.incarnation
+            } else {
+                raft::Incarnation(0)
+            },
+            listed: listed
+                .map(|name| (name.clone(), format!("{name}:2380")))
+                .collect(),
+        }
+    }
 }
 
 /// A running process.
@@ -64,6 +136,10 @@ pub struct Process {
     pub told_full: bool,
     /// Position told to the oracles last: commit and applied index.
     pub told: (u64, u64),
+    /// Whose the directory is.
+    pub identity: Identity,
+    /// The log is known to have lost entries.
+    pub entries_lost: bool,
 }
 
 /// Work for the log's thread.
@@ -93,14 +169,12 @@ pub enum SnapshotTask {
 /// What all members of a world have in common.
 #[derive(Clone, Debug)]
 pub struct Common {
-    /// The cluster.
-    pub cluster: u64,
-    /// Its first configuration.
-    pub configuration: Configuration,
     /// Settings of every replica.
     pub replica: replica::Settings,
     /// Settings of every log.
     pub log: log::Settings,
+    /// Members see to it that the configuration says what is true of them.
+    pub publishes: bool,
 }
 
 /// Why a process did not start.
@@ -114,66 +188,152 @@ pub enum StartError {
     Refused(String),
 }
 
+/// What started.
+#[derive(Debug)]
+pub enum Started {
+    /// A member, on what was found.
+    Runs(Box<Recovery>),
+    /// A process that looks for its cluster.
+    Asks,
+}
+
 impl Member {
     /// Opens the directory and starts a process on it; tells what was found there.
-    pub fn start(&mut self, common: &Common, boot: u64, now: Now) -> Result<Recovery, StartError> {
+    pub fn start(&mut self, common: &Common, boot: u64, now: Now) -> Result<Started, StartError> {
         self.life += 1;
-        let disk = self.platter.start_process();
-        let (process, recovery) = match self.open(disk, common, boot, now) {
-            Ok(opened) => opened,
-            Err(_) if self.platter.burned() => return Err(StartError::Stopped),
-            Err(error) => return Err(error),
-        };
-        self.process = Some(process);
-        Ok(recovery)
+        let started = self.open(common, boot, now);
+        match started {
+            Err(_) if self.platter.burned() => Err(StartError::Stopped),
+            started => started,
+        }
     }
 
-    fn open(
-        &self,
-        disk: MemoryDisk,
-        common: &Common,
-        boot: u64,
-        now: Now,
-    ) -> Result<(Process, Recovery), StartError> {
+    fn open(&mut self, common: &Common, boot: u64, now: Now) -> Result<Started, StartError> {
+        let disk = self.platter.start_process();
+        let new_member = MemberId(boot.rotate_left(32) | 1);
         let opened =
-            log::open(disk, common.log.clone(), self.id.member).map_err(|error| match error {
+            log::open(disk, common.log.clone(), new_member).map_err(|error| match error {
                 OpenError::Disk(error) => StartError::Disk(error.to_string()),
                 error => StartError::Refused(format!("{error:?}")),
             })?;
-        let (mut log, recovered) = (opened.log, opened.recovered);
-        if opened.identity.cluster == 0 {
-            let identity = Identity {
-                member: self.id.member,
-                incarnation: self.id.incarnation,
-                cluster: common.cluster,
-                bootstrap: common.configuration.clone(),
-            };
-            log.write_identity(&identity)
-                .map_err(|error| StartError::Disk(format!("{error:?}")))?;
-        }
-        if !recovered.quarantined.is_empty() && !self.platter.was_damaged() {
+        let identity = &opened.identity;
+        self.id = PeerId {
+            member: identity.member,
+            incarnation: identity.incarnation,
+        };
+        if !opened.recovered.quarantined.is_empty() && !self.rotten {
             return Err(StartError::Refused(format!(
                 "a sound disk is called damaged: {:?}",
-                recovered.quarantined
+                opened.recovered.quarantined
             )));
         }
+        self.votes_lost = opened.recovered.vote.is_none();
+        if self.votes_lost && !self.rotten {
+            return Err(StartError::Refused("the vote record is lost".into()));
+        }
+        if identity.cluster == 0 || self.votes_lost {
+            let bootstrap = if self.votes_lost {
+                Bootstrap::again(self.introduction(), identity.cluster, now.monotonic)
+            } else {
+                Bootstrap::new(self.introduction(), now.monotonic)
+            };
+            self.asking = Some(Asking {
+                bootstrap,
+                opened,
+                boot,
+            });
+            return Ok(Started::Asks);
+        }
+        self.run(common, opened, boot, now)
+            .map(|recovery| Started::Runs(Box::new(recovery)))
+    }
+
+    /// The asking has ended: the identity is made durable, and the member runs.
+    pub fn join(
+        &mut self,
+        common: &Common,
+        id: PeerId,
+        cluster: u64,
+        bootstrap: Configuration,
+        now: Now,
+    ) -> Result<Recovery, StartError> {
+        let Asking {
+            mut opened, boot, ..
+        } = self.asking.take().expect("the caller has looked");
+        opened.identity = Identity {
+            member: id.member,
+            incarnation: id.incarnation,
+            cluster,
+            bootstrap,
+        };
+        let written = opened.log.write_identity(&opened.identity);
+        if self.platter.burned() {
+            return Err(StartError::Stopped);
+        }
+        written.map_err(|error| StartError::Disk(format!("{error:?}")))?;
+        self.began_again = std::mem::take(&mut self.votes_lost);
+        if self.began_again {
+            // As the server does: it has voted for nobody yet, and never again as who it was.
+            let recovered = &mut opened.recovered;
+            let snapshot = recovered.snapshot.as_ref().map(|mark| mark.term);
+            let newest = recovered.terms.last().map(|(_, term)| *term);
+            let term = newest.or(snapshot).unwrap_or_default();
+            opened.log.begin_incarnation(term);
+            let synced = opened.log.sync();
+            if self.platter.burned() {
+                return Err(StartError::Stopped);
+            }
+            synced.map_err(|error| StartError::Disk(format!("{error:?}")))?;
+            recovered.vote = Some(raft::Vote {
+                term,
+                candidate: None,
+            });
+            recovered.entries_lost = false;
+        }
+        self.id = id;
+        self.run(common, opened, boot, now)
+    }
+
+    fn run(
+        &mut self,
+        common: &Common,
+        opened: Opened<MemoryDisk>,
+        boot: u64,
+        now: Now,
+    ) -> Result<Recovery, StartError> {
+        let Opened {
+            mut log,
+            snapshots,
+            identity,
+            recovered,
+        } = opened;
+        let Some(vote) = recovered.vote else {
+            return Err(StartError::Refused("the vote record is lost".into()));
+        };
         let first = SnapshotMark {
-            configuration: common.configuration.clone(),
+            configuration: identity.bootstrap.clone(),
             index: Index(0),
             term: raft::Term(0),
+        };
+        let snapshot_index = recovered.snapshot.as_ref().map(|mark| mark.index);
+        let entries = read_all(&mut log, snapshot_index.unwrap_or(Index(0)), recovered.last)
+            .map_err(StartError::Refused)?;
+        let recovery = Recovery {
+            vote: Some(vote),
+            entries,
+            snapshot: recovered.snapshot.clone(),
+            last: recovered.last,
+            entries_lost: recovered.entries_lost,
+            rotten: self.rotten,
         };
         let restored = Restored {
             id: self.id,
             boot: Boot(boot),
-            vote: mutated!(
-                ForgetVote,
-                raft::Vote::default(),
-                recovered.vote.unwrap_or_default()
-            ),
-            snapshot: recovered.snapshot.clone().unwrap_or(first),
-            terms: recovered.terms.clone(),
+            vote: mutated!(ForgetVote, raft::Vote::default(), vote),
+            snapshot: recovered.snapshot.unwrap_or(first),
+            terms: recovered.terms,
             last: recovered.last,
-            configurations: recovered.configurations.clone(),
+            configurations: recovered.configurations,
             commit: recovered.commit,
             standing: if recovered.entries_lost {
                 Standing::EntriesLost
@@ -181,31 +341,23 @@ impl Member {
                 Standing::Sound
             },
         };
-        let recovery = Recovery {
-            vote: recovered.vote,
-            entries: read_all(
-                &mut log,
-                recovered
-                    .snapshot
-                    .as_ref()
-                    .map_or(Index(0), |mark| mark.index),
-                recovered.last,
-            )
-            .map_err(StartError::Refused)?,
-            snapshot: recovered.snapshot,
-            last: recovered.last,
-            entries_lost: recovered.entries_lost,
-        };
         let start = replica::Boot {
-            cluster: common.cluster,
+            cluster: identity.cluster,
             cell: 1,
             restored,
             seed: boot,
         };
-        let process = Process {
-            replica: Replica::new(common.replica.clone(), start, now),
+        let mut settings = common.replica.clone();
+        settings.state.level_known = self.feature_level;
+        settings.advertised = common.publishes.then(|| Advertised {
+            peer_addresses: vec![format!("{}:2380", self.lane)],
+            client_addresses: vec![format!("{}:2379", self.lane)],
+            feature_level: self.feature_level,
+        });
+        self.process = Some(Process {
+            replica: Replica::new(settings, start, now),
             log,
-            snapshots: opened.snapshots,
+            snapshots,
             inbox: VecDeque::new(),
             turn_planned: false,
             busy_until: 0,
@@ -219,8 +371,10 @@ impl Member {
             doomed_after: None,
             told_full: false,
             told: (0, 0),
-        };
-        Ok((process, recovery))
+            identity,
+            entries_lost: recovery.entries_lost,
+        });
+        Ok(recovery)
     }
 }
 

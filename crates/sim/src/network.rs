@@ -42,6 +42,8 @@ pub struct Network {
     cut: Vec<bool>,
     /// Latest arrival planned per link, to keep the order of messages that do not overtake.
     arrival: Vec<Micros>,
+    /// What the distance adds to the way of a message, per link.
+    distance: Vec<Micros>,
     weather: Weather,
     rng: Rng,
 }
@@ -56,9 +58,22 @@ impl Network {
             members,
             cut: vec![false; members * members],
             arrival: vec![0; members * members],
+            distance: vec![0; members * members],
             weather: Weather::CALM,
             rng,
         }
+    }
+
+    /// Moves the members far apart: each way of each link takes between 20 and 150 milliseconds.
+    pub fn spread(&mut self) {
+        for distance in &mut self.distance {
+            *distance = self.rng.between(20_000, 150_000);
+        }
+    }
+
+    /// The longest way.
+    pub fn distance_max(&self) -> Micros {
+        self.distance.iter().copied().max().unwrap_or(0)
     }
 
     /// Changes the weather.
@@ -106,14 +121,17 @@ impl Network {
 
     fn arrival(&mut self, now: Micros, from: usize, to: usize) -> Micros {
         let weather = self.weather;
-        let mut at = now + weather.latency_min + self.rng.wait(weather.latency_extra.max(1));
+        let link = from * self.members + to;
+        let mut at = now
+            + self.distance[link]
+            + weather.latency_min
+            + self.rng.wait(weather.latency_extra.max(1));
         if self.rng.chance(weather.stragglers) {
             return at + self.rng.below(8_000_000);
         }
         if self.rng.chance(weather.reordered) {
             return at + self.rng.below(20_000);
         }
-        let link = from * self.members + to;
         at = at.max(self.arrival[link] + 1);
         self.arrival[link] = at;
         at

@@ -24,7 +24,7 @@ pub struct Picture<'a> {
     pub notes: Vec<String>,
     /// What happened.
     pub timeline: &'a Timeline,
-    /// Number of members.
+    /// Number of members, spare machines included.
     pub members: usize,
     /// Which part of it is drawn.
     pub window: Window,

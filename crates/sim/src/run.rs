@@ -102,8 +102,10 @@ pub struct Report {
     pub seed: u64,
     /// The profile.
     pub profile: Profile,
-    /// Number of members.
+    /// Number of members at the beginning.
     pub members: usize,
+    /// Number of machines: the members, and spare ones that may become some.
+    pub machines: usize,
     /// Hash over everything that happened.
     pub trace_hash: u64,
     /// The text of the trace, if it was asked for.
@@ -158,6 +160,8 @@ pub fn run(options: &Options) -> Report {
     let setup = Setup {
         seed: options.seed,
         members,
+        spares: options.profile.spares(),
+        far_apart: options.profile.is_far_apart(),
         faults: schedule(options)
             .into_iter()
             .map(|(_, planned)| planned)
@@ -185,6 +189,7 @@ pub fn run(options: &Options) -> Report {
         seed: options.seed,
         profile: options.profile,
         members,
+        machines: members + options.profile.spares(),
         trace_hash: 0,
         trace: String::new(),
         timeline: Timeline::default(),

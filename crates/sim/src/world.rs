@@ -1,7 +1,9 @@
 //! The world: true time, the queue of what is to happen, and the machines, links and clients it happens to. Everything follows from the seed.
 
 mod afflict;
+mod bootstrap;
 mod mail;
+mod operator;
 mod phases;
 mod processes;
 mod requests;
@@ -11,7 +13,7 @@ use crate::clients::{Action, Clients, Load, Outcome};
 use crate::clock::{Clock, Micros};
 use crate::director::Director;
 use crate::faults::{Fault, Planned};
-use crate::member::{Common, Member, StartError};
+use crate::member::{Common, Member, StartError, Started};
 use crate::network::{Network, Weather};
 use crate::oracle::{Check, Consensus, History, Leases, Request, Violation};
 use crate::queue::Queue;
@@ -19,9 +21,10 @@ use crate::rng::Rng;
 use crate::timeline::{Timeline, What, Window, words};
 use crate::trace::Trace;
 use log::memory_disk::{DiskCounts, Platter, Survival};
-use raft::{Configuration, Incarnation, MemberId, PeerId};
+use raft::{Configuration, PeerId};
 use replica::{
-    Body, Failure, Input, Message, Response, StreamId, Ticket, WatchRequest, WatchResponse,
+    Body, BootstrapMessage, Failure, Input, Message, Response, StreamId, Ticket, WatchRequest,
+    WatchResponse,
 };
 use std::collections::BTreeMap;
 
@@ -37,8 +40,25 @@ pub(crate) enum Event {
     Deliver {
         from: usize,
         to: usize,
+        /// Who they were when it was sent.
+        sender: PeerId,
+        addressee: PeerId,
         message: Message,
     },
+    /// A question or answer of members that look for their cluster arrives.
+    Bootstrap {
+        from: usize,
+        to: usize,
+        /// The process that asks, whose connection it is.
+        asker: u64,
+        message: BootstrapMessage,
+    },
+    /// A process that looks for its cluster gets time.
+    Asking { member: usize, life: u64 },
+    /// A machine whose disk cannot be used gets another; then its process starts.
+    NewDisk(usize),
+    /// An operator stops a member that was removed.
+    Retire(usize),
     /// A connection was seen to close.
     PeerLost { at: usize, peer: usize },
     /// A member's loop runs.
@@ -145,10 +165,21 @@ struct Stream {
     down: Micros,
 }
 
+/// A message of the past.
+pub(crate) struct OldMessage {
+    pub(crate) from: (usize, PeerId),
+    pub(crate) to: (usize, PeerId),
+    pub(crate) message: Message,
+}
+
 /// What a world is made with.
 pub(crate) struct Setup {
     pub seed: u64,
     pub members: usize,
+    /// Machines that may become members.
+    pub spares: usize,
+    /// Members are far apart.
+    pub far_apart: bool,
     pub faults: Vec<Planned>,
     pub heal_at: Micros,
     pub load: Load,
@@ -186,6 +217,12 @@ pub(crate) struct World {
     healed_at: Option<Micros>,
     must_serve_from: Option<Micros>,
     ended: bool,
+    /// How many voters there are at least: those the cluster began with.
+    voters_min: usize,
+    /// Messages of the past, kept if they are to come again.
+    old_messages: Option<Vec<OldMessage>>,
+    /// Number of the operator's last request.
+    operator: u64,
     pub(crate) counts: Counts,
 }
 
@@ -206,6 +243,12 @@ pub struct Counts {
     pub snapshots: u64,
     /// Snapshots that replaced a member's log.
     pub installs: u64,
+    /// Disks that were replaced by empty ones.
+    pub wiped_disks: u64,
+    /// Changes of the members that were asked for.
+    pub changes: u64,
+    /// Features switched on.
+    pub switched_on: u64,
 }
 
 impl World {
@@ -213,6 +256,8 @@ impl World {
         let Setup {
             seed,
             members,
+            spares,
+            far_apart,
             faults,
             heal_at,
             load,
@@ -222,46 +267,49 @@ impl World {
             directed,
         } = setup;
         let mut rng = Rng::fork(seed, 1);
-        let ids: Vec<PeerId> = (0..members)
-            .map(|_| PeerId {
-                member: MemberId(rng.next() | 1),
-                incarnation: Incarnation(1),
-            })
-            .collect();
-        let mut common = settings::draw_common(&ids, &mut rng);
-        let is_directed = directed.is_some();
-        if let Some(raft) = directed {
-            common.replica = replica::Settings {
-                raft,
-                ..replica::Settings::default()
-            };
+        let mut common = settings::draw_common(&mut rng);
+        if far_apart {
+            // A batch takes a round trip: removals would not be written down before the end.
+            common.replica.state.removal_keys_per_batch = 256;
         }
+        let is_directed = directed.is_some();
+        common.publishes = !is_directed;
+        if let Some(raft) = directed {
+            common.replica.raft = raft;
+        }
+        let names: Vec<String> = (0..members).map(|n| format!("n{}", n + 1)).collect();
         let mut machines = Vec::new();
-        for (n, id) in ids.iter().enumerate() {
+        for n in 0..members + spares {
             let drift = if drifts {
                 rng.between(0, 20_000) as i64 - 10_000
             } else {
                 0
             };
-            machines.push(Member {
-                id: *id,
-                lane: format!("n{}", n + 1),
-                platter: Platter::new(rng.next()),
-                clock: Clock::new(0, rng.below(1 << 40), drift),
-                process: None,
-                paused: false,
-                life: 0,
-                cut_off_since: None,
-            });
+            let (lane, mut listed) = (format!("n{}", n + 1), names.clone());
+            if n >= members {
+                listed.push(lane.clone());
+            }
+            let platter = Platter::new(rng.next());
+            let clock = Clock::new(0, rng.below(1 << 40), drift);
+            let mut machine = Member::new(lane, platter, clock, listed);
+            machine.in_service = n < members;
+            machines.push(machine);
         }
+        let mut network = Network::new(members + spares, Rng::fork(seed, 2));
+        if far_apart {
+            network.spread();
+        }
+        let replays = faults
+            .iter()
+            .any(|planned| matches!(planned.fault, Fault::Replay(_)));
         let mut world = World {
             now: 0,
             queue: Queue::new(),
             members: machines,
-            network: Network::new(members, Rng::fork(seed, 2)),
-            clients: Clients::new(load, members, Rng::fork(seed, 3)),
+            network,
+            clients: Clients::new(load, members + spares, Rng::fork(seed, 3)),
             common,
-            consensus: Consensus::new(members),
+            consensus: Consensus::new(members + spares),
             history: History::new(),
             leases: Leases::default(),
             trace: Trace::new(trace),
@@ -277,17 +325,20 @@ impl World {
             healed_at: None,
             must_serve_from: None,
             ended: false,
+            voters_min: members,
+            old_messages: replays.then(Vec::new),
+            operator: 0,
             counts: Counts::default(),
         };
-        world
-            .consensus
-            .set_cell(ids, world.common.configuration.clone());
         if !is_directed {
             world.plan_phases(heal_at);
         }
         world.queue.plan(LOOK_EVERY, Event::Look);
         for member in 0..members {
             world.start(member);
+        }
+        if is_directed {
+            world.found_at_once();
         }
         world.counts.restarts = 0;
         world.carry_out_wishes();
@@ -306,7 +357,7 @@ impl World {
             (heal_at, Phase::Heal),
             (settled, Phase::MustServe),
             (settled + 6_000_000, Phase::Close),
-            (settled + 12_000_000, Phase::End),
+            (settled + 16_000_000, Phase::End),
         ] {
             self.queue.plan(at, Event::Phase(phase));
         }
@@ -335,7 +386,22 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Deliver { from, to, message } => self.deliver(from, to, message),
+            Event::Deliver {
+                from,
+                to,
+                sender,
+                addressee,
+                message,
+            } => self.deliver((from, sender), (to, addressee), message),
+            Event::Bootstrap {
+                from,
+                to,
+                asker,
+                message,
+            } => self.bootstrap_message(from, to, asker, message),
+            Event::Asking { member, life } => self.asking(member, life),
+            Event::NewDisk(member) => self.new_disk(member),
+            Event::Retire(member) => self.retire(member),
             Event::PeerLost { at, peer } => self.peer_lost(at, peer),
             Event::Turn { member, life } => self.turn(member, life),
             Event::Timer {
@@ -408,9 +474,14 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, from: usize, to: usize, message: Message) {
-        if self.members[to].process.is_some() && !self.network.is_cut(from, to) {
-            let sender = self.members[from].id;
+    fn deliver(
+        &mut self,
+        (from, sender): (usize, PeerId),
+        (to, addressee): (usize, PeerId),
+        message: Message,
+    ) {
+        let machine = &self.members[to];
+        if machine.process.is_some() && machine.id == addressee && !self.network.is_cut(from, to) {
             self.give(
                 to,
                 Input::Message {

@@ -40,7 +40,7 @@ fn chaos(window: Window) -> String {
         title: report.replay.clone(),
         notes: vec!["a & b < c".into()],
         timeline: &report.timeline,
-        members: report.members,
+        members: report.machines,
         window,
     }
     .page()

@@ -84,6 +84,21 @@ fn two_hundred_seeds_keep_every_promise() {
             sum(|report| report.stats.counts.installs),
             5,
         ),
+        (
+            "disks replaced",
+            sum(|report| report.stats.counts.wiped_disks),
+            20,
+        ),
+        (
+            "changes of members",
+            sum(|report| report.stats.counts.changes),
+            50,
+        ),
+        (
+            "features switched on",
+            sum(|report| report.stats.counts.switched_on),
+            5,
+        ),
         ("terms led", sum(|report| report.stats.terms_led), 400),
         (
             "keys searched",
@@ -96,12 +111,26 @@ fn two_hundred_seeds_keep_every_promise() {
 }
 
 /// Seeds that found a bug once, and which.
-const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[(
-    Profile::Crashy,
-    0,
-    60,
-    "entries read back for a follower arrived after the log had let go of what stands before them: the leader broke an assertion",
-)];
+const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
+    (
+        Profile::Crashy,
+        0,
+        60,
+        "entries read back for a follower arrived after the log had let go of what stands before them: the leader broke an assertion",
+    ),
+    (
+        Profile::Bitrot,
+        23,
+        20,
+        "a leader whose process had died came back before another was elected, and its votes counted as refused for ever",
+    ),
+    (
+        Profile::Churn,
+        18,
+        20,
+        "a member with a new disk asked only those it was started with, and was never admitted by a leader that had come later",
+    ),
+];
 
 #[test]
 fn seeds_that_found_a_bug_find_none_any_more() {

@@ -1,7 +1,7 @@
 //! Applying a batch in slices: renewals, then leases that ended, then commands. A command is done before the next one begins.
 
 use crate::bounds::{Bounds, End};
-use crate::command::{FORMAT, LEVEL};
+use crate::command::FORMAT;
 use crate::delete::Deletion;
 use crate::kv::Visit;
 use crate::lease::{LEASE_BYTES, Lease};
@@ -91,11 +91,11 @@ impl State {
         if let Some(needed) = commands
             .map(needed_level)
             .max()
-            .filter(|&needed| needed > LEVEL)
+            .filter(|&needed| needed > self.settings.level_known)
         {
             return Err(ApplyError::NewerVersion {
                 needed,
-                known: LEVEL,
+                known: self.settings.level_known,
             });
         }
         let groups = batch.groups.iter().map(|group| GroupApplied {

@@ -3,7 +3,6 @@
 
 use crate::auth::{Auth, Store};
 use crate::bounds::Bounds;
-use crate::command::LEVEL;
 use crate::hash;
 use crate::index::Slot;
 use crate::kv::Keys;
@@ -271,10 +270,10 @@ impl Loader {
     fn take_counters(&mut self, content: &[u8]) -> Result<(), SnapshotError> {
         let counters =
             Counters::decode(content).map_err(|error| self.corrupt(error.to_string()))?;
-        if counters.feature_level > LEVEL {
+        if counters.feature_level > self.state.settings.level_known {
             return Err(SnapshotError::NewerFormat {
                 format: counters.feature_level,
-                known: LEVEL,
+                known: self.state.settings.level_known,
             });
         }
         let Counters {

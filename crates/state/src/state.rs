@@ -25,12 +25,15 @@ pub struct Settings {
     pub removal_keys_min: u64,
     /// Keys whose removal is written down at the end of each batch.
     pub removal_keys_per_batch: u64,
+    /// The newest feature level this program knows; another than [`LEVEL`](crate::LEVEL) only in simulations of rolling upgrades.
+    pub level_known: u32,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
             state_bytes_max: 2 << 30,
+            level_known: crate::LEVEL,
             removal_keys_min: 1000,
             removal_keys_per_batch: 1024,
         }

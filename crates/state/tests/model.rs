@@ -41,6 +41,7 @@ impl Harness {
             state_bytes_max,
             removal_keys_min: rng.below(5),
             removal_keys_per_batch: 1 + rng.below(3),
+            ..Settings::default()
         };
         Harness {
             rng,

@@ -45,7 +45,7 @@ fn picture<'a>(args: &SimArgs, report: &'a Report) -> Picture<'a> {
             .map(str::to_owned)
             .collect(),
         timeline: &report.timeline,
-        members: report.members,
+        members: report.machines,
         window,
     }
 }

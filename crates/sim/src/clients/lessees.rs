@@ -34,7 +34,7 @@ impl Clients {
             );
         }
         let lease = lessee.lease;
-        if lessee.puts_left > 0 {
+        if lessee.puts_left > 0 && !closing {
             lessee.puts_left -= 1;
             let put = Put {
                 key,
@@ -48,7 +48,7 @@ impl Clients {
             self.ask(client, request, Request::KeepAlive(lease));
         } else {
             lessee.held = false;
-            if revokes {
+            if revokes || closing {
                 self.propose(
                     client,
                     request,

@@ -3,79 +3,20 @@
 //! Keeps each member's log as its persists describe it, twice: as the process believes it, and as far as it is durable. The first member
 //! that knows an entry to be committed fixes it for all, for ever: *the chain*.
 
+mod changes;
+mod mirror;
+mod recovery;
 mod rules;
 
+use self::mirror::Mirror;
+pub use self::recovery::Recovery;
 use self::rules::Rules;
+pub use self::rules::is_quorum;
 use super::{Check, broken};
 use crate::clock::Micros;
 use crate::trace::hash_bytes;
-use raft::{Configuration, Entry, Index, Payload, Persist, Role, SnapshotMark, Term, Vote};
-use std::collections::BTreeMap;
-
-/// A member's log, as told by its persists.
-#[derive(Clone, Debug, Default)]
-struct Mirror {
-    /// The log starts after this index.
-    start: u64,
-    start_term: u64,
-    entries: Vec<Entry>,
-    vote: Vote,
-    /// Configurations and where they took effect; none: the first one is in force.
-    configurations: Vec<(u64, Configuration)>,
-}
-
-impl Mirror {
-    fn last(&self) -> u64 {
-        self.start + self.entries.len() as u64
-    }
-
-    fn get(&self, index: u64) -> Option<&Entry> {
-        let position = index.checked_sub(self.start + 1)?;
-        self.entries.get(position as usize)
-    }
-
-    fn term(&self, index: u64) -> Option<u64> {
-        if index == self.start {
-            Some(self.start_term)
-        } else {
-            self.get(index).map(|entry| entry.term.0)
-        }
-    }
-
-    fn apply(&mut self, persist: &Persist) {
-        if let Some(vote) = persist.vote {
-            self.vote = vote;
-        }
-        if let Some(mark) = &persist.reset {
-            *self = Mirror {
-                start: mark.index.0,
-                start_term: mark.term.0,
-                entries: Vec::new(),
-                vote: self.vote,
-                configurations: vec![(mark.index.0, mark.configuration.clone())],
-            };
-        }
-        if let Some(first) = persist.entries.first() {
-            let keep = first.index.0.saturating_sub(self.start + 1) as usize;
-            self.entries.truncate(keep);
-            self.configurations
-                .retain(|(index, _)| *index < first.index.0);
-            let behind = (self.start + 1).saturating_sub(first.index.0) as usize;
-            self.entries
-                .extend(persist.entries.iter().skip(behind).cloned());
-        }
-        self.configurations
-            .extend(persist.entries.iter().filter_map(configuration_of));
-    }
-}
-
-/// The configuration in an entry, and its index.
-fn configuration_of(entry: &Entry) -> Option<(u64, Configuration)> {
-    match &entry.payload {
-        Payload::Configuration(configuration) => Some((entry.index.0, configuration.clone())),
-        Payload::Noop | Payload::Batch(_) => None,
-    }
-}
+use raft::{Configuration, Entry, Payload, PeerId, Persist, Role, SnapshotMark, Term, Vote};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the oracle knows of one member.
 #[derive(Debug, Default)]
@@ -91,6 +32,8 @@ struct Known {
     led: Option<Term>,
     commit: u64,
     applied: u64,
+    /// Its log has lost entries and said so; this many entries were decided when it came back.
+    forgets: Option<u64>,
 }
 
 /// The first sight of an entry at an index and term.
@@ -110,21 +53,6 @@ pub struct Decided {
     pub formed_at: Micros,
 }
 
-/// What a restart found on the disk.
-#[derive(Clone, Debug)]
-pub struct Recovery {
-    /// The vote record.
-    pub vote: Option<Vote>,
-    /// The snapshot the log starts after.
-    pub snapshot: Option<SnapshotMark>,
-    /// The last index.
-    pub last: Index,
-    /// The entries after the snapshot, as far as the log gives them.
-    pub entries: Vec<Entry>,
-    /// Entries are said to be missing.
-    pub entries_lost: bool,
-}
-
 /// The oracle.
 #[derive(Debug)]
 pub struct Consensus {
@@ -134,6 +62,16 @@ pub struct Consensus {
     chain: Vec<Decided>,
     state_hashes: BTreeMap<u64, (u64, usize)>,
     rules: Rules,
+    /// The cluster that was founded, and its first configuration.
+    founded: Option<(u64, Configuration)>,
+    /// The newest decided configuration.
+    decided_configuration: Configuration,
+    /// Everybody who belonged to a decided configuration that was replaced.
+    belonged: BTreeSet<PeerId>,
+    /// The one it replaced, until somebody asks.
+    replaced_configuration: Option<Configuration>,
+    /// The feature level somebody asked to switch on.
+    feature_level: u32,
 }
 
 fn payload_hash(payload: &Payload) -> u64 {
@@ -156,6 +94,11 @@ impl Consensus {
             chain: Vec::new(),
             state_hashes: BTreeMap::new(),
             rules: Rules::default(),
+            founded: None,
+            decided_configuration: Configuration::default(),
+            belonged: BTreeSet::new(),
+            replaced_configuration: None,
+            feature_level: 0,
         }
     }
 
@@ -417,7 +360,7 @@ impl Consensus {
                 member + 1
             );
         }
-        let mut joined = 0;
+        let (mut joined, mut fresh) = (0, Vec::new());
         for index in known.commit.max(known.log.start) + 1..=commit {
             let Some(entry) = known.log.get(index) else {
                 broken!(
@@ -458,6 +401,10 @@ impl Consensus {
                         formed_at,
                     });
                     joined += 1;
+                    fresh.extend(match &entry.payload {
+                        Payload::Configuration(next) => Some((index, next.clone())),
+                        _ => None,
+                    });
                 }
             }
         }
@@ -465,6 +412,9 @@ impl Consensus {
         known.applied = applied;
         if joined > 0 {
             self.check_decision(member, commit)?;
+        }
+        for (index, next) in fresh {
+            self.check_change(&next, index)?;
         }
         if let Some(hash) = state_hash {
             self.check_state(member, applied, hash)?;
@@ -485,108 +435,6 @@ impl Consensus {
         }
         Ok(())
     }
-
-    /// The process is gone; what it had not made durable is uncertain now.
-    pub fn on_stop(&mut self, member: usize) {
-        let known = &mut self.members[member];
-        known.role = None;
-        known.led = None;
-        known.commit = 0;
-        known.applied = 0;
-    }
-
-    /// The log was opened again: everything that was durable must be there, unless something later took its place.
-    pub fn on_recovery(&mut self, member: usize, found: Recovery) -> Check {
-        let known = &self.members[member];
-        let name = format!("n{}", member + 1);
-        if found.entries_lost {
-            broken!(
-                "KV2",
-                "{name} says that entries are lost, and its disk is sound"
-            );
-        }
-        let durable = &known.durable;
-        let vote = found.vote.unwrap_or_default();
-        if let Err(text) = check_vote(durable.vote, vote) {
-            broken!("KV2", "{name} comes back with an older vote: {text}");
-        }
-        let start = found.snapshot.as_ref().map_or(0, |mark| mark.index.0);
-        if let Some(mark) = &found.snapshot {
-            self.check_mark(member, mark)?;
-        }
-        // What a persist that was not yet durable may have dropped or replaced.
-        let replaced_from = known
-            .waiting
-            .iter()
-            .filter_map(|persist| persist.entries.first())
-            .map(|entry| entry.index.0)
-            .min();
-        let reset_waits = known.waiting.iter().any(|persist| persist.reset.is_some());
-        let bound = if reset_waits {
-            start
-        } else {
-            durable
-                .last()
-                .min(replaced_from.map_or(u64::MAX, |index| index - 1))
-        };
-        if found.last.0 < bound {
-            broken!(
-                "KV2",
-                "{name} comes back with a log up to {}, and {bound} was durable",
-                found.last
-            );
-        }
-        let mut log = Mirror {
-            start,
-            start_term: found.snapshot.as_ref().map_or(0, |mark| mark.term.0),
-            entries: Vec::new(),
-            vote,
-            configurations: Vec::new(),
-        };
-        if let Some(mark) = &found.snapshot {
-            log.configurations
-                .push((mark.index.0, mark.configuration.clone()));
-        }
-        for entry in found.entries {
-            let index = entry.index.0;
-            let expected = durable.get(index);
-            if let Some(expected) = expected
-                && index <= bound
-                && *expected != entry
-            {
-                broken!(
-                    "KV2",
-                    "{name} comes back with another entry at {index}: term {} for {}",
-                    entry.term,
-                    expected.term
-                );
-            }
-            if index != log.last() + 1 {
-                broken!(
-                    "KV2",
-                    "{name} comes back with index {index} after {}",
-                    log.last()
-                );
-            }
-            log.configurations.extend(configuration_of(&entry));
-            log.entries.push(entry);
-        }
-        if log.last() != found.last.0 {
-            broken!(
-                "KV2",
-                "{name} says its log goes up to {}, and gives entries up to {}",
-                found.last,
-                log.last()
-            );
-        }
-        let known = &mut self.members[member];
-        *known = Known {
-            durable: log.clone(),
-            log,
-            ..Known::default()
-        };
-        Ok(())
-    }
 }
 
 /// A vote record may follow another: the term does not fall, and within a term the vote is not taken back.
@@ -604,7 +452,7 @@ fn check_vote(before: Vote, after: Vote) -> Result<(), String> {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use raft::PeerId;
+    use raft::Index;
 
     fn oracle() -> Consensus {
         Consensus::new(3)
@@ -717,6 +565,7 @@ mod tests {
             last: Index(last),
             entries,
             entries_lost: false,
+            rotten: false,
         }
     }
 

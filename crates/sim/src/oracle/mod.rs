@@ -6,7 +6,7 @@ mod history;
 mod leases;
 mod watches;
 
-pub use consensus::{Consensus, Recovery};
+pub use consensus::{Consensus, Recovery, is_quorum};
 pub use history::{History, Request, trace_id, value_of};
 pub use leases::Leases;
 pub use watches::WatchOracle;

@@ -54,6 +54,8 @@ impl<'a> Stage<'a> {
         let mut world = World::new(Setup {
             seed: 1,
             members,
+            spares: 0,
+            far_apart: false,
             faults: Vec::new(),
             heal_at: Micros::MAX,
             load,
@@ -305,9 +307,14 @@ impl<'a> Stage<'a> {
                     text,
                 });
             let message = held.message;
-            self.world
-                .queue
-                .plan(at, Event::Deliver { from, to, message });
+            let event = Event::Deliver {
+                from,
+                to,
+                sender: self.world.members[from].id,
+                addressee: self.world.members[to].id,
+                message,
+            };
+            self.world.queue.plan(at, event);
         }
     }
 

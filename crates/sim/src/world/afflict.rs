@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Messages kept at most to come again.
+const OLD_MESSAGES: usize = 300;
+
 impl World {
     pub(super) fn planned_fault(&mut self, position: usize) {
         let fault = self.faults[position].fault.clone();
@@ -51,7 +54,59 @@ impl World {
             }
             Fault::Transfer(member) => self.give(member, Input::Transfer { target: None }),
             Fault::Capacity(member, bytes) => self.members[member].platter.set_capacity(bytes),
+            Fault::Replay(count) => self.replay(count),
+            Fault::Stall(member, time) => self.members[member].stalled_until = self.now + time,
+            Fault::Slow(member, times) => self.members[member].slow = times,
+            Fault::CrashInSnapshot(member, effects) => {
+                self.members[member].doomed_in_snapshot = Some(effects)
+            }
+            Fault::FlipBits(member, bits) => {
+                if self.members[member].process.is_none() && self.members[member].asking.is_none() {
+                    for _ in 0..bits {
+                        self.members[member].rotten |= self.members[member].platter.flip_any_bit();
+                    }
+                }
+            }
+            Fault::Wipe(member) => {
+                if self.members[member].in_service {
+                    self.wipe(member);
+                }
+            }
+            Fault::Reconfigure(change) => self.reconfigure(change),
+            Fault::Upgrade(member) => self.upgrade(member),
+            Fault::SwitchOn => self.switch_on(),
             Fault::FailSyncs(member, count) => self.members[member].platter.fail_syncs(count),
+        }
+    }
+
+    /// Old messages arrive once more, of whatever terms and boots.
+    fn replay(&mut self, count: u32) {
+        let Some(old) = self.old_messages.as_ref().filter(|old| !old.is_empty()) else {
+            return;
+        };
+        for _ in 0..count {
+            let OldMessage { from, to, message } = self.rng.pick(old);
+            let event = Event::Deliver {
+                from: from.0,
+                to: to.0,
+                sender: from.1,
+                addressee: to.1,
+                message: message.clone(),
+            };
+            self.queue.plan(self.now + self.rng.below(10_000), event);
+        }
+    }
+
+    /// Keeps some messages to come again.
+    pub(crate) fn keep_message(&mut self, old: impl FnOnce() -> OldMessage) {
+        let Some(kept) = &mut self.old_messages else {
+            return;
+        };
+        if kept.len() < OLD_MESSAGES {
+            kept.push(old());
+        } else if self.rng.chance(20) {
+            let place = self.rng.below(OLD_MESSAGES as u64) as usize;
+            kept[place] = old();
         }
     }
 

@@ -11,6 +11,7 @@ impl World {
     }
 
     pub(crate) fn send(&mut self, from: usize, to: raft::PeerId, message: Message) {
+        let (sender, addressee) = (self.members[from].id, to);
         let Some(to) = self.member_of(to) else {
             return;
         };
@@ -56,18 +57,23 @@ impl World {
             label: words::label(&message),
             text: words::message(&message),
         });
+        self.keep_message(|| OldMessage {
+            from: (from, sender),
+            to: (to, addressee),
+            message: message.clone(),
+        });
+        let deliver = |message| Event::Deliver {
+            from,
+            to,
+            sender,
+            addressee,
+            message,
+        };
         if let Some(at) = second {
-            self.queue.plan(
-                at,
-                Event::Deliver {
-                    from,
-                    to,
-                    message: message.clone(),
-                },
-            );
+            self.queue.plan(at, deliver(message.clone()));
         }
         if let Some(at) = first {
-            self.queue.plan(at, Event::Deliver { from, to, message });
+            self.queue.plan(at, deliver(message));
         }
     }
 }

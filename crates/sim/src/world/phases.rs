@@ -1,6 +1,7 @@
 //! The phases of a run, and what must hold at any time and at rest.
 
 use super::*;
+use crate::oracle::is_quorum;
 
 /// A leader steps down when it heard no quorum for an election timeout, at most a second; what was on its way may take a moment more.
 const LINGERS_MAX: Micros = 3_000_000;
@@ -11,17 +12,37 @@ impl World {
         let Some(leader) = self.consensus.leader() else {
             return false;
         };
-        let works =
-            |member: usize| self.members[member].process.is_some() && !self.members[member].paused;
-        let reached = (0..self.members.len()).filter(|other| {
-            works(*other) && (*other == leader || self.network.connected(leader, *other))
-        });
+        let works = |member: usize| {
+            let machine = &self.members[member];
+            self.runs(member) && machine.slow == 1 && machine.stalled_until <= self.now
+        };
+        let decided = self.consensus.decided_configuration();
         let weather = self.network.weather();
         works(leader)
-            && reached.count() > self.members.len() / 2
+            && self.reaches_quorum(leader, decided, works)
             && weather.loss <= 50
             && weather.latency_extra <= 5_000
             && self.consensus.leads_decided(leader)
+    }
+
+    /// The member's process gets time.
+    fn runs(&self, member: usize) -> bool {
+        self.members[member].process.is_some() && !self.members[member].paused
+    }
+
+    /// Voters that work, and that this member and they hear each other, are a quorum of the configuration.
+    fn reaches_quorum(
+        &self,
+        member: usize,
+        configuration: &Configuration,
+        works: impl Fn(usize) -> bool,
+    ) -> bool {
+        let reached = |peer: PeerId| {
+            self.member_of(peer).is_some_and(|other| {
+                works(other) && (other == member || self.network.connected(member, other))
+            })
+        };
+        is_quorum(configuration, reached)
     }
 
     pub(super) fn look(&mut self) {
@@ -37,12 +58,9 @@ impl World {
     /// Check-quorum: a leader that reaches no majority does not go on calling itself one, so that its clients go elsewhere.
     fn check_lingering(&mut self) {
         for member in 0..self.members.len() {
-            let works =
-                |other: usize| self.members[other].process.is_some() && !self.members[other].paused;
-            let reached = (0..self.members.len()).filter(|other| {
-                works(*other) && (*other == member || self.network.connected(member, *other))
-            });
-            let cut_off = works(member) && reached.count() <= self.members.len() / 2;
+            let own = self.consensus.configuration(member);
+            let cut_off =
+                self.runs(member) && !self.reaches_quorum(member, own, |other| self.runs(other));
             let machine = &mut self.members[member];
             match (
                 cut_off && self.consensus.leads(member),
@@ -73,7 +91,7 @@ impl World {
             let serves = self.must_serve_from.is_some_and(|from| asked_at >= from);
             self.now
                 > if serves {
-                    asked_at + 1_000_000
+                    asked_at + 1_000_000 + 8 * self.network.distance_max()
                 } else {
                     asked_at.max(healed_at) + GIVEN_UP_AFTER
                 }
@@ -126,6 +144,11 @@ impl World {
         for member in 0..self.members.len() {
             self.resume(member);
             self.members[member].platter.clear_faults();
+            self.members[member].slow = 1;
+            self.members[member].stalled_until = 0;
+            self.members[member].doomed_in_snapshot = None;
+            self.retire(member);
+            self.new_disk(member);
             if let Some(process) = &mut self.members[member].process {
                 process.doomed_after = None;
             }
@@ -137,7 +160,16 @@ impl World {
     fn check_rest(&mut self) -> Check {
         let decided = self.consensus.chain().len() as u64;
         let mut hashes = Vec::new();
-        for (n, machine) in self.members.iter().enumerate() {
+        let configuration = self.consensus.decided_configuration();
+        let belong = self
+            .members
+            .iter()
+            .enumerate()
+            .filter(|(_, machine)| configuration.contains(machine.id));
+        if belong.clone().count() != configuration.peers().len() {
+            return Err(("V1", format!("not all of {configuration} run at the end")));
+        }
+        for (n, machine) in belong {
             let Some(process) = &machine.process else {
                 return Err(("V1", format!("n{} does not run at the end", n + 1)));
             };

@@ -2,27 +2,44 @@
 
 use super::*;
 
+/// An operator puts in a new disk for one that says it cannot be used.
+const NEW_DISK_AFTER: Micros = 2_000_000;
+
 impl World {
     pub(crate) fn start(&mut self, member: usize) {
-        if self.members[member].process.is_some() {
+        let machine = &self.members[member];
+        if machine.process.is_some() || machine.asking.is_some() || !machine.in_service {
             return;
         }
         let boot = self.rng.next();
         let machine = &mut self.members[member];
         let now = machine.clock.read(self.now);
-        match machine.start(&self.common, boot, now) {
-            Ok(recovery) => {
+        let started = machine.start(&self.common, boot, now);
+        self.on_started(member, started);
+    }
+
+    pub(super) fn on_started(&mut self, member: usize, started: Result<Started, StartError>) {
+        match started {
+            Ok(Started::Runs(recovery)) => {
                 let last = recovery.last;
+                if std::mem::take(&mut self.members[member].began_again) {
+                    self.consensus.on_wiped(member);
+                }
+                self.consensus.set_id(member, self.members[member].id);
                 self.trace
                     .note(self.now, &self.members[member].lane, &[21, last.0], || {
                         format!("starts with a log up to {last}")
                     });
                 self.timeline
                     .note(self.now, Some(member), || What::Starts { last: last.0 });
-                let check = self.consensus.on_recovery(member, recovery);
+                let check = self.consensus.on_recovery(member, *recovery);
                 self.judge(check);
                 self.counts.restarts += 1;
                 self.plan_turn(member);
+            }
+            Ok(Started::Asks) => {
+                let life = self.members[member].life;
+                self.queue.plan(self.now, Event::Asking { member, life });
             }
             Err(StartError::Disk(text)) => {
                 // Whoever watches over processes starts it again.
@@ -36,6 +53,9 @@ impl World {
                 self.queue.plan(self.now + 300_000, Event::Start(member));
             }
             Err(StartError::Stopped) => self.members[member].platter.crash(),
+            Err(StartError::Refused(text)) if self.members[member].rotten => {
+                self.out_of_order(member, text);
+            }
             Err(StartError::Refused(text)) => self.fail(
                 "R1",
                 format!("n{} does not start on a sound disk: {text}", member + 1),
@@ -43,10 +63,24 @@ impl World {
         }
     }
 
+    /// A member says that it cannot go on with its damaged disk: it counts as down until an operator puts in another.
+    pub(crate) fn out_of_order(&mut self, member: usize, text: String) {
+        self.trace
+            .note(self.now, &self.members[member].lane, &[28], || {
+                format!("cannot go on: {text}")
+            });
+        self.timeline
+            .note(self.now, Some(member), || What::CannotStart(text));
+        self.stop(member, None);
+        self.queue
+            .plan(self.now + NEW_DISK_AFTER, Event::NewDisk(member));
+    }
+
     /// Takes a process down; with the power, if `survival` says what survives of the unsynced.
     pub(crate) fn stop(&mut self, member: usize, survival: Option<Survival>) {
         let machine = &mut self.members[member];
         let ran = machine.process.take().is_some();
+        machine.asking = None;
         machine.paused = false;
         match survival {
             None => machine.platter.crash(),

@@ -3,20 +3,7 @@
 use super::*;
 
 /// Draws the settings that make rare things frequent: small segments, early snapshots, short buffers.
-pub(super) fn draw_common(ids: &[PeerId], rng: &mut Rng) -> Common {
-    let mut configuration = Configuration {
-        voters: ids.iter().copied().collect(),
-        ..Configuration::default()
-    };
-    for (n, id) in ids.iter().enumerate() {
-        let member = raft::Member {
-            incarnation: id.incarnation,
-            name: format!("n{}", n + 1),
-            peer_addresses: vec![format!("n{}:2380", n + 1)],
-            ..raft::Member::default()
-        };
-        configuration.members.insert(id.member, member);
-    }
+pub(super) fn draw_common(rng: &mut Rng) -> Common {
     let limits = replica::Limits {
         snapshot_log_bytes: *rng.pick(&[4 << 10, 16 << 10, 64 << 10]),
         snapshot_keep_entries: *rng.pick(&[0, 10, 100]),
@@ -35,8 +22,7 @@ pub(super) fn draw_common(ids: &[PeerId], rng: &mut Rng) -> Common {
         ..raft::Settings::default()
     };
     Common {
-        cluster: rng.next() | 1,
-        configuration,
+        publishes: true,
         replica: replica::Settings {
             raft,
             state,

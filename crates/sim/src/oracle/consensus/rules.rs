@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What the rules look at beside the members' logs.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
-    /// The members by number; empty: who belongs to whom is not known, and quorums are not looked at.
-    ids: Vec<PeerId>,
+    /// The members by number, of whom that is known.
+    ids: BTreeMap<usize, PeerId>,
+    /// What was durable on disks that are gone or forgot some of it: what they acknowledged before was true then.
+    former: Vec<(PeerId, Mirror)>,
     /// The configuration the logs begin with.
     first: Configuration,
     /// Who granted a vote, by term and candidate.
@@ -26,42 +28,54 @@ pub(super) struct Rules {
 impl Rules {
     /// Who a member is, if that is known.
     pub(super) fn id(&self, member: usize) -> Option<PeerId> {
-        self.ids.get(member).copied()
+        self.ids.get(&member).copied()
+    }
+
+    /// The first configuration of the cluster.
+    pub(super) fn begin(&mut self, first: &Configuration) {
+        self.first = first.clone();
+    }
+
+    /// The disk of a member is gone, or has forgotten.
+    pub(super) fn keep_former(&mut self, member: usize, durable: Mirror) {
+        if let Some(id) = self.id(member) {
+            self.former.push((id, durable));
+        }
     }
 }
 
 impl Consensus {
-    /// Says who the members are and with which configuration they begin, so that quorums can be counted.
-    pub fn set_cell(&mut self, ids: Vec<PeerId>, first: Configuration) {
-        self.rules.ids = ids;
-        self.rules.first = first;
+    /// Says who a member is from now on, so that quorums can be counted.
+    pub fn set_id(&mut self, member: usize, id: PeerId) {
+        self.rules.ids.insert(member, id);
     }
 
     /// The configuration in force in a member's own log.
-    fn configuration(&self, member: usize) -> &Configuration {
+    pub fn configuration(&self, member: usize) -> &Configuration {
         let known = self.members[member].log.configurations.last();
         known.map_or(&self.rules.first, |(_, configuration)| configuration)
     }
 
     /// A quorum of the member's configuration is among those that `agrees`; true while quorums are not looked at.
     fn is_quorum(&self, member: usize, agrees: impl Fn(PeerId) -> bool) -> bool {
-        let majority = |voters: &BTreeSet<PeerId>| {
-            voters.is_empty()
-                || voters.iter().filter(|voter| agrees(**voter)).count() > voters.len() / 2
-        };
-        let configuration = self.configuration(member);
-        self.rules.ids.is_empty()
-            || (majority(&configuration.voters) && majority(&configuration.outgoing))
+        self.rules.ids.is_empty() || is_quorum(self.configuration(member), agrees)
     }
 
     /// A member says something: whatever it speaks of is durable.
     pub fn on_send(&mut self, member: usize, to: PeerId, message: &Message) -> Check {
-        let Some(&from) = self.rules.ids.get(member) else {
+        let Some(&from) = self.rules.ids.get(&member) else {
             return Ok(());
         };
         let Message { term, body, .. } = message;
         let known = &self.members[member];
         let durable = &known.durable;
+        if known.forgets.is_some() && counts(body) {
+            broken!(
+                "R2",
+                "n{} has lost entries and says what counts: {body:?}",
+                member + 1
+            );
+        }
         if *term > durable.vote.term {
             broken!(
                 "persist before speak",
@@ -126,7 +140,7 @@ impl Consensus {
 
     /// A member stands for election: a quorum told it that it may win, or the leader told it to.
     pub(super) fn check_candidacy(&self, member: usize, term: Term) -> Check {
-        let Some(id) = self.rules.ids.get(member) else {
+        let Some(id) = self.rules.ids.get(&member) else {
             return Ok(());
         };
         let told = self.rules.told.contains(&(Term(term.0 - 1), *id));
@@ -145,7 +159,7 @@ impl Consensus {
 
     /// A member leads: a quorum gave it their votes of this very term.
     pub(super) fn check_votes(&self, member: usize, term: Term) -> Check {
-        let Some(id) = self.rules.ids.get(member) else {
+        let Some(id) = self.rules.ids.get(&member) else {
             return Ok(());
         };
         let granted = self.rules.votes.get(&(term, *id));
@@ -166,7 +180,7 @@ impl Consensus {
 
     /// A leader counts only what was acknowledged to it in its term.
     pub fn check_progress(&self, member: usize, term: Term, progress: &[(PeerId, Index)]) -> Check {
-        let Some(leader) = self.rules.ids.get(member) else {
+        let Some(leader) = self.rules.ids.get(&member) else {
             return Ok(());
         };
         for (peer, matched) in progress {
@@ -198,8 +212,11 @@ impl Consensus {
             );
         }
         let has = |voter: PeerId| {
-            let member = self.rules.ids.iter().position(|id| *id == voter);
-            member.is_some_and(|member| holds(&self.members[member].durable, index, term))
+            let member = self.rules.ids.iter().find(|(_, id)| **id == voter);
+            let held = |log| holds(log, index, term);
+            let former = self.rules.former.iter().filter(|(id, _)| *id == voter);
+            member.is_some_and(|(member, _)| held(&self.members[*member].durable))
+                || former.into_iter().any(|(_, log)| held(log))
         };
         if !self.is_quorum(member, has) {
             let last: Vec<u64> = self
@@ -214,6 +231,25 @@ impl Consensus {
             );
         }
         Ok(())
+    }
+}
+
+/// Of each half of the configuration, a majority is among those that `agrees`.
+pub fn is_quorum(configuration: &Configuration, agrees: impl Fn(PeerId) -> bool) -> bool {
+    let majority = |voters: &BTreeSet<PeerId>| {
+        voters.is_empty()
+            || voters.iter().filter(|voter| agrees(**voter)).count() > voters.len() / 2
+    };
+    majority(&configuration.voters) && majority(&configuration.outgoing)
+}
+
+/// A message that counts: nobody may say it who may have forgotten what it acknowledged.
+fn counts(body: &Body) -> bool {
+    match body {
+        Body::VoteReply { granted } | Body::PreVoteReply { granted, .. } => *granted,
+        Body::AppendReply { amnesiac, .. } | Body::HeartbeatReply { amnesiac, .. } => !amnesiac,
+        Body::Vote { .. } => true,
+        _ => false,
     }
 }
 
@@ -241,7 +277,8 @@ mod tests {
             voters: (0..3).map(peer).collect(),
             ..Configuration::default()
         };
-        oracle.set_cell((0..3).map(peer).collect(), first);
+        oracle.on_founded(7, &first).unwrap();
+        (0..3).for_each(|member| oracle.set_id(member, peer(member)));
         oracle.rules.told.insert((Term(0), peer(0)));
         for (member, durable) in durable.into_iter().enumerate() {
             let vote = Vote {

@@ -1,0 +1,208 @@
+//! What an operator does: changes members, replaces disks, stops members that were removed, switches features on.
+
+use super::*;
+use crate::faults::Change;
+use raft::{Incarnation, MemberId};
+use state::{Command, Operation, SetFeatureLevel};
+use std::collections::BTreeSet;
+
+/// Requests of the operator are numbered from here.
+const OPERATOR: u64 = 1 << 40;
+
+impl World {
+    /// A machine gets an empty disk; its process is down or goes down.
+    pub(super) fn wipe(&mut self, member: usize) {
+        self.stop(member, None);
+        self.members[member].platter.wipe();
+        self.members[member].rotten = false;
+        self.consensus.on_wiped(member);
+        self.counts.wiped_disks += 1;
+    }
+
+    /// The disk cannot be used; the operator has seen it.
+    pub(super) fn new_disk(&mut self, member: usize) {
+        let machine = &self.members[member];
+        if machine.process.is_none() && machine.asking.is_none() && machine.rotten {
+            self.wipe(member);
+            self.start(member);
+        }
+    }
+
+    /// A removed member is stopped; its machine is spare.
+    pub(super) fn retire(&mut self, member: usize) {
+        let removed = self.consensus.was_removed(self.members[member].id);
+        if removed && self.members[member].asking.is_none() && self.members[member].in_service {
+            self.stop(member, None);
+            self.members[member].in_service = false;
+        }
+    }
+
+    /// A configuration was decided: whom it removes is stopped, now or later.
+    pub(crate) fn on_configuration_decided(&mut self, before: &Configuration) {
+        let now = self.consensus.decided_configuration();
+        let removed: BTreeSet<PeerId> = before
+            .peers()
+            .into_iter()
+            .filter(|peer| !now.contains(*peer))
+            .collect();
+        for member in 0..self.members.len() {
+            if removed.contains(&self.members[member].id) {
+                let at = self.now + self.rng.wait(1_000_000);
+                self.queue.plan(at, Event::Retire(member));
+            }
+        }
+    }
+
+    /// Asks the leader for another set of members, if there is something to change.
+    pub(super) fn reconfigure(&mut self, change: Change) {
+        let Some(leader) = self.consensus.leader() else {
+            return;
+        };
+        let current = self.consensus.decided_configuration().clone();
+        if current.is_joint() {
+            return;
+        }
+        let Some(target) = self.target(&current, change) else {
+            return;
+        };
+        self.counts.changes += 1;
+        self.operator += 1;
+        let ticket = Ticket(OPERATOR + self.operator);
+        self.give(leader, Input::ChangeMembership { ticket, target });
+    }
+
+    fn target(&mut self, current: &Configuration, change: Change) -> Option<Configuration> {
+        let mut target = current.clone();
+        let surplus = current.voters.len().saturating_sub(self.voters_min);
+        let nth = |peers: &BTreeSet<PeerId>, choice: u64| {
+            peers.iter().nth(choice as usize % peers.len()).copied()
+        };
+        match change {
+            Change::Add(choice) => self.add_spare(&mut target, choice)?,
+            Change::Remove(choice) => {
+                let leaves = if current.learners.is_empty() || choice % 2 == 0 {
+                    (surplus > 0).then(|| nth(&current.voters, choice / 2))?
+                } else {
+                    nth(&current.learners, choice / 2)
+                };
+                leave(&mut target, leaves?);
+            }
+            Change::Demote(choice) => {
+                let voter = (surplus > 0).then(|| nth(&current.voters, choice))??;
+                target.voters.remove(&voter);
+                target.learners.insert(voter);
+            }
+            Change::Replace(choice) => {
+                // Only who has joined: an empty member that was made a voter before it started would never vote.
+                let joined = |peer: &&PeerId| {
+                    self.member_of(**peer)
+                        .and_then(|member| self.members[member].process.as_ref())
+                        .is_some_and(|process| process.replica.status().applied > 0)
+                };
+                let caught_up: Vec<PeerId> =
+                    current.learners.iter().filter(joined).copied().collect();
+                let mut leaving = (surplus + caught_up.len()).min(2);
+                target.learners.retain(|peer| !caught_up.contains(peer));
+                target.voters.extend(&caught_up);
+                while leaving > 0 {
+                    leave(&mut target, nth(&current.voters, choice + leaving as u64)?);
+                    leaving -= 1;
+                }
+            }
+        }
+        (target != *current).then_some(target)
+    }
+
+    /// A spare machine starts, and is to be a learner once it has an id. One that was removed earlier may come back with the disk it had.
+    fn add_spare(&mut self, target: &mut Configuration, choice: u64) -> Option<()> {
+        let spare: Vec<usize> = (0..self.members.len())
+            .filter(|member| !target.contains(self.members[*member].id))
+            .filter(|member| {
+                let machine = &self.members[*member];
+                !machine.in_service || machine.asking.is_some() && *member >= self.voters_min
+            })
+            .collect();
+        let member = *spare.get(choice as usize % spare.len().max(1))?;
+        if !self.members[member].in_service {
+            self.members[member].in_service = true;
+            self.members[member].feature_level = self.consensus.feature_level_needed();
+            let comes_back =
+                choice & (1 << 20) != 0 && self.members[member].id.member != MemberId(0);
+            if !comes_back {
+                self.wipe(member);
+            }
+            self.start(member);
+        }
+        let machine = &self.members[member];
+        // Of an id that is new to the cluster, the first incarnation is admitted.
+        let id = PeerId {
+            incarnation: machine.id.incarnation.max(Incarnation(1)),
+            ..machine.id
+        };
+        let known = raft::Member {
+            incarnation: id.incarnation,
+            name: machine.lane.clone(),
+            peer_addresses: vec![format!("{}:2380", machine.lane)],
+            ..raft::Member::default()
+        };
+        let taken = target
+            .members
+            .values()
+            .any(|other| other.name == known.name);
+        if taken {
+            return None;
+        }
+        target.learners.insert(id);
+        target.members.insert(id.member, known);
+        Some(())
+    }
+
+    /// Restarts a process with the next version of the program.
+    pub(super) fn upgrade(&mut self, member: usize) {
+        self.members[member].feature_level = 1;
+        if self.members[member].in_service {
+            self.stop(member, None);
+            let at = self.now + self.rng.between(50_000, 500_000);
+            self.queue.plan(at, Event::Start(member));
+        }
+    }
+
+    /// Switches the new feature on, if every member has said that it knows it, and nobody waits to become one without.
+    pub(super) fn switch_on(&mut self) {
+        let configuration = self.consensus.decided_configuration();
+        let known = configuration
+            .members
+            .values()
+            .all(|member| member.feature_level >= 1);
+        let waits = |machine: &Member| {
+            machine.in_service && !configuration.contains(machine.id) && machine.feature_level == 0
+        };
+        let Some(leader) = self.consensus.leader() else {
+            return;
+        };
+        if !known || configuration.members.is_empty() || self.members.iter().any(waits) {
+            return;
+        }
+        self.consensus.need_feature_level(1);
+        self.counts.switched_on += 1;
+        self.operator += 1;
+        let request = OPERATOR + self.operator;
+        let command = Command {
+            trace: crate::oracle::trace_id(request),
+            operation: Some(Operation::SetFeatureLevel(SetFeatureLevel { level: 1 })),
+            ..Command::default()
+        };
+        self.ask(
+            OPERATOR as usize,
+            leader,
+            request,
+            Request::Propose(command),
+        );
+    }
+}
+
+fn leave(target: &mut Configuration, peer: PeerId) {
+    target.voters.remove(&peer);
+    target.learners.remove(&peer);
+    target.members.remove(&peer.member);
+}
