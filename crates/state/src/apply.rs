@@ -1,10 +1,11 @@
-//! Applying a batch in slices: renewals, then leases that ended, then commands. A command is done before the next one begins.
+//! Applying a batch in slices: renewals, then leases that ended, then waits that ended, then commands. A command is done before the next one begins.
 
 use crate::bounds::{Bounds, End};
 use crate::command::FORMAT;
 use crate::delete::Deletion;
 use crate::kv::Visit;
 use crate::lease::{LEASE_BYTES, Lease};
+use crate::lock::{Locks, Then};
 use crate::record::logical_size;
 use crate::state::Visible;
 use crate::txn::{Access, Progress, TxnRun, apply_put, check_put, is_valid};
@@ -21,6 +22,11 @@ const EXPIRED_LEASES_MAX: usize = 1000;
 /// Keys removed by leases that end in one batch, after which no further lease ends in it.
 const EXPIRED_KEYS_MAX: u64 = 100_000;
 
+/// Acquisitions of locks that end in one batch because their sessions ended by time; a session with more ends over several.
+const EXPIRED_CLAIMS_MAX: u64 = 4096;
+/// Waits that end and locks that open again in one batch; the rest in the next one.
+const TIMERS_MAX: u64 = 4096;
+
 /// A batch at work.
 pub(crate) struct Work {
     index: u64,
@@ -30,6 +36,8 @@ pub(crate) struct Work {
     job: Option<Job>,
     applied: Applied,
     expired_keys: u64,
+    /// Acquisitions that may still end with sessions.
+    claims_left: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +47,10 @@ enum Stage {
         at: usize,
     },
     Expire,
+    /// Ends waits and opens locks.
+    Timers {
+        left: u64,
+    },
     Command {
         group: usize,
         at: usize,
@@ -54,6 +66,7 @@ enum Job {
     Delete(Deletion),
     Txn(Box<TxnRun>),
     Revoke(Revocation),
+    Lock(Then),
     /// Writes the pending removal down, because the command cannot be run before.
     Complete(Command),
 }
@@ -64,11 +77,28 @@ enum Begun {
     Takes(Job),
 }
 
-/// Removing the keys of a lease, and then the lease.
+/// Ending what hangs on a lease: its acquisitions of locks, its keys, and then itself.
 struct Revocation {
     id: i64,
     after: Option<Vec<u8>>,
     deleted: u64,
+}
+
+/// How far a revocation came.
+enum Revoked {
+    Wholly,
+    /// As far as the fuel allowed.
+    Partly,
+    /// As far as one batch may go.
+    ForNow,
+}
+
+impl Work {
+    /// It may have changed locks and not settled them: nobody should see them so.
+    pub(crate) fn unsettles_locks(&self) -> bool {
+        matches!(self.stage, Stage::Timers { .. })
+            || matches!(self.job, Some(Job::Revoke(_) | Job::Lock(_)))
+    }
 }
 
 impl State {
@@ -111,12 +141,13 @@ impl State {
             clock_ms: batch.clock_ms,
             applied: Applied {
                 groups: groups.collect(),
-                expired: Vec::new(),
+                ..Applied::default()
             },
             groups: batch.groups,
             stage: Stage::Renew { group: 0, at: 0 },
             job: None,
             expired_keys: 0,
+            claims_left: EXPIRED_CLAIMS_MAX,
         }));
         self.clock.advance(batch.clock_ms, batch.wall_ms);
         Ok(())
@@ -127,7 +158,7 @@ impl State {
         let mut fuel = budget.0.max(1);
         while fuel > 0 {
             if self.advance(&mut work, &mut fuel) {
-                self.finish(&work);
+                self.finish(&mut work);
                 return Some(work.applied);
             }
         }
@@ -135,7 +166,10 @@ impl State {
         None
     }
 
-    fn finish(&mut self, work: &Work) {
+    fn finish(&mut self, work: &mut Work) {
+        let (woken, changed) = self.locks.take_events();
+        work.applied.woken = woken;
+        work.applied.locks_changed = changed.into_iter().collect();
         self.applied = work.index;
         self.show();
         self.hash_applied = self.compute_hash();
@@ -184,7 +218,8 @@ impl State {
             },
             Stage::Expire => {
                 let enough = work.applied.expired.len() >= EXPIRED_LEASES_MAX
-                    || work.expired_keys >= EXPIRED_KEYS_MAX;
+                    || work.expired_keys >= EXPIRED_KEYS_MAX
+                    || work.claims_left == 0;
                 match self.leases.first_expired(work.clock_ms).filter(|_| !enough) {
                     Some(id) => {
                         work.job = Some(Job::Revoke(Revocation {
@@ -193,10 +228,18 @@ impl State {
                             deleted: 0,
                         }))
                     }
-                    None => {
-                        self.show();
-                        work.stage = Stage::Command { group: 0, at: 0 };
-                    }
+                    None => work.stage = Stage::Timers { left: TIMERS_MAX },
+                }
+            }
+            Stage::Timers { left } => {
+                if !self.settle_locks(fuel) {
+                    return false;
+                }
+                if left > 0 && self.with_locks(Locks::fire_timer) {
+                    work.stage = Stage::Timers { left: left - 1 };
+                } else {
+                    self.show();
+                    work.stage = Stage::Command { group: 0, at: 0 };
                 }
             }
             Stage::Command { group, at } => match work.groups.get_mut(group) {
@@ -262,7 +305,7 @@ impl State {
                 }
             }
             Job::Txn(mut txn) => {
-                let space = (self.lease_bytes(), self.bytes_max());
+                let space = (self.other_bytes(), self.bytes_max());
                 match txn.step(
                     &mut Access::Write(&mut self.keys, &mut self.leases, space),
                     fuel,
@@ -273,14 +316,25 @@ impl State {
                 }
             }
             Job::Revoke(mut revocation) => {
-                if !self.revoke(&mut revocation, fuel) {
-                    work.job = Some(Job::Revoke(revocation));
-                } else if let Stage::Expire = work.stage {
-                    work.applied.expired.push(revocation.id);
-                    work.expired_keys += revocation.deleted;
-                    self.show();
-                } else {
-                    self.answer(work, Reply::LeaseRevoke);
+                match (work.stage, self.revoke(work, &mut revocation, fuel)) {
+                    (_, Revoked::Partly) => work.job = Some(Job::Revoke(revocation)),
+                    (Stage::Expire, Revoked::Wholly) => {
+                        work.applied.expired.push(revocation.id);
+                        work.expired_keys += revocation.deleted;
+                        self.show();
+                    }
+                    (Stage::Expire, Revoked::ForNow) => {}
+                    _ => self.answer(work, Reply::LeaseRevoke),
+                }
+            }
+            Job::Lock(then) => {
+                if !self.settle_locks(fuel) {
+                    work.job = Some(Job::Lock(then));
+                    return;
+                }
+                match self.locks.conclude(then) {
+                    Ok(reply) => self.answer(work, Reply::Lock(reply)),
+                    Err(then) => work.job = Some(Job::Lock(then)),
                 }
             }
             Job::Complete(command) => {
@@ -301,6 +355,10 @@ impl State {
     fn renew(&mut self, id: i64) -> Option<u64> {
         let old = *self.leases.get(id)?;
         let ttl_ms = old.ttl_ms;
+        // Its time was over in an earlier batch, which had too much to end: whoever waited for its locks may have been told that it is gone.
+        if old.deadline_ms <= self.visible.clock.clock_ms {
+            return None;
+        }
         mutated!(
             LateRenewalRefused,
             if old.deadline_ms <= self.clock.clock_ms {
@@ -312,9 +370,24 @@ impl State {
         Some(ttl_ms)
     }
 
-    /// Removes keys of a lease; once all are gone, the lease. True when done.
-    fn revoke(&mut self, revocation: &mut Revocation, fuel: &mut u64) -> bool {
-        let (keys, id) = (&mut self.keys, revocation.id);
+    /// Ends what hangs on a lease; once all is gone, the lease.
+    fn revoke(&mut self, work: &mut Work, revocation: &mut Revocation, fuel: &mut u64) -> Revoked {
+        let id = revocation.id;
+        let by_time = matches!(work.stage, Stage::Expire);
+        let mut all = u64::MAX;
+        let left = if by_time {
+            &mut work.claims_left
+        } else {
+            &mut all
+        };
+        if !self.with_locks(|locks, moment| locks.end_session(id, by_time, moment, left, fuel)) {
+            return if *left == 0 && self.locks.is_settled() {
+                Revoked::ForNow
+            } else {
+                Revoked::Partly
+            };
+        }
+        let keys = &mut self.keys;
         let (mut last, mut stopped, mut deleted) = (None, false, 0);
         self.leases
             .candidates(id, revocation.after.as_deref(), |key| {
@@ -336,10 +409,10 @@ impl State {
         revocation.deleted += deleted;
         if stopped {
             revocation.after = last;
-            return false;
+            return Revoked::Partly;
         }
         self.leases.remove(id);
-        true
+        Revoked::Wholly
     }
 
     /// Runs a command, or begins one that takes slices.
@@ -351,6 +424,9 @@ impl State {
             return Begun::Done(Reply::Rejected(Rejection::Auth(rejection)));
         }
         if let Err(rejection) = self.check_alarms(&command) {
+            return Begun::Done(Reply::Rejected(rejection));
+        }
+        if let Err(rejection) = self.check_guards(&command.guards) {
             return Begun::Done(Reply::Rejected(rejection));
         }
         if self.must_complete(&command) {
@@ -396,7 +472,11 @@ impl State {
             Some(Operation::SetFeatureLevel(SetFeatureLevel { level })) => {
                 self.set_feature_level(level)
             }
-            Some(Operation::Lock(_) | Operation::Client(_) | Operation::Id(_)) => {
+            Some(Operation::Lock(command)) => match self.change_lock(&command) {
+                Ok(then) => return Begun::Takes(Job::Lock(then)),
+                Err(rejection) => Err(rejection),
+            },
+            Some(Operation::Client(_) | Operation::Id(_)) => {
                 Err(Rejection::Invalid("not known yet".into()))
             }
             Some(Operation::Auth(change)) => self
@@ -521,17 +601,12 @@ fn needed_level(command: &Command) -> u32 {
 /// Parts of the envelope whose meaning is not built yet: refusing them is right, passing over them would break a promise.
 fn unsupported(command: &Command) -> Option<&'static str> {
     let Command {
-        client,
-        session,
-        guards,
-        ..
+        client, session, ..
     } = command;
     if *client != 0 {
         Some("client records are not known at this feature level")
     } else if *session != 0 {
         Some("sessions are not known at this feature level")
-    } else if !guards.is_empty() {
-        Some("guards are not known at this feature level")
     } else {
         None
     }

@@ -2,6 +2,7 @@
 //! It depends on nothing that members may hold differently: not on places in memory, not on what was freed yet.
 
 use crate::record::{self, NewRecord, Record};
+use prost::Message;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Mixes one number into another, so that order counts.
@@ -52,6 +53,11 @@ pub(crate) fn live_record(record: &Record<'_>) -> u64 {
         record.version,
         record.lease,
     )
+}
+
+/// The hash of a row that is written as a message.
+pub(crate) fn message(row: &impl Message) -> u64 {
+    xxh3_64(&row.encode_to_vec())
 }
 
 /// The hash of a key.

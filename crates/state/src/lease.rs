@@ -20,7 +20,7 @@ pub(crate) struct Lease {
 }
 
 /// The allowance for clocks that run at different speeds: 2 %.
-fn slack_ms(ttl_ms: u64) -> u64 {
+pub(crate) fn slack_ms(ttl_ms: u64) -> u64 {
     mutated!(LeaseWithoutAllowance, 0, ttl_ms / 50)
 }
 
@@ -80,6 +80,12 @@ pub(crate) struct Leases {
 impl Leases {
     pub fn get(&self, id: i64) -> Option<&Lease> {
         self.table.get(&id)
+    }
+
+    /// The lease is there, and its time is not over.
+    pub fn is_alive(&self, id: i64, clock_ms: u64) -> bool {
+        self.get(id)
+            .is_some_and(|lease| lease.deadline_ms > clock_ms)
     }
 
     pub fn len(&self) -> usize {

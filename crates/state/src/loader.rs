@@ -9,9 +9,9 @@ use crate::kv::Keys;
 use crate::lease::Lease;
 use crate::record::{self, NEVER, NewRecord, logical_size};
 use crate::snapshot::{
-    AUTH, BLOCK_HEADER_BYTES, Counters, END, HEADER, HISTORY, KEPT, LEASE, LEASE_RECORD_BYTES,
-    MAGIC, OPTIONAL, PendingRemoval, SECTION_VERSION, SNAPSHOT_FORMAT, STATE, SnapshotHeader,
-    Totals, checksum,
+    AUTH, BLOCK_HEADER_BYTES, CLAIM, Counters, END, HEADER, HISTORY, KEPT, LEASE,
+    LEASE_RECORD_BYTES, LOCK, MAGIC, OPTIONAL, PendingRemoval, SECTION_VERSION, SNAPSHOT_FORMAT,
+    STATE, SnapshotHeader, Totals, checksum,
 };
 use crate::space::Space;
 use crate::{Settings, State};
@@ -59,6 +59,8 @@ enum Section {
     State,
     Auth,
     Lease,
+    Lock,
+    Claim,
     Kept,
     History,
     End,
@@ -184,6 +186,8 @@ impl Loader {
             STATE => Section::State,
             AUTH => Section::Auth,
             LEASE => Section::Lease,
+            LOCK => Section::Lock,
+            CLAIM => Section::Claim,
             KEPT => Section::Kept,
             HISTORY => Section::History,
             END => Section::End,
@@ -209,6 +213,12 @@ impl Loader {
             Section::Auth => self.take_auth(content),
             Section::Lease => self
                 .take_leases(content)
+                .map_err(|reason| self.corrupt(reason)),
+            Section::Lock => self
+                .take_locks(content)
+                .map_err(|reason| self.corrupt(reason)),
+            Section::Claim => self
+                .take_claims(content)
                 .map_err(|reason| self.corrupt(reason)),
             Section::Kept | Section::History => self
                 .take_records(content, section)
@@ -236,7 +246,7 @@ impl Loader {
             Section::Header => !header,
             Section::State => header && !counters,
             Section::Auth => counters && self.section == Section::State,
-            Section::Lease | Section::Kept | Section::History => {
+            Section::Lease | Section::Lock | Section::Claim | Section::Kept | Section::History => {
                 counters && section >= self.section
             }
             Section::End => counters && self.section != Section::End,
@@ -331,6 +341,23 @@ impl Loader {
         Ok(())
     }
 
+    fn take_locks(&mut self, content: &[u8]) -> Checked<()> {
+        for lock in rows(content) {
+            self.state.locks.restore_lock(lock?)?;
+            self.totals.locks += 1;
+        }
+        Ok(())
+    }
+
+    fn take_claims(&mut self, content: &[u8]) -> Checked<()> {
+        for claim in rows(content) {
+            let State { locks, leases, .. } = &mut self.state;
+            locks.restore_claim(claim?, leases)?;
+            self.totals.claims += 1;
+        }
+        Ok(())
+    }
+
     fn take_records(&mut self, mut content: &[u8], section: Section) -> Checked<()> {
         let counters = self
             .counters
@@ -381,6 +408,20 @@ impl Loader {
         }
         Ok(())
     }
+}
+
+/// Rows of a section, each after its length.
+fn rows<R: Message + Default>(mut content: &[u8]) -> impl Iterator<Item = Checked<R>> {
+    std::iter::from_fn(move || {
+        if content.is_empty() {
+            return None;
+        }
+        let row = R::decode_length_delimited(&mut content);
+        if row.is_err() {
+            content = &[];
+        }
+        Some(row.map_err(|error| error.to_string()))
+    })
 }
 
 /// Takes over the counters and checks them against what was built.

@@ -3,6 +3,7 @@
 use crate::hash_kv::HashScan;
 use crate::kv::{Found, View};
 use crate::lease::Lease;
+use crate::lock::LockQuery;
 use crate::pins::{Need, Pin};
 use crate::range::RangeScan;
 use crate::table::Table;
@@ -31,6 +32,7 @@ enum Reading {
         ids: Vec<i64>,
     },
     HashKv(HashScan),
+    Lock(LockQuery),
     Ready(Answer),
     Answered,
 }
@@ -63,10 +65,7 @@ impl State {
                 Reading::Ready(Answer::Alarms(self.alarms().collect())),
                 None,
             ),
-            Query::Lock(_) => (
-                Reading::Ready(Answer::Rejected(Rejection::Invalid("not known yet".into()))),
-                None,
-            ),
+            Query::Lock(query) => (Reading::Lock(query), None),
             Query::Position => (Reading::Ready(Answer::Position), None),
         };
         let pin = pinned.map(|(revision, need)| self.pins.take(revision, need));
@@ -234,6 +233,15 @@ impl State {
                     Some(Answer::Leases(std::mem::take(ids)))
                 }
             }
+            Reading::Lock(_)
+                if self
+                    .work
+                    .as_ref()
+                    .is_some_and(|work| work.unsettles_locks()) =>
+            {
+                None
+            }
+            Reading::Lock(query) => Some(Answer::Lock(self.ask_locks(query))),
             Reading::HashKv(scan) => scan.step(&self.keys, fuel),
             Reading::Ready(answer) => Some(std::mem::replace(answer, Answer::Position)),
             Reading::Answered => panic!("a query is stepped after its answer"),

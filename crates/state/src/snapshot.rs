@@ -7,7 +7,8 @@
 //!          content
 //! ```
 //! Sections in order, each of one or more blocks (`kept` and `history` may be absent):
-//! `header` ([`SnapshotHeader`]), `state` (counters, a removal not wholly written down, limit and alarms), `lease` (id, time to live, deadline; 8 bytes each), `kept` (records below the compacted
+//! `header` ([`SnapshotHeader`]), `state` (counters, a removal not wholly written down, limit and alarms), `lease` (id, time to live, deadline; 8 bytes each), `lock` and
+//! `claim` (rows as messages, each after its length; absent if there are none), `kept` (records below the compacted
 //! revision, in no order), `history` (records from it on, in order), `end` (how many of each). Numbers are little-endian; records are written as
 //! in the revision log, without what depends on the place.
 
@@ -15,12 +16,14 @@ use crate::State;
 use crate::auth::Store;
 use crate::kv::Keys;
 use crate::lease::Lease;
+use crate::lock::{Claim, Lock};
 use crate::pins::{Need, Pin};
 use crate::revision_log::{ChunkId, RevisionLog};
 use crate::space::SpaceRecord;
-use crate::table::Table;
+use crate::table::{Place, Row, Table};
 use bytes::Bytes;
 use prost::Message;
+use prost::encoding::encode_varint;
 use std::ops::Bound;
 
 pub(crate) const MAGIC: [u8; 8] = *b"SYNODSNP";
@@ -37,6 +40,8 @@ pub(crate) const HEADER: &[u8] = b"header";
 pub(crate) const STATE: &[u8] = b"state";
 pub(crate) const AUTH: &[u8] = b"auth";
 pub(crate) const LEASE: &[u8] = b"lease";
+pub(crate) const LOCK: &[u8] = b"lock";
+pub(crate) const CLAIM: &[u8] = b"claim";
 pub(crate) const KEPT: &[u8] = b"kept";
 pub(crate) const HISTORY: &[u8] = b"history";
 pub(crate) const END: &[u8] = b"end";
@@ -124,6 +129,10 @@ pub(crate) struct Totals {
     pub kept: u64,
     #[prost(uint64, tag = "3")]
     pub history: u64,
+    #[prost(uint64, tag = "4")]
+    pub locks: u64,
+    #[prost(uint64, tag = "5")]
+    pub claims: u64,
 }
 
 /// A snapshot under way.
@@ -133,6 +142,8 @@ pub struct SnapshotCursor {
     counters: Counters,
     auth: Store,
     leases: Table<Lease>,
+    locks: Table<Lock>,
+    claims: Table<Claim>,
     totals: Totals,
     /// The chunk of the pending removal, which still grows, and how long it was.
     reserved: Option<(ChunkId, usize)>,
@@ -142,6 +153,8 @@ pub struct SnapshotCursor {
 enum Stage {
     Front,
     Leases { from: i64 },
+    Locks(Place),
+    Claims(Place),
     Kept { chunk: ChunkId, offset: usize },
     History { chunk: ChunkId, offset: usize },
     End,
@@ -168,6 +181,7 @@ impl State {
             ref log,
             ..
         } = self.keys;
+        let (locks, claims) = self.locks.pin();
         SnapshotCursor {
             pin: self.pins.take(compacted, Need::Walk),
             header: SnapshotHeader {
@@ -195,6 +209,8 @@ impl State {
             reserved: removal.as_ref().map(|removal| log.reserved(removal.start)),
             auth: self.auth.store().clone(),
             leases: self.leases.pin(),
+            locks,
+            claims,
             totals: Totals::default(),
             stage: Stage::Front,
         }
@@ -206,29 +222,57 @@ impl State {
         bytes_max: usize,
     ) -> Option<Bytes> {
         let mut out = Vec::with_capacity(bytes_max.clamp(1 << 10, 1 << 22));
+        // Sections without rows are left out.
+        while out.is_empty() {
+            self.write_piece(cursor, &mut out, bytes_max)?;
+        }
+        Some(Bytes::from(out))
+    }
+
+    fn write_piece(
+        &self,
+        cursor: &mut SnapshotCursor,
+        out: &mut Vec<u8>,
+        bytes_max: usize,
+    ) -> Option<()> {
         match cursor.stage {
             Stage::Done => return None,
             Stage::Front => {
                 out.extend_from_slice(&MAGIC);
-                block(&mut out, HEADER, |content| {
-                    cursor.header.encode_raw(content)
-                });
-                block(&mut out, STATE, |content| {
-                    cursor.counters.encode_raw(content)
-                });
-                block(&mut out, AUTH, |content| cursor.auth.encode_raw(content));
+                block(out, HEADER, |content| cursor.header.encode_raw(content));
+                block(out, STATE, |content| cursor.counters.encode_raw(content));
+                block(out, AUTH, |content| cursor.auth.encode_raw(content));
                 cursor.stage = Stage::Leases { from: i64::MIN };
             }
-            Stage::Leases { from } => cursor.write_leases(&mut out, from, bytes_max),
+            Stage::Leases { from } => cursor.write_leases(out, from, bytes_max),
+            Stage::Locks(mut place) => {
+                let written = write_rows(out, LOCK, &cursor.locks, &mut place, bytes_max);
+                cursor.totals.locks += written;
+                cursor.stage = match written {
+                    0 => Stage::Claims(Place::default()),
+                    _ => Stage::Locks(place),
+                };
+            }
+            Stage::Claims(mut place) => {
+                let written = write_rows(out, CLAIM, &cursor.claims, &mut place, bytes_max);
+                cursor.totals.claims += written;
+                cursor.stage = match written {
+                    0 => Stage::Kept {
+                        chunk: ChunkId::Settled(0),
+                        offset: 0,
+                    },
+                    _ => Stage::Claims(place),
+                };
+            }
             Stage::Kept { .. } | Stage::History { .. } => {
-                cursor.write_records(&mut out, &self.keys.log, bytes_max)
+                cursor.write_records(out, &self.keys.log, bytes_max)
             }
             Stage::End => {
-                block(&mut out, END, |content| cursor.totals.encode_raw(content));
+                block(out, END, |content| cursor.totals.encode_raw(content));
                 cursor.stage = Stage::Done;
             }
         }
-        Some(Bytes::from(out))
+        Some(())
     }
 
     pub(crate) fn cancel_snapshot(&mut self, cursor: SnapshotCursor) {
@@ -261,10 +305,7 @@ impl SnapshotCursor {
             .and_then(|last| last.checked_add(1))
         {
             Some(from) => Stage::Leases { from },
-            None => Stage::Kept {
-                chunk: ChunkId::Settled(0),
-                offset: 0,
-            },
+            None => Stage::Locks(Place::default()),
         };
     }
 
@@ -346,6 +387,36 @@ impl SnapshotCursor {
             (false, true) => Stage::End,
         };
     }
+}
+
+/// Writes rows of a table as one block, if there are any; gives how many.
+fn write_rows<R: Row + Message>(
+    out: &mut Vec<u8>,
+    section: &[u8],
+    table: &Table<R>,
+    place: &mut Place,
+    bytes_max: usize,
+) -> u64 {
+    let Some(mut row) = table.next(place) else {
+        return 0;
+    };
+    let mut written = 0;
+    block(out, section, |content| {
+        let start = content.len();
+        loop {
+            encode_varint(row.encoded_len() as u64, content);
+            row.encode_raw(content);
+            written += 1;
+            if content.len() - start >= bytes_max.max(1) {
+                return;
+            }
+            row = match table.next(place) {
+                Some(row) => row,
+                None => return,
+            };
+        }
+    });
+    written
 }
 
 /// Writes a block whose content `fill` appends.

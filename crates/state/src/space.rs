@@ -226,12 +226,7 @@ impl Command {
                 })
         }
         match &self.operation {
-            Some(
-                Operation::Put(_)
-                | Operation::LeaseGrant(_)
-                | Operation::Client(_)
-                | Operation::Id(_),
-            ) => true,
+            Some(Operation::Put(_) | Operation::LeaseGrant(_) | Operation::Client(_)) => true,
             Some(Operation::Lock(command)) => command.grows(),
             Some(Operation::Txn(txn)) => may_put(txn),
             Some(
@@ -239,6 +234,7 @@ impl Command {
                 | Operation::Compact(_)
                 | Operation::AutoCompact(_)
                 | Operation::LeaseRevoke(_)
+                | Operation::Id(_)
                 | Operation::SetFeatureLevel(_)
                 | Operation::Auth(_)
                 | Operation::SetBytesMax(_)

@@ -8,6 +8,7 @@ use crate::hash;
 use crate::history::EventPlace;
 use crate::kv::{Keys, key_value};
 use crate::lease::{LEASE_BYTES, Leases};
+use crate::lock::{Locks, Woken};
 use crate::pins::Pins;
 use crate::query::QueryCursor;
 use crate::revision_log::Position;
@@ -65,6 +66,10 @@ pub struct Applied {
     pub groups: Vec<GroupApplied>,
     /// Leases that ended by time.
     pub expired: Vec<i64>,
+    /// How acquisitions that waited ended, in order; those that a command granted at once are among them.
+    pub woken: Vec<Woken>,
+    /// Names of locks whose holders changed, or their texts; ascending.
+    pub locks_changed: Vec<Vec<u8>>,
 }
 
 /// What one group's members are told.
@@ -103,10 +108,11 @@ pub struct State {
     pub(crate) hash_applied: u64,
     pub(crate) keys: Keys,
     pub(crate) leases: Leases,
+    pub(crate) locks: Locks,
     pub(crate) auth: Auth,
     pub(crate) space: Space,
     pub(crate) clock: Clock,
-    /// Raised once per command.
+    /// Raised with every command, every grant of a lock and every place in its queue.
     pub(crate) ordinal: u64,
     pub(crate) feature_level: u32,
     pub(crate) visible: Visible,
@@ -133,6 +139,7 @@ impl State {
             hash_applied: 0,
             keys,
             leases: Leases::default(),
+            locks: Locks::default(),
             auth: Auth::default(),
             space: Space::default(),
             clock: Clock::default(),
@@ -210,10 +217,14 @@ impl State {
         self.visible.clock.wall_ms
     }
 
-    /// The clock at which the earliest lease ends; the leader proposes an empty batch then. At or below [`State::clock_ms`] if more leases
-    /// have ended than one batch may remove: the next batch is due at once.
+    /// The clock at which the earliest lease or wait ends, or a lock opens again; the leader proposes an empty batch then. At or below
+    /// [`State::clock_ms`] if more has ended than one batch may remove: the next batch is due at once.
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        self.leases.next_deadline_ms()
+        let deadlines = [
+            self.leases.next_deadline_ms(),
+            self.locks.next_deadline_ms(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// The hash of the state after `applied()`: equal on all members at equal index (PROPERTIES KV5).
@@ -343,8 +354,13 @@ impl State {
         self.leases.len() as u64 * LEASE_BYTES
     }
 
+    /// Counted besides keys.
+    pub(crate) fn other_bytes(&self) -> u64 {
+        self.lease_bytes() + self.locks.bytes()
+    }
+
     pub(crate) fn counted_bytes(&self) -> u64 {
-        self.keys.bytes + self.lease_bytes()
+        self.keys.bytes + self.other_bytes()
     }
 
     /// The hash of everything that is equal on all members.
@@ -380,10 +396,9 @@ impl State {
             ),
             None => hash::mix_all(&keys),
         };
-        let keys = match self.space.hash() {
-            Some(space) => hash::mix(keys, space),
-            None => keys,
-        };
+        // What was never used leaves no trace.
+        let optional = [self.space.hash(), self.locks.hash()];
+        let keys = optional.into_iter().flatten().fold(keys, hash::mix);
         hash::mix(
             keys,
             hash::mix(

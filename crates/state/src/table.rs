@@ -19,6 +19,13 @@ pub(crate) trait Row: Clone {
     fn hash(&self) -> u64;
 }
 
+/// Where a reader of a pinned table stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Place {
+    shard: usize,
+    at: usize,
+}
+
 /// See the module. Cloning it pins it.
 pub(crate) struct Table<R> {
     shards: Vec<Arc<Vec<R>>>,
@@ -91,6 +98,20 @@ impl<R: Row> Table<R> {
             .iter()
             .flat_map(|shard| shard.iter())
             .skip(at)
+    }
+
+    /// The row at a place, which goes on to the next. Only in a table that is not changed meanwhile.
+    pub fn next(&self, place: &mut Place) -> Option<&R> {
+        let rows = self.shards.get(place.shard)?;
+        let row = &rows[place.at];
+        place.at += 1;
+        if place.at == rows.len() {
+            *place = Place {
+                shard: place.shard + 1,
+                at: 0,
+            };
+        }
+        Some(row)
     }
 
     /// Adds a row, or replaces the one with its key; gives that.
@@ -175,6 +196,9 @@ mod tests {
             }
             for (table, map) in pinned.into_iter().chain([(table, map)]) {
                 prop_assert_eq!(table.len(), map.len());
+                let mut place = Place::default();
+                let walked: Vec<u16> = std::iter::from_fn(|| table.next(&mut place).map(|row| row.0)).collect();
+                prop_assert_eq!(walked, map.keys().copied().collect::<Vec<_>>());
                 let rows: Vec<Pair> = map.iter().map(|(&key, &value)| Pair(key, value)).collect();
                 prop_assert_eq!(table.sum(), rows.iter().map(Row::hash).fold(0, u64::wrapping_add));
                 for bound in [Bound::Unbounded, Bound::Included(from), Bound::Excluded(from)] {

@@ -147,7 +147,10 @@ fn f3_a_guard_or_client_record_is_never_passed_over() {
     );
     for (reply, revision) in &applied.groups[0].replies {
         assert!(
-            matches!(reply, Reply::Rejected(Rejection::Invalid(_))),
+            matches!(
+                reply,
+                Reply::Rejected(Rejection::Invalid(_) | Rejection::Guard(_) | Rejection::Client(_))
+            ),
             "{reply:?}"
         );
         assert_eq!(*revision, 1);

@@ -6,6 +6,7 @@ use synod_state::auth::{
     AuthChange, AuthOperation, AuthRejection, Enable, Permission, PermissionKind, Principal,
     RoleGrantPermission, RoleName, UserAdd, UserRole,
 };
+use synod_state::lock::*;
 use synod_state::*;
 
 const ROOT: &str = "root";
@@ -311,4 +312,78 @@ fn kv5_users_are_part_of_the_hash_and_of_a_snapshot() {
     let mut again = Guarded(loaded);
     assert_eq!(again.run("ann", put("b", 0)), denied());
     assert_eq!(again.run("ann", put("a/1", 0)), Reply::Put { prev: None });
+}
+
+/// Locks are protected like keys of their names; who may not write one cannot end the session that holds it.
+#[test]
+fn s1_a_lock_needs_the_rights_of_its_name() {
+    let mut guarded = Guarded::new();
+    let lock = |operation| {
+        Operation::Lock(LockCommand {
+            operation: Some(operation),
+        })
+    };
+    let claimant = Claimant { session: 7, id: 1 };
+    let acquire = |name: &'static str| {
+        lock(LockOperation::Acquire(Acquire {
+            name: Bytes::from_static(name.as_bytes()),
+            claimant,
+            ..Acquire::default()
+        }))
+    };
+    let release = lock(LockOperation::Release(Release {
+        claimant,
+        joined: 0,
+    }));
+    let session = Operation::LeaseGrant(LeaseGrant {
+        id: 7,
+        ttl_ms: 60_000,
+    });
+    guarded.run(ROOT, session);
+    assert_eq!(guarded.run("ann", acquire("b")), denied());
+    let Reply::Lock(LockReply::Granted { token }) = guarded.run(ROOT, acquire("b")) else {
+        panic!("the lock is free")
+    };
+    let force = lock(LockOperation::Force(Force {
+        name: Bytes::from_static(b"b"),
+        token,
+        reason: "r".into(),
+    }));
+    let revoke = Operation::LeaseRevoke(LeaseRevoke { id: 7 });
+    for refused in [release.clone(), force, revoke] {
+        assert_eq!(guarded.run("ann", refused), denied());
+    }
+    let guard = Guard {
+        model: GUARD_MODEL,
+        name: Bytes::from_static(b"b"),
+        token: 1,
+    };
+    let auth_revision = guarded.0.auth().revision();
+    let with_guard = Command {
+        principal: "ann".into(),
+        auth_revision,
+        guards: vec![guard],
+        operation: Some(put("a/1", 0)),
+        ..Command::default()
+    };
+    assert_eq!(guarded.apply(with_guard), denied());
+    let name = || Bytes::from_static(b"b");
+    for query in [
+        LockQuery::Claim { claimant },
+        LockQuery::Check {
+            name: name(),
+            token,
+        },
+        LockQuery::List {
+            from: Bytes::new(),
+            limit: 10,
+        },
+    ] {
+        let query = Query::Lock(query);
+        let denied = Err(AuthRejection::PermissionDenied);
+        assert_eq!(guarded.ask("ann", &query), denied, "{query:?}");
+        assert_eq!(guarded.ask(ROOT, &query), Ok(()), "{query:?}");
+    }
+    assert!(matches!(guarded.run(ROOT, release), Reply::Lock(_)));
+    assert!(matches!(guarded.run("ann", acquire("a/1")), Reply::Lock(_)));
 }

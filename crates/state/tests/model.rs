@@ -6,7 +6,7 @@ mod support;
 use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeMap;
-use support::{Change, Model, Requests, Rng};
+use support::{Change, Model, Requests, Rng, reload};
 use synod_state::*;
 
 /// A query under way in the sliced state, with what it was pinned at.
@@ -258,6 +258,7 @@ impl Harness {
         Applied {
             groups: groups.collect(),
             expired,
+            ..Applied::default()
         }
     }
 
@@ -406,19 +407,6 @@ fn ask(state: &mut State, query: Query) -> Answer {
             return answer;
         }
     }
-}
-
-fn reload(state: &mut State, settings: &Settings) -> State {
-    let mut cursor = state.snapshot_begin(SnapshotHeader {
-        index: state.applied(),
-        ..SnapshotHeader::default()
-    });
-    let mut loader = Loader::new(settings.clone());
-    while let Some(bytes) = state.snapshot_step(&mut cursor, 1 << 16) {
-        loader.feed(&bytes).unwrap();
-    }
-    state.snapshot_cancel(cursor);
-    loader.finish().unwrap().0
 }
 
 fn run(seed: u64, batches: u64) -> u64 {

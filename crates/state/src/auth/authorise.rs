@@ -6,6 +6,7 @@
 
 use super::{Auth, AuthRejection, PermissionKind, Principal};
 use crate::kv::View;
+use crate::lock::{Claimant, LockCommand, LockOperation, LockQuery};
 use crate::{Command, DeleteRange, Operation, Put, Query, Range, State, Txn, TxnStep};
 use std::ops::Bound;
 
@@ -37,7 +38,7 @@ impl State {
             Query::LeaseTimeToLive { keys: false, .. } | Query::Alarms => asking.user(),
             Query::Leases => asking.leases(),
             Query::HashKv { .. } => self.auth.check_admin(principal),
-            Query::Lock(_) => asking.user(),
+            Query::Lock(query) => asking.ask_lock(query),
             Query::Position => Ok(()),
         }
     }
@@ -56,11 +57,17 @@ impl State {
             view: self.keys.present(),
             principal,
         };
+        for guard in &command.guards {
+            asking.check(PermissionKind::Read, &guard.name, &[])?;
+        }
         match &command.operation {
             Some(Operation::Put(put)) => asking.put(put),
             Some(Operation::DeleteRange(delete)) => asking.delete_range(delete),
             Some(Operation::Txn(txn)) => asking.txn(txn),
-            Some(Operation::LeaseRevoke(revoke)) => asking.lease(revoke.id, PermissionKind::Write),
+            Some(Operation::LeaseRevoke(revoke)) => {
+                asking.lease(revoke.id, PermissionKind::Write)?;
+                asking.locks_of(revoke.id)
+            }
             // A member's own, and what is refused anyway.
             Some(
                 Operation::SetFeatureLevel(_)
@@ -68,12 +75,10 @@ impl State {
                 | Operation::AutoCompact(_),
             )
             | None => Ok(()),
-            Some(
-                Operation::LeaseGrant(_)
-                | Operation::Lock(_)
-                | Operation::Client(_)
-                | Operation::Id(_),
-            ) => asking.user(),
+            Some(Operation::LeaseGrant(_) | Operation::Client(_) | Operation::Id(_)) => {
+                asking.user()
+            }
+            Some(Operation::Lock(command)) => asking.change_lock(command),
             Some(Operation::Auth(_) | Operation::Compact(_) | Operation::SetAlarm(_)) => {
                 self.auth.check_admin(principal)
             }
@@ -177,5 +182,50 @@ impl Asking<'_> {
             checked.is_ok()
         });
         checked
+    }
+
+    /// The name of a lock is protected by the permissions of the key that is called so.
+    fn change_lock(self, command: &LockCommand) -> Checked {
+        let write = PermissionKind::Write;
+        match &command.operation {
+            Some(LockOperation::Acquire(acquire)) => self.check(write, &acquire.name, &[]),
+            Some(LockOperation::Release(release)) => self.claim(write, release.claimant),
+            Some(LockOperation::SetValue(set)) => self.claim(write, set.claimant),
+            Some(LockOperation::Leave(leave)) => self.claim(write, leave.claimant),
+            Some(LockOperation::SetLatch(set)) => self.check(write, &set.name, &[]),
+            Some(LockOperation::CountDown(count)) => self.check(write, &count.name, &[]),
+            Some(LockOperation::Force(_)) => self.state.auth.check_admin(self.principal),
+            None => self.user(),
+        }
+    }
+
+    fn ask_lock(self, query: &LockQuery) -> Checked {
+        let read = PermissionKind::Read;
+        match query {
+            // Everything from there on.
+            LockQuery::List { from, .. } if from.is_empty() => self.check(read, &[0], &[0]),
+            LockQuery::List { from, .. } => self.check(read, from, &[0]),
+            LockQuery::Show { name, .. } | LockQuery::Check { name, .. } => {
+                self.check(read, name, &[])
+            }
+            LockQuery::Claim { claimant } => self.claim(read, *claimant),
+        }
+    }
+
+    /// The lock of an acquisition. Of one that is not there, nothing can be learned.
+    fn claim(self, kind: PermissionKind, claimant: Claimant) -> Checked {
+        match self.state.locks.claim(claimant) {
+            Some(claim) => self.check(kind, &claim.name, &[]),
+            None => self.user(),
+        }
+    }
+
+    /// All locks that end with a lease. Who may do everything is not held up by their number.
+    fn locks_of(self, lease: i64) -> Checked {
+        if self.state.auth.check_admin(self.principal).is_ok() {
+            return Ok(());
+        }
+        let mut claims = self.state.locks.claims_of(lease);
+        claims.try_for_each(|claim| self.check(PermissionKind::Write, &claim.name, &[]))
     }
 }

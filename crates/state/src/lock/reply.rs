@@ -282,25 +282,6 @@ pub enum Obstacle {
     },
 }
 
-/// A guard that does not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GuardRejection {
-    /// The grant named does not hold the lock.
-    NotHeld {
-        /// The lock.
-        name: Bytes,
-        /// The token of the grant that was named.
-        token: u64,
-        /// The newest token of the lock; 0 if nobody holds it or waits for it.
-        newest: u64,
-    },
-    /// The guard names a model that is not known.
-    UnknownModel {
-        /// The model.
-        model: u32,
-    },
-}
-
 impl fmt::Display for LockRejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -356,27 +337,5 @@ impl fmt::Display for Kind {
             Kind::Latch => "latch",
             Kind::Barrier => "barrier",
         })
-    }
-}
-
-impl fmt::Display for GuardRejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            GuardRejection::NotHeld {
-                name,
-                token,
-                newest,
-            } => {
-                let name = name.escape_ascii();
-                write!(f, "guard: lock {name} is not held with token {token}")?;
-                match newest {
-                    0 => Ok(()),
-                    newest => write!(f, ", its newest is {newest}"),
-                }
-            }
-            GuardRejection::UnknownModel { model } => {
-                write!(f, "guard: model {model} has no locks")
-            }
-        }
     }
 }
