@@ -1,5 +1,6 @@
 //! `synod dev`: a whole cluster on loopback, in one process.
 
+use crate::cert::Place;
 use crate::logging::{self, LogArgs};
 use crate::output::{Failed, line};
 use crate::serve::{self, Leave};
@@ -20,11 +21,15 @@ const LOG_SEGMENT: &str = "16MiB";
 /// How long the cluster may take to find a leader before a word is said about it.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The name in the certificate that `--tls` makes for clients.
+const CLIENT: &str = "dev";
+
 const EXAMPLES: &str = "\
 Examples:
   synod dev                    three members, data kept in ./synod-dev
   synod dev --ephemeral        the same, nothing kept
   synod dev --members 1
+  synod dev --tls              with certificates, which clients must show too
 
 Clients find the members at 127.0.0.1, ports 2379, 22379, 32379 and so on. Ctrl-C stops all of them; the next start goes on with the same data.";
 
@@ -40,6 +45,9 @@ pub(crate) struct DevArgs {
     /// Keep nothing: the data lives in a temporary directory that is removed at the end
     #[arg(long, conflicts_with = "data_dir")]
     ephemeral: bool,
+    /// Speak TLS on all ports, with certificates made for this, and demand one from every client
+    #[arg(long)]
+    tls: bool,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -74,7 +82,11 @@ pub(crate) fn run(args: &DevArgs) -> Result<(), Failed> {
         .enable_all()
         .build()
         .map_err(Failed::system)?;
-    runtime.block_on(dev(members, &directory))
+    let certificates = match args.tls {
+        true => Some(Place::for_dev(directory.path.join("certs"), CLIENT)?),
+        false => None,
+    };
+    runtime.block_on(dev(members, &directory, certificates.as_ref()))
 }
 
 /// How many members to run: as many as the directory was made with.
@@ -117,12 +129,31 @@ fn port(number: u16, base: u16) -> u16 {
     }
 }
 
-fn config(number: u16, members: u16, directory: &Path) -> Result<Config, Failed> {
+/// Settings by which a member speaks TLS.
+fn tls_flags(place: &Place) -> Vec<(&'static str, String)> {
+    let (certificate, key) = (place.pem("server"), place.key("server"));
+    let authority = place.shown("ca.pem");
+    vec![
+        ("cert-file", certificate.clone()),
+        ("key-file", key.clone()),
+        ("trusted-ca-file", authority.clone()),
+        ("peer-cert-file", certificate),
+        ("peer-key-file", key),
+        ("peer-trusted-ca-file", authority),
+    ]
+}
+
+fn config(
+    number: u16,
+    members: u16,
+    directory: &Path,
+    certificates: Option<&Place>,
+) -> Result<Config, Failed> {
     let peer_addr = |number| format!("127.0.0.1:{}", port(number, 2380));
     let cluster: Vec<String> = (1..=members)
         .map(|number| format!("n{number}={}", peer_addr(number)))
         .collect();
-    let flags = [
+    let mut flags = vec![
         ("name", format!("n{number}")),
         (
             "data-dir",
@@ -134,6 +165,7 @@ fn config(number: u16, members: u16, directory: &Path) -> Result<Config, Failed>
         // Several members share one disk that is nobody's production.
         ("log-segment-bytes", LOG_SEGMENT.to_owned()),
     ];
+    flags.extend(certificates.map(tls_flags).unwrap_or_default());
     let flags = flags
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value));
@@ -143,16 +175,21 @@ fn config(number: u16, members: u16, directory: &Path) -> Result<Config, Failed>
         .map_err(|error| Failed::Usage(error.to_string()))
 }
 
-async fn dev(members: u16, directory: &Directory) -> Result<(), Failed> {
+async fn dev(
+    members: u16,
+    directory: &Directory,
+    certificates: Option<&Place>,
+) -> Result<(), Failed> {
     let mut leave = Leave::new()?;
     let resumed = directory.path.join("n1").is_dir();
     eprintln!("starting {members} members");
     let mut running = Vec::new();
     for number in 1..=members {
-        running.push(Member::start(config(number, members, &directory.path)?).map_err(failed)?);
+        let config = config(number, members, &directory.path, certificates)?;
+        running.push(Member::start(config).map_err(failed)?);
     }
     let outcome = tokio::select! {
-        outcome = watch_over(&running, resumed, directory) => outcome,
+        outcome = watch_over(&running, resumed, directory, certificates) => outcome,
         () = leave.asked() => Ok(()),
     };
     eprintln!("stopping {} members", running.len());
@@ -177,6 +214,7 @@ async fn watch_over(
     running: &[Member],
     resumed: bool,
     directory: &Directory,
+    certificates: Option<&Place>,
 ) -> Result<(), Failed> {
     let mut handles = Vec::new();
     for member in running {
@@ -226,23 +264,33 @@ async fn watch_over(
         "data in {} ({kept})",
         directory.path.display()
     ))?;
-    let endpoints: Vec<String> = (1..=running.len() as u16).map(client_addr).collect();
-    let program = program();
-    line("")?;
-    line(format_args!("{} in another terminal:", bold("Try")))?;
-    line(format_args!("  {program} put hello world"))?;
-    line(format_args!("  {program} get hello"))?;
-    line(format_args!(
-        "  {program} status --endpoints {}",
-        endpoints.join(",")
-    ))?;
-    line(format_args!(
-        "  etcdctl --endpoints={} put hello world",
-        endpoints.join(",")
-    ))?;
+    say_next(running.len() as u16, certificates)?;
     line("")?;
     line("Ctrl-C stops everything.")?;
     first_end(running).await
+}
+
+/// Lines to type next.
+fn say_next(members: u16, certificates: Option<&Place>) -> Result<(), Failed> {
+    let endpoints: Vec<String> = (1..=members).map(client_addr).collect();
+    let endpoints = endpoints.join(",");
+    let program = program();
+    line("")?;
+    line(format_args!("{} in another terminal:", bold("Try")))?;
+    let mut etcdctl = String::new();
+    if let Some(place) = certificates {
+        let (ca, pem, key) = (place.shown("ca.pem"), place.pem(CLIENT), place.key(CLIENT));
+        line(format_args!(
+            "  export SYNOD_CACERT={ca} SYNOD_CERT={pem} SYNOD_KEY={key}"
+        ))?;
+        etcdctl = format!(" --cacert={ca} --cert={pem} --key={key}");
+    }
+    line(format_args!("  {program} put hello world"))?;
+    line(format_args!("  {program} get hello"))?;
+    line(format_args!("  {program} status --endpoints {endpoints}"))?;
+    line(format_args!(
+        "  etcdctl --endpoints={endpoints}{etcdctl} put hello world"
+    ))
 }
 
 fn failed(error: StartError) -> Failed {

@@ -1,5 +1,6 @@
 //! The one binary: runs members and talks to them. Results go to stdout, talk to stderr.
 
+mod cert;
 mod dev;
 mod keys;
 mod lease;
@@ -151,6 +152,8 @@ enum Command {
     Role(users::RoleCommand),
     /// Show how each endpoint is
     Status(members::StatusArgs),
+    /// Make an authority and certificates of one's own, for TLS
+    Cert(Alone<cert::CertArgs>),
     /// Run a whole cluster on simulated time under faults drawn from a seed
     Sim(Alone<simulate::SimArgs>),
 }
@@ -177,6 +180,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
     match cli.command {
         Command::Serve(command) => serve::run(&command.args),
         Command::Dev(command) => dev::run(&command.args),
+        Command::Cert(command) => cert::run(&command.args),
         Command::Sim(command) => simulate::run(&command.args),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -214,7 +218,7 @@ async fn talk(global: Global, command: Command) -> Result<(), Failed> {
         Command::Auth(command) => users::auth(&client, output, command).await,
         Command::User(command) => users::user(&client, output, command).await,
         Command::Role(command) => users::role(&client, output, command).await,
-        Command::Serve(_) | Command::Dev(_) | Command::Sim(_) => {
+        Command::Serve(_) | Command::Dev(_) | Command::Cert(_) | Command::Sim(_) => {
             unreachable!("they need no client")
         }
     }
@@ -244,7 +248,8 @@ mod tests {
              --advertise-client-addr h:1 --advertise-peer-addr h:2 --config f",
             "synod serve",
             "synod dev --members 5 --data-dir d",
-            "synod dev --ephemeral",
+            "synod dev --ephemeral --tls",
+            "synod cert server --dir d --name n1 --host a,10.0.0.1 --days 7 --replace",
             "synod get a --prefix --revision 3 --limit 2 --keys-only --consistency bounded=2s --endpoints a:1,b:2",
             "synod put k v --output json",
             "synod lease keep-alive 1f",

@@ -41,7 +41,7 @@ impl Failed {
             Failed::Unreachable(text) => {
                 eprintln!("error: {text}");
                 eprintln!(
-                    "hint: is a member running there? start some with `synod dev`, or name others with --endpoints"
+                    "hint: is a member running there? start some with `synod dev`, or name others with --endpoints; one with TLS needs --cacert too"
                 );
             }
             Failed::Quiet => {}

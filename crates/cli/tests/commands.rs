@@ -12,6 +12,10 @@ struct Member {
 
 impl Member {
     fn start() -> Member {
+        Member::start_with(&[])
+    }
+
+    fn start_with(more: &[&str]) -> Member {
         let directory = tempfile::tempdir().expect("a directory");
         let mut process = Command::new(env!("CARGO_BIN_EXE_synod"))
             .args([
@@ -31,6 +35,7 @@ impl Member {
                 "--data-dir",
             ])
             .arg(directory.path().join("n1"))
+            .args(more)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary runs");
@@ -273,4 +278,143 @@ fn wrong_settings_are_refused_with_the_fix() {
     );
     assert_eq!(serve(&["--log-level", "loud"]).0, Some(2));
     assert_eq!(serve(&["--cluster", "n2=h:1"]).0, Some(2));
+}
+
+fn synod(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_synod"))
+        .args(arguments)
+        .output()
+        .expect("the binary runs")
+}
+
+#[test]
+fn certificates_are_made_shown_and_taken_back() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path().display().to_string();
+    let cert = |arguments: &[&str]| synod(&[&["cert", "--dir", &place], arguments].concat());
+    let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let early = cert(&["client", "--name", "alice"]);
+    assert_eq!(early.status.code(), Some(1));
+    assert!(said(&early).contains("synod cert ca"), "{}", said(&early));
+    for made in [
+        &["ca"][..],
+        &["server", "--name", "n1"],
+        &["client", "--name", "alice"],
+        &["client", "--name", "bob"],
+    ] {
+        let output = cert(made);
+        assert!(output.status.success(), "{made:?}: {}", said(&output));
+    }
+    let again = cert(&["client", "--name", "alice"]);
+    assert!(said(&again).contains("--replace"), "{}", said(&again));
+    assert!(
+        cert(&["client", "--name", "alice", "--replace"])
+            .status
+            .success()
+    );
+    assert!(cert(&["revoke", "bob"]).status.success());
+
+    let file = |name: &str| format!("{place}/{name}");
+    let mode = |name: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        let metadata = std::fs::metadata(file(name)).expect("it was made");
+        metadata.permissions().mode() & 0o777
+    };
+    assert_eq!(mode("ca-key.pem"), 0o600);
+    assert_eq!(mode("alice-key.pem"), 0o600);
+
+    let member = Member::start_with(&[
+        "--cert-file",
+        &file("n1.pem"),
+        "--key-file",
+        &file("n1-key.pem"),
+        "--trusted-ca-file",
+        &file("ca.pem"),
+        "--client-crl-file",
+        &file("crl.pem"),
+        "--client-cert-auth",
+    ]);
+    assert!(
+        member.endpoint.starts_with("https://"),
+        "{}",
+        member.endpoint
+    );
+    let with = |name: &str, arguments: &[&str]| {
+        let own = [
+            file("ca.pem"),
+            file(&format!("{name}.pem")),
+            file(&format!("{name}-key.pem")),
+        ];
+        let flags = [
+            "--cacert",
+            &own[0],
+            "--cert",
+            &own[1],
+            "--key",
+            &own[2],
+            "--timeout",
+            "1s",
+        ];
+        member.run(&[arguments, &flags].concat())
+    };
+    let put = with("alice", &["put", "hello", "world"]);
+    assert!(put.status.success(), "{}", said(&put));
+    let status = with("alice", &["status", "--all"]);
+    assert!(status.status.success(), "{}", said(&status));
+    let revoked = said(&with("bob", &["get", "hello"]));
+    assert!(
+        revoked.contains("finds this side's certificate revoked"),
+        "{revoked}"
+    );
+    let bare = member.run(&[
+        "get",
+        "hello",
+        "--cacert",
+        &file("ca.pem"),
+        "--timeout",
+        "1s",
+    ]);
+    assert_eq!(bare.status.code(), Some(3));
+    assert!(
+        said(&bare).contains("wants a certificate from this side"),
+        "{}",
+        said(&bare)
+    );
+    let halved = member.run(&["get", "hello", "--cert", &file("alice.pem")]);
+    assert_eq!(halved.status.code(), Some(2));
+    assert!(
+        said(&halved).contains("pass --key too"),
+        "{}",
+        said(&halved)
+    );
+    let unknown = member.run(&[
+        "get",
+        "hello",
+        "--cacert",
+        &file("bob.pem"),
+        "--timeout",
+        "1s",
+    ]);
+    assert!(
+        said(&unknown).contains("not trusted here"),
+        "{}",
+        said(&unknown)
+    );
+    // Plain text where TLS is spoken, and the other way round.
+    let address = member.endpoint.trim_start_matches("https://");
+    let plain = synod(&["get", "hello", "--endpoints", address, "--timeout", "1s"]);
+    assert_eq!(plain.status.code(), Some(3));
+    let open = Member::start();
+    let secret = open.run(&[
+        "get",
+        "hello",
+        "--insecure-skip-tls-verify",
+        "--timeout",
+        "1s",
+    ]);
+    assert!(
+        said(&secret).contains("does not speak TLS"),
+        "{}",
+        said(&secret)
+    );
 }

@@ -21,6 +21,7 @@ use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::kv_client::KvClient;
 use proto::etcdserverpb::lease_client::LeaseClient;
 use proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use security::Refusal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -59,9 +60,33 @@ pub struct Client {
 }
 
 struct Shared {
-    endpoints: Vec<(String, Channel)>,
+    endpoints: Vec<Link>,
     /// The endpoint that answered last.
     preferred: AtomicUsize,
+}
+
+/// One endpoint and the way there.
+#[derive(Clone)]
+struct Link {
+    /// As it was given.
+    name: String,
+    channel: Channel,
+    refusal: Arc<Refusal>,
+}
+
+impl Link {
+    /// Sorts an answer that is none.
+    fn failed(&self, status: &Status) -> ClientError {
+        let error = ClientError::of(&self.name, status);
+        match (&error, self.refusal.get()) {
+            (ClientError::Unreachable { .. } | ClientError::Unknown { .. }, Some(refusal)) => {
+                ClientError::Unreachable {
+                    reason: format!("{}: {refusal}", self.name),
+                }
+            }
+            _ => error,
+        }
+    }
 }
 
 /// Whether a request may be repeated when nobody knows what became of it.
@@ -105,17 +130,23 @@ impl Client {
                 format!("{scheme}://{text}")
             };
             let endpoint = endpoint(text, uri)?;
+            let refusal = Arc::new(Refusal::default());
             let channel = if endpoint.uri().scheme_str() == Some("https") {
                 let credentials = match &credentials {
                     Some(checked) => Arc::clone(checked),
                     None => credentials.insert(security.check()?).clone(),
                 };
-                let dial = move |uri| security::dial(credentials.clone(), uri);
+                let told = refusal.clone();
+                let dial = move |uri| security::dial(credentials.clone(), told.clone(), uri);
                 endpoint.connect_with_connector_lazy(tower::service_fn(dial))
             } else {
                 endpoint.connect_lazy()
             };
-            known.push((text.to_owned(), channel));
+            known.push(Link {
+                name: text.to_owned(),
+                channel,
+                refusal,
+            });
         }
         if known.is_empty() {
             return Err(ClientError::BadEndpoint {
@@ -173,14 +204,14 @@ impl Client {
 
     /// The endpoints as they were given.
     pub fn endpoints(&self) -> impl Iterator<Item = &str> {
-        self.shared.endpoints.iter().map(|(text, _)| text.as_str())
+        self.shared.endpoints.iter().map(|link| link.name.as_str())
     }
 
     /// A client of each endpoint alone.
     pub fn each(&self) -> Vec<Client> {
-        let alone = |(text, channel): &(String, Channel)| Client {
+        let alone = |link: &Link| Client {
             shared: Arc::new(Shared {
-                endpoints: vec![(text.clone(), channel.clone())],
+                endpoints: vec![link.clone()],
                 preferred: AtomicUsize::new(0),
             }),
             timeout: self.timeout,
@@ -382,12 +413,12 @@ impl Client {
         let mut wait = ROUND_WAIT[0];
         for attempt in 0.. {
             let endpoint = (first + attempt) % endpoints;
-            let (name, channel) = &self.shared.endpoints[endpoint];
+            let link = &self.shared.endpoints[endpoint];
             let mut attempt_deadline = deadline;
             if kind == Kind::Read && endpoints > 1 {
                 attempt_deadline = deadline.min(Instant::now() + READ_ATTEMPT_TIMEOUT);
             }
-            let error = match timeout_at(attempt_deadline, self.attempt(channel, &request, &call))
+            let error = match timeout_at(attempt_deadline, self.attempt(&link.channel, &request, &call))
                 .await
             {
                 Ok(Ok(response)) => {
@@ -402,10 +433,12 @@ impl Client {
                         stamp,
                     });
                 }
-                Ok(Err(status)) => ClientError::of(name, &status),
-                Err(_) => {
-                    ClientError::silent(name, kind == Kind::Change, attempt_deadline == deadline)
-                }
+                Ok(Err(status)) => link.failed(&status),
+                Err(_) => ClientError::silent(
+                    &link.name,
+                    kind == Kind::Change,
+                    attempt_deadline == deadline,
+                ),
             };
             let may_repeat = match &error {
                 ClientError::Unreachable { .. } => true,

@@ -6,13 +6,14 @@ use hyper_util::rt::TokioIo;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use tls::rustls::pki_types::ServerName;
 use tls::{Allowed, Credentials, Pair, Protocol, Source, Trust};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// What a client shows and whom it trusts. The files are read for each connection, so that renewed ones count from the next one on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,8 +86,32 @@ fn bad(reason: &str) -> ClientError {
     }
 }
 
+/// Why the other side ended the newest connection, if it did so for a certificate. A server of TLS 1.3 judges a client's certificate when the
+/// client believes itself connected and has sent its request; what it then says is all that tells a request that was never read from one
+/// whose answer was lost.
+#[derive(Debug, Default)]
+pub(crate) struct Refusal(Mutex<Option<String>>);
+
+impl Refusal {
+    pub(crate) fn get(&self) -> Option<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set(&self, refusal: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+    }
+}
+
 /// Dials an endpoint and shakes hands with it.
-pub(crate) async fn dial(credentials: Arc<Credentials>, uri: Uri) -> io::Result<TokioIo<Stream>> {
+pub(crate) async fn dial(
+    credentials: Arc<Credentials>,
+    refusal: Arc<Refusal>,
+    uri: Uri,
+) -> io::Result<TokioIo<Stream>> {
+    refusal.set(None);
     let host = uri.host().unwrap_or_default();
     let bare = host
         .strip_prefix('[')
@@ -103,34 +128,35 @@ pub(crate) async fn dial(credentials: Arc<Credentials>, uri: Uri) -> io::Result<
         .connect(name, stream)
         .await;
     match connected {
-        Ok(stream) => Ok(TokioIo::new(Stream(stream))),
+        Ok(stream) => Ok(TokioIo::new(Stream {
+            inner: stream,
+            refusal: Some(refusal),
+        })),
         Err(error) => Err(io::Error::other(tls::explain(&error, "the member"))),
     }
 }
 
-/// A connection inside TLS, whose errors are in words.
-pub(crate) struct Stream(tokio_rustls::client::TlsStream<TcpStream>);
-
-/// A server of TLS 1.3 judges a client's certificate after the client believes itself connected: its verdict comes with the first bytes.
-fn verdict(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::InvalidData => io::Error::new(
-            io::ErrorKind::InvalidData,
-            tls::explain(&error, "the member"),
-        ),
-        _ => error,
-    }
+/// A connection inside TLS.
+pub(crate) struct Stream {
+    inner: TlsStream<TcpStream>,
+    /// Until the other side has said anything.
+    refusal: Option<Arc<Refusal>>,
 }
 
 impl AsyncRead for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0)
-            .poll_read(context, buffer)
-            .map_err(verdict)
+        let read = ready!(Pin::new(&mut self.inner).poll_read(context, buffer));
+        if let Some(refusal) = self.refusal.take()
+            && let Err(error) = &read
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            refusal.set(Some(tls::explain(error, "the member")));
+        }
+        Poll::Ready(read)
     }
 }
 
@@ -140,7 +166,7 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        Pin::new(&mut self.inner).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -148,18 +174,18 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(context, parts)
+        Pin::new(&mut self.inner).poll_write_vectored(context, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.inner.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        Pin::new(&mut self.inner).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.inner).poll_shutdown(context)
     }
 }

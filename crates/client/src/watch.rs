@@ -64,7 +64,7 @@ impl Watch {
     async fn receive(&mut self) -> Result<Option<pb::WatchResponse>, ClientError> {
         let endpoint =
             self.client.shared.preferred.load(Relaxed) % self.client.shared.endpoints.len();
-        let name = &self.client.shared.endpoints[endpoint].0;
+        let link = &self.client.shared.endpoints[endpoint];
         if self.stream.is_none() {
             self.stream = Some(open(&self.client, endpoint, self.request.clone()).await?);
         }
@@ -73,10 +73,10 @@ impl Watch {
             .answers
             .message()
             .await
-            .map_err(|status| ClientError::of(name, &status))?;
+            .map_err(|status| link.failed(&status))?;
         let Some(response) = answer else {
             return Err(ClientError::Unreachable {
-                reason: format!("{name}: the member ended the watch"),
+                reason: format!("{}: the member ended the watch", link.name),
             });
         };
         if response.canceled
@@ -85,7 +85,7 @@ impl Watch {
         {
             login.refused(stream.token.as_ref());
             return Err(ClientError::Unreachable {
-                reason: format!("{name}: {}", response.cancel_reason),
+                reason: format!("{}: {}", link.name, response.cancel_reason),
             });
         }
         if let Some(header) = &response.header
@@ -107,15 +107,15 @@ async fn open(
     endpoint: usize,
     request: pb::WatchCreateRequest,
 ) -> Result<Stream, ClientError> {
-    let (name, channel) = &client.shared.endpoints[endpoint];
+    let link = &client.shared.endpoints[endpoint];
     let (requests, outgoing) = mpsc::channel(1);
     let create = pb::WatchRequest {
         request_union: Some(pb::watch_request::RequestUnion::CreateRequest(request)),
     };
     requests.try_send(create).expect("the channel is new");
-    let mut watcher = WatchClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
+    let mut watcher = WatchClient::new(link.channel.clone()).max_decoding_message_size(usize::MAX);
     let opening = async {
-        let token = client.token(channel).await?;
+        let token = client.token(&link.channel).await?;
         let request = client.request(ReceiverStream::new(outgoing), token.as_ref());
         Ok((watcher.watch(request).await?, token))
     };
@@ -125,7 +125,7 @@ async fn open(
             token,
             _requests: requests,
         }),
-        Ok(Err(status)) => Err(ClientError::of(name, &status)),
-        Err(_) => Err(ClientError::silent(name, false, false)),
+        Ok(Err(status)) => Err(link.failed(&status)),
+        Err(_) => Err(ClientError::silent(&link.name, false, false)),
     }
 }

@@ -3,7 +3,7 @@
 use crate::Metrics;
 use crate::greet::{self, Me, SharedMe};
 use crate::peers::PeerEvent;
-use crate::tls::{Admission, Admitted, Places, Refusals, Stream};
+use crate::tls::{Admission, Admitted, Places, Refusals, Stream, see_off};
 use crate::wire::{self, Frame, FrameKind, Purpose, Welcome};
 use bytes::BytesMut;
 use raft::PeerId;
@@ -11,7 +11,7 @@ use replica::{BootstrapMessage, Message};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -140,22 +140,24 @@ impl Acceptor {
 
     /// Refuses a member that speaks plain text where this one speaks TLS, or the other way round. The latter takes the words for nonsense,
     /// and thus for no TLS.
-    async fn tell_apart(&self, stream: TcpStream, why: &str) {
+    async fn tell_apart(&self, mut stream: TcpStream, why: &str) {
         let me = self.me();
         let refusal = format!(
             "{why} (member {}); start all members with --peer-cert-file, or none",
             me.name
         );
-        // What was sent is taken in first: closing over it would tear the answer away.
-        let _ = stream.try_read(&mut [0; 4096]);
         let welcome = Welcome {
             // It is not for now only.
             not_yet: false,
             ..me.welcome(0, refusal)
         };
-        let _ = Stream::Plain(stream)
-            .send(&wire::encode_greeting(&welcome))
-            .await;
+        if stream
+            .write_all(&wire::encode_greeting(&welcome))
+            .await
+            .is_ok()
+        {
+            see_off(stream).await;
+        }
     }
 
     fn me(&self) -> Arc<Me> {

@@ -1,6 +1,7 @@
 //! What a certificate says of its owner.
 
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use std::time::{Duration, SystemTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -36,6 +37,12 @@ pub fn summary(certificate: &CertificateDer<'_>) -> Option<Summary> {
         ],
         serial: parsed.raw_serial().to_vec(),
     })
+}
+
+/// The serial number of the first certificate in a file's bytes, big-endian.
+pub fn serial(pem: &[u8]) -> Option<Vec<u8>> {
+    let certificate = CertificateDer::from_pem_slice(pem).ok()?;
+    summary(&certificate).map(|summary| summary.serial)
 }
 
 /// The common name of a certificate's subject, if it has one that is text.

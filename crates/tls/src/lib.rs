@@ -10,7 +10,7 @@ mod protocol;
 mod verify;
 mod words;
 
-pub use certificate::{Summary, common_name, summary};
+pub use certificate::{Summary, common_name, serial, summary};
 pub use credentials::{Contents, Credentials, Pair, Source, Trust};
 pub use issue::{Authority, Issued, Usage, self_signed};
 pub use protocol::{Protocol, ProtocolError};

@@ -15,7 +15,7 @@ use crate::grpc::queue;
 use crate::grpc::services::Services;
 use crate::grpc::waiting::Waiting;
 use crate::grpc::wire::Intake;
-use crate::tls::{Admission, Admitted, answer_plain};
+use crate::tls::{Admission, Admitted, answer_mismatched};
 use authority::AnyAuthority;
 use axum::Router;
 use http::{HeaderValue, Method, Request, Response, Uri, header};
@@ -182,7 +182,7 @@ async fn connection(
     };
     let (stream, known) = match admitted {
         Admitted::In(stream, known) => (stream, known),
-        Admitted::Mismatched(stream, _) => return answer_plain(stream).await,
+        Admitted::Mismatched(stream, _) => return answer_mismatched(stream).await,
         Admitted::Gone => return,
     };
     let mut builder = auto::Builder::new(TokioExecutor::new());

@@ -12,7 +12,7 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -23,6 +23,8 @@ use tracing::warn;
 const PLACES_MAX: usize = 256;
 /// How long one may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one that was refused may take to leave.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// The first byte of a TLS connection: the record of a handshake.
 const TLS_FIRST_BYTE: u8 = 0x16;
 /// The same refusal is logged once in this time.
@@ -31,8 +33,10 @@ const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(60);
 const REFUSALS_REMEMBERED: usize = 64;
 
 /// What Go's servers say, and thus etcd's, so that those who search for it find something.
-const PLAIN_HTTP_ANSWER: &[u8] =
+const PLAIN_ANSWER: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+const TLS_ANSWER: &[u8] =
+    b"HTTP/1.0 400 Bad Request\r\n\r\nClient speaks TLS to a port of plain text.\n";
 
 /// Lets connections in to a port.
 pub(crate) struct Admission {
@@ -73,7 +77,7 @@ impl Admission {
         } else {
             tokio::select! {
                 sorted = timeout(HANDSHAKE_TIMEOUT, self.sort(stream)) => {
-                    sorted.unwrap_or_else(|_| Err(Unsorted::Failed(io::ErrorKind::TimedOut.into())))
+                    sorted.unwrap_or_else(|_| Err(Unsorted::Failed(io::ErrorKind::TimedOut.into(), None)))
                 }
                 _ = self.shaking.take() => {
                     self.refuse(&address, "too many shake hands at once, it gave way to newer ones");
@@ -87,10 +91,13 @@ impl Admission {
                 self.refuse(&address, why);
                 Admitted::Mismatched(stream, why)
             }
-            Err(Unsorted::Failed(error)) => {
+            Err(Unsorted::Failed(error, stream)) => {
                 // Whoever only looks whether the port is open says nothing at all.
                 if error.kind() != io::ErrorKind::NotConnected {
                     self.refuse(&address, &tls::explain(&error, "the other side"));
+                }
+                if let Some(stream) = stream {
+                    see_off(stream).await;
                 }
                 Admitted::Gone
             }
@@ -99,9 +106,12 @@ impl Admission {
 
     /// Finds out what a connection speaks, and shakes hands.
     async fn sort(&self, stream: TcpStream) -> Result<(Stream, Connection), Unsorted> {
-        let speaks_tls = first_byte(&stream).await.map_err(Unsorted::Failed)? == TLS_FIRST_BYTE;
+        let speaks_tls = match first_byte(&stream).await {
+            Ok(byte) => byte == TLS_FIRST_BYTE,
+            Err(error) => return Err(Unsorted::Failed(error, None)),
+        };
         match &self.tls {
-            Some(tls) if speaks_tls => shake(stream, tls).await.map_err(Unsorted::Failed),
+            Some(tls) if speaks_tls => shake(stream, tls).await,
             Some(_) => Err(Unsorted::Mismatched(
                 stream,
                 "it speaks plain text, this port speaks TLS",
@@ -126,11 +136,15 @@ impl Admission {
 /// Why a connection was not let in.
 enum Unsorted {
     Mismatched(TcpStream, &'static str),
-    Failed(io::Error),
+    Failed(io::Error, Option<TcpStream>),
 }
 
-async fn shake(stream: TcpStream, tls: &LiveTls) -> io::Result<(Stream, Connection)> {
-    let stream = TlsAcceptor::from(tls.accepting()).accept(stream).await?;
+async fn shake(stream: TcpStream, tls: &LiveTls) -> Result<(Stream, Connection), Unsorted> {
+    let accept = TlsAcceptor::from(tls.accepting()).accept(stream);
+    let stream = match accept.into_fallible().await {
+        Ok(stream) => stream,
+        Err((error, stream)) => return Err(Unsorted::Failed(error, Some(stream))),
+    };
     let shown = stream.get_ref().1.peer_certificates();
     let common_name = shown
         .filter(|_| tls.demands_certificates())
@@ -139,6 +153,16 @@ async fn shake(stream: TcpStream, tls: &LiveTls) -> io::Result<(Stream, Connecti
         common_name: common_name.map(Arc::from),
     };
     Ok((Stream::Tls(Box::new(stream.into())), connection))
+}
+
+/// Lets the other side read why it was refused: closing over what it has sent meanwhile would tear that away.
+pub(crate) async fn see_off(mut stream: TcpStream) {
+    let leaving = async {
+        stream.shutdown().await?;
+        while stream.read(&mut [0; 1024]).await? > 0 {}
+        io::Result::Ok(())
+    };
+    let _ = timeout(FAREWELL, leaving).await;
 }
 
 /// Waits for the first byte and leaves it there.
@@ -150,16 +174,18 @@ async fn first_byte(stream: &TcpStream) -> io::Result<u8> {
     }
 }
 
-/// Tells a client of HTTP/1 that it must speak TLS; others understand nothing but an end.
-pub(crate) async fn answer_plain(mut stream: TcpStream) {
+/// Answers a client that speaks the other way than the client port does. One of gRPC in plain text understands nothing but an end; one in TLS
+/// takes the words for nonsense, and thus for no TLS.
+pub(crate) async fn answer_mismatched(mut stream: TcpStream) {
     let mut begins = [0; 3];
     let read = stream.peek(&mut begins).await.unwrap_or(0);
-    if read == begins.len() && begins.iter().all(u8::is_ascii_uppercase) && &begins != b"PRI" {
-        // What was sent is taken in first: closing over it would tear the answer away.
-        let mut request = [0; 4096];
-        let _ = stream.try_read(&mut request);
-        let _ = stream.write_all(PLAIN_HTTP_ANSWER).await;
-        let _ = stream.shutdown().await;
+    let answer = match begins {
+        [TLS_FIRST_BYTE, ..] => TLS_ANSWER,
+        _ if read == begins.len() && &begins != b"PRI" => PLAIN_ANSWER,
+        _ => return,
+    };
+    if stream.write_all(answer).await.is_ok() {
+        see_off(stream).await;
     }
 }
 

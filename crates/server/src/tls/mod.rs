@@ -6,7 +6,7 @@ mod self_signed;
 mod settings;
 mod stream;
 
-pub(crate) use admission::{Admission, Admitted, Places, Refusals, answer_plain};
+pub(crate) use admission::{Admission, Admitted, Places, Refusals, answer_mismatched, see_off};
 pub(crate) use live::LiveTls;
 pub(crate) use self_signed::host;
 pub use settings::PortTls;
