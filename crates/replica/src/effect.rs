@@ -180,6 +180,10 @@ pub struct Status {
     pub compacted: i64,
     /// Bytes of live data and history.
     pub state_bytes: u64,
+    /// How many there may be.
+    pub state_bytes_max: u64,
+    /// The alarms that are raised.
+    pub alarms: Vec<state::Alarm>,
     /// Live keys.
     pub keys: u64,
     /// Hash of the state at `applied`.

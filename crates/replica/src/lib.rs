@@ -2,13 +2,14 @@
 //!
 //! The way through: `propose` gathers commands into groups and groups into batches, `clock` stamps them, `apply` runs what was decided and answers,
 //! `read` serves queries at the freshness asked for, `watch_hub` feeds watch streams, `snapshot*` keep the log short and bring others up to date,
-//! `membership` keeps the configuration true, `repair` deals with damage, `bootstrap` finds or founds the cluster.
+//! `membership` keeps the configuration true, `repair` deals with damage, `upkeep` proposes what a leader wants of its own accord, `bootstrap` finds or founds the cluster.
 
 #[macro_use]
 #[path = "../../mutated.rs"]
 mod mutated;
 
 mod apply;
+mod auto_compaction;
 mod bootstrap;
 mod clock;
 mod codec;
@@ -32,12 +33,14 @@ mod snapshot_take;
 mod stamp;
 mod table;
 mod timer;
+mod upkeep;
 mod watch;
 mod watch_group;
 mod watch_hub;
 mod watch_index;
 mod watch_stream;
 
+pub use auto_compaction::AutoCompaction;
 pub use bootstrap::{Bootstrap, BootstrapMessage, BootstrapOutcome, Introduction, KnownCluster};
 pub use effect::{Body, Effect, Failure, Response, Status};
 pub use input::{Consistency, Input, Now, StreamId, Ticket};

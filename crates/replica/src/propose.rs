@@ -7,7 +7,7 @@
 //! A group is found again when its entry is applied. One that certainly was not and will not be appended (its forward was refused, or an entry of a
 //! later term was applied before it) goes back into the queue and is sent again while the hold time lasts; then it fails, and says so.
 
-use crate::effect::{Effect, Failure};
+use crate::effect::Failure;
 use crate::input::Ticket;
 use crate::replica::Replica;
 use bytes::{Bytes, BytesMut};
@@ -494,10 +494,7 @@ impl Replica {
     fn fail_group(&mut self, sequence: u64, failure: &Failure) {
         if let Some(waiting) = self.proposals.end(sequence) {
             for ticket in waiting.tickets() {
-                self.effects.push_back(Effect::Reply {
-                    ticket,
-                    outcome: Err(failure.clone()),
-                });
+                self.reply(ticket, Err(failure.clone()));
             }
         }
     }

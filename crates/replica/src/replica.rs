@@ -14,6 +14,7 @@ use crate::settings::{Advertised, Limits, Settings};
 use crate::snapshot::{SnapshotFile, Snapshots};
 use crate::stamp::Stamp;
 use crate::timer::Timer;
+use crate::upkeep::{self, Upkeep};
 use crate::watch::WatchRequest;
 use crate::watch_hub::WatchHub;
 use raft::{Configuration, Index, Instant, PeerId, Raft, Restored, Role, Term};
@@ -69,6 +70,7 @@ pub struct Replica {
     pub(crate) hashes: Hashes,
     pub(crate) membership: Membership,
     pub(crate) repair: Repair,
+    pub(crate) upkeep: Upkeep,
 
     /// The state is loaded.
     pub(crate) serving: bool,
@@ -90,6 +92,7 @@ impl Replica {
             raft: raft_settings,
             state: state_settings,
             limits,
+            auto_compaction,
             advertised,
         } = settings;
         let Boot {
@@ -131,6 +134,7 @@ impl Replica {
             hashes: Hashes::default(),
             membership: Membership::default(),
             repair: Repair::default(),
+            upkeep: Upkeep::new(auto_compaction, now.monotonic),
             serving: false,
             disk_full: false,
             halted: false,
@@ -314,6 +318,7 @@ impl Replica {
         }
         let mut more = self.load_slice(at);
         more |= self.apply_slice(at);
+        self.tend_upkeep(at);
         self.send_proposals(at, wall_ms);
         self.confirm_reads(at);
         self.sweep(at);
@@ -424,6 +429,7 @@ impl Replica {
             self.hub.next_notify(),
             self.membership.due_at(),
             self.repair.due_at(),
+            self.upkeep_at(),
             self.snapshots
                 .sending
                 .values()
@@ -450,7 +456,9 @@ impl Replica {
     }
 
     pub(crate) fn reply(&mut self, ticket: Ticket, outcome: Result<Response, Failure>) {
-        self.effects.push_back(Effect::Reply { ticket, outcome });
+        if ticket != upkeep::OWN {
+            self.effects.push_back(Effect::Reply { ticket, outcome });
+        }
     }
 
     pub(crate) fn response(&self, body: Body, revision: i64, index: u64) -> Response {
@@ -515,6 +523,8 @@ impl Replica {
             complete: self.state.complete(),
             compacted: self.state.compacted(),
             state_bytes: self.state.bytes(),
+            state_bytes_max: self.state.bytes_max(),
+            alarms: self.state.alarms().collect(),
             keys: self.state.keys(),
             state_hash: self.state.hash(),
             serving: self.serving,

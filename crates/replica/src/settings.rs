@@ -1,5 +1,6 @@
 //! Limits and timing of a member.
 
+use crate::AutoCompaction;
 use std::time::Duration;
 
 /// Limits and timing of a member.
@@ -11,6 +12,8 @@ pub struct Settings {
     pub state: state::Settings,
     /// The rest.
     pub limits: Limits,
+    /// How much history a leader keeps without being asked.
+    pub auto_compaction: AutoCompaction,
     /// What the cell's configuration is to say of this member; it sees to that itself. `None`: it leaves the configuration as it is.
     pub advertised: Option<Advertised>,
 }
@@ -31,6 +34,8 @@ pub struct Advertised {
 pub struct Limits {
     /// Bytes of one command at most; larger ones are refused ([`Failure::TooLarge`]).
     pub command_bytes_max: usize,
+    /// Live and history bytes of the state at most; in force is the leader's. `None`: it leaves the limit as it is.
+    pub state_bytes_max: Option<u64>,
     /// Commands waiting for their outcome at most; more are refused ([`Failure::Overloaded`]).
     pub pending_commands_max: usize,
     /// Queries waiting or running at most; more are refused ([`Failure::Overloaded`]).
@@ -52,6 +57,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             command_bytes_max: 3 << 19,
+            state_bytes_max: None,
             pending_commands_max: 65_536,
             pending_queries_max: 65_536,
             batch_bytes_max: 256 << 10,

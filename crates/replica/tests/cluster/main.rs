@@ -11,4 +11,5 @@ mod reads;
 mod removals;
 mod repair;
 mod snapshots;
+mod upkeep;
 mod watches;
