@@ -8,9 +8,6 @@ use proto::etcdserverpb::{
 };
 use state::{Command, Operation, Query, TxnOperation, TxnStep};
 
-/// Operations in one list of a transaction at most, nested lists counted on top; etcd's default `--max-txn-ops`.
-const TXN_OPERATIONS_MAX: usize = 128;
-
 /// Transactions inside one another at most. The log's decoder stops at a depth of 100 messages, two per transaction; what it could not read again must not get in.
 const TXN_DEPTH_MAX: usize = 32;
 
@@ -71,9 +68,9 @@ pub fn delete_range(request: DeleteRangeRequest) -> Result<Change, Status> {
 /// Turns a transaction into a command, or into a query if it cannot write.
 ///
 /// # Errors
-/// Too many operations, an empty or twice written key, or whatever a step of it is refused for.
-pub fn txn(request: TxnRequest) -> Result<Transaction, Status> {
-    check_txn(&request, TXN_OPERATIONS_MAX, TXN_DEPTH_MAX)?;
+/// More than `operations_max` in one list, nested lists counted on top; an empty or twice written key, or whatever a step of it is refused for.
+pub fn txn(request: TxnRequest, operations_max: usize) -> Result<Transaction, Status> {
+    check_txn(&request, operations_max, TXN_DEPTH_MAX)?;
     // After the check above, which bounds the work of this one.
     overlap::check(&request.success)?;
     overlap::check(&request.failure)?;

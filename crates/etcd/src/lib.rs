@@ -3,6 +3,7 @@
 //! What is checked here, and in which order, and what each refusal says, is etcd's: clients match on codes and texts. The door keeps no state,
 //! knows no clock and no connection; the gRPC services and the JSON gateway in `server` both stand on it.
 
+mod alarm;
 pub mod auth;
 pub mod bolt;
 mod compare;
@@ -14,6 +15,9 @@ pub mod queue;
 mod reply;
 mod status;
 
+pub use alarm::{
+    AlarmCall, alarm, alarm_change_response, alarm_kind, alarm_list_response, alarm_text,
+};
 pub use kv::{Change, Read, Transaction, compact, delete_range, put, range, txn};
 pub use large::{RangeMessage, key_value_len, write_key_value};
 pub use lease::{lease_grant, lease_leases, lease_revoke, lease_time_to_live};

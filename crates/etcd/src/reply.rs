@@ -239,7 +239,7 @@ pub fn lease_leases_response(
     }
 }
 
-fn mismatch(asked: &str) -> Status {
+pub(crate) fn mismatch(asked: &str) -> Status {
     Status::new(
         Code::Internal,
         format!("the state answered something else than {asked}"),

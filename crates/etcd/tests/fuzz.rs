@@ -27,7 +27,7 @@ fn check_logged(command: Command) {
 
 fn run(bytes: &[u8]) {
     if let Ok(request) = TxnRequest::decode(bytes)
-        && let Ok(Transaction::Write(command)) = txn(request)
+        && let Ok(Transaction::Write(command)) = txn(request, 128)
     {
         check_logged(command);
     }

@@ -8,7 +8,12 @@ use proto::etcdserverpb::{
     RequestOp, TxnRequest,
 };
 use state::{Operation, Query};
-use synod_etcd::{Read, Status, Transaction, compact, delete_range, lease_grant, put, range, txn};
+use synod_etcd::{Read, Status, Transaction, compact, delete_range, lease_grant, put, range};
+
+/// With etcd's limit of operations.
+fn txn(request: TxnRequest) -> Result<Transaction, Status> {
+    synod_etcd::txn(request, 128)
+}
 
 fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())

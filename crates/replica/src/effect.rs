@@ -150,6 +150,11 @@ pub enum Failure {
         /// The limit.
         bytes_max: usize,
     },
+    /// There are as many leases as this member allows; nothing happened.
+    TooManyLeases {
+        /// How many it allows.
+        limit: usize,
+    },
     /// The disks are full; only deletes and compaction pass. Nothing happened.
     DiskFull,
     /// The member is staler than the read allows; the leader may serve it.

@@ -236,6 +236,13 @@ impl Replica {
                 bytes_max: limits.command_bytes_max,
             });
         }
+        if matches!(command.operation, Some(Operation::LeaseGrant(_)))
+            && self.state.leases() >= limits.leases_max
+        {
+            return Err(Failure::TooManyLeases {
+                limit: limits.leases_max,
+            });
+        }
         // Users and roles are not counted in the state's limit, but fill the disk all the same.
         let grows = command.grows() || matches!(command.operation, Some(Operation::Auth(_)));
         if self.disk_full && grows {

@@ -46,6 +46,12 @@ pub struct Limits {
     pub snapshot_log_bytes: u64,
     /// Entries kept in the log behind a snapshot, for followers a little behind.
     pub snapshot_keep_entries: u64,
+    /// Watches at most; more are refused, and told why.
+    pub watches_max: usize,
+    /// Watches of one stream at most; more are refused, and told why.
+    pub stream_watches_max: usize,
+    /// Leases of the cell at which this member proposes no more ([`Failure::TooManyLeases`]).
+    pub leases_max: usize,
     /// Events read from history at once for watches that are behind, and so in one response to them, but whole revisions (PROPERTIES W12). A stream that
     /// takes no more has none waiting: it is fed from history when it reads again.
     pub watch_buffer_events: usize,
@@ -63,6 +69,9 @@ impl Default for Limits {
             batch_bytes_max: 256 << 10,
             snapshot_log_bytes: 64 << 20,
             snapshot_keep_entries: 10_000,
+            watches_max: 1_000_000,
+            stream_watches_max: 250_000,
+            leases_max: 1_000_000,
             watch_buffer_events: 1024,
             watch_progress_interval: Duration::from_secs(600),
         }

@@ -189,6 +189,19 @@ impl WatchHub {
         let Some(keys) = Keys::new(key, range_end) else {
             return self.respond(stream, refused("mvcc: watcher range is empty"));
         };
+        for (watches, limit, of) in [
+            (self.watches.len(), self.limits.watches_max, "this member"),
+            (
+                self.streams[stream].watches.len(),
+                self.limits.stream_watches_max,
+                "one stream",
+            ),
+        ] {
+            if watches >= limit {
+                let reason = format!("synod: too many watches, {of} takes {limit} at most");
+                return self.respond(stream, refused(&reason));
+            }
+        }
         let names = &mut self.streams[stream];
         let id = if create.watch == 0 {
             while names.knows(names.next_id) {

@@ -7,11 +7,17 @@ pub use crate::setting::{SETTINGS, SWITCH, Setting};
 pub use crate::tls::{Port, PortTls};
 pub use crate::units::{parse_bytes, parse_duration};
 use crate::units::{show_bytes, show_duration};
+use replica::AutoCompaction;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Times for which history may be kept.
+const RETENTIONS: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 3600);
 
 /// The settings of one member, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +43,23 @@ pub struct Config {
     /// See the setting.
     pub state_bytes_max: u64,
     /// See the setting.
+    pub state_bytes_warn: u64,
+    /// See the settings.
+    pub auto_compaction: AutoCompaction,
+    /// See the setting.
     pub request_bytes_max: u64,
+    /// See the setting.
+    pub txn_operations_max: usize,
+    /// See the setting.
+    pub concurrent_streams_max: u32,
+    /// See the setting.
+    pub connections_max: usize,
+    /// See the setting.
+    pub watches_max: usize,
+    /// See the setting.
+    pub stream_watches_max: usize,
+    /// See the setting.
+    pub leases_max: usize,
     /// See the setting.
     pub snapshot_log_bytes: u64,
     /// See the setting.
@@ -238,6 +260,7 @@ impl Settings {
             return self
                 .refuse("election-timeout", format_args!("{election} ms is too short, at least 3 heartbeats ({least} ms) are needed; pass --election-timeout {least}ms"));
         }
+        let state_bytes_max = self.state_bytes_max()?;
         Ok(Config {
             name,
             data_dir: self.directory()?,
@@ -248,8 +271,17 @@ impl Settings {
             cluster,
             heartbeat_interval,
             election_timeout,
-            state_bytes_max: self.bytes("state-bytes-max", 16 << 20, 1 << 46)?,
+            state_bytes_max,
+            state_bytes_warn: self.state_bytes_warn(state_bytes_max)?,
+            auto_compaction: self.auto_compaction()?,
             request_bytes_max: self.bytes("request-bytes-max", 1 << 10, 8 << 20)?,
+            txn_operations_max: self.count("txn-operations-max", 1, 1_000_000)? as usize,
+            concurrent_streams_max: self.count("concurrent-streams-max", 1, u32::MAX.into())?
+                as u32,
+            connections_max: self.count("connections-max", 1, 10_000_000)? as usize,
+            watches_max: self.count("watches-max", 1, 100_000_000)? as usize,
+            stream_watches_max: self.count("stream-watches-max", 1, 100_000_000)? as usize,
+            leases_max: self.count("leases-max", 1, 100_000_000)? as usize,
             snapshot_log_bytes: self.bytes("snapshot-log-bytes", 1 << 20, 1 << 40)?,
             snapshot_keep_entries: self.count("snapshot-keep-entries", 0, 10_000_000)?,
             log_segment_bytes: self.bytes("log-segment-bytes", 1 << 20, 1 << 30)?,
@@ -291,6 +323,51 @@ impl Settings {
             ttl,
             bcrypt_cost: self.count("bcrypt-cost", 4, 31)? as u32,
         })
+    }
+
+    fn state_bytes_max(&self) -> Result<u64, ConfigError> {
+        match parse_bytes(self.text("state-bytes-max")) {
+            // What etcd's `--quota-backend-bytes 0` means.
+            Some(0) => Ok(2 << 30),
+            _ => self.bytes("state-bytes-max", 16 << 20, 1 << 46),
+        }
+    }
+
+    fn state_bytes_warn(&self, state_bytes_max: u64) -> Result<u64, ConfigError> {
+        if self.written("state-bytes-warn").is_none() {
+            return Ok(state_bytes_max / 5 * 4);
+        }
+        self.bytes("state-bytes-warn", 1, state_bytes_max)
+    }
+
+    fn auto_compaction(&self) -> Result<AutoCompaction, ConfigError> {
+        let retention = self.text("auto-compaction-retention");
+        let count: Option<u64> = retention.parse().ok();
+        match self.text("auto-compaction-mode") {
+            _ if count == Some(0) => Ok(AutoCompaction::Off),
+            "revision" => match count {
+                Some(revisions) => Ok(AutoCompaction::Revisions(revisions)),
+                None => self.refuse(
+                    "auto-compaction-retention",
+                    format_args!("{retention:?} is no number of revisions; write one such as 10000, or pass --auto-compaction-mode periodic"),
+                ),
+            },
+            "periodic" => {
+                let written = || parse_duration(retention);
+                let period = count.map_or_else(written, hours);
+                match period.filter(|period| RETENTIONS.contains(period)) {
+                    Some(period) => Ok(AutoCompaction::Periodic(period)),
+                    None => self.refuse(
+                        "auto-compaction-retention",
+                        format_args!("{retention:?} is no time from 1s to a year; write it as 1h, 30m or 72h30m, or as a number of hours"),
+                    ),
+                }
+            }
+            other => self.refuse(
+                "auto-compaction-mode",
+                format_args!("{other:?} is no mode; write periodic or revision"),
+            ),
+        }
     }
 
     fn directory(&self) -> Result<PathBuf, ConfigError> {
@@ -482,6 +559,10 @@ fn plain(value: &toml::Value) -> Option<String> {
         ),
         _ => None,
     }
+}
+
+fn hours(hours: u64) -> Option<Duration> {
+    Some(Duration::from_secs(hours.checked_mul(3600)?))
 }
 
 fn check_address(text: &str, may_be_port_zero: bool) -> Result<(), String> {

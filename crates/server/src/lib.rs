@@ -20,6 +20,7 @@ mod node;
 mod peers;
 mod server;
 mod setting;
+mod space;
 mod start;
 mod tls;
 mod units;

@@ -24,13 +24,26 @@ pub(crate) struct MemoryMember {
 
 /// Starts a member and gives the doors' way to it. It lives as long as the runtime.
 pub(crate) fn start() -> Handle {
-    let (handle, member) = stalled();
+    limited_to(replica::Limits::default())
+}
+
+/// The same with limits of its own.
+pub(crate) fn limited_to(limits: replica::Limits) -> Handle {
+    let settings = Settings {
+        limits,
+        ..Settings::default()
+    };
+    let (handle, member) = with(settings);
     tokio::spawn(member.run());
     handle
 }
 
 /// A member that does nothing until it is run.
 pub(crate) fn stalled() -> (Handle, MemoryMember) {
+    with(Settings::default())
+}
+
+fn with(settings: Settings) -> (Handle, MemoryMember) {
     let id = PeerId {
         member: MemberId(0xa),
         incarnation: Incarnation(1),
@@ -69,7 +82,7 @@ pub(crate) fn stalled() -> (Handle, MemoryMember) {
         restored,
         seed: 1,
     };
-    let replica = Replica::new(Settings::default(), boot, clock.now());
+    let replica = Replica::new(settings, boot, clock.now());
     let (handle, inbox) = Handle::new(0xc, replica.status(), Arc::new(Metrics::default()));
     let view = MemberView {
         id: id.member.0,

@@ -154,6 +154,10 @@ pub struct Metrics {
     pub states_differ: Counter,
     /// Free space is below the low-water mark: 1 or 0.
     pub low_on_space: Gauge,
+    /// The state is larger than what operators want to be warned of: 1 or 0.
+    pub above_warning: Gauge,
+    /// Client connections refused because there were too many.
+    pub connections_refused: Counter,
     /// Times that the member began anew from its disk, inside the process.
     pub reopenings: Counter,
     /// Times that the member became a new incarnation because the record of its votes was lost.

@@ -8,6 +8,7 @@ use crate::disk::{DiskThreads, LogTask, SnapshotTask};
 use crate::handle::{Control, Inbox, Outcome, Request, WatchStream};
 use crate::members::MemberTable;
 use crate::peers::{PeerEvent, Peers};
+use crate::space::SpaceWatch;
 use crate::{Metrics, wire::Party};
 use raft::{Instant, PeerId};
 use replica::{Effect, Input, Now, Replica, StreamId, Ticket, WatchResponse};
@@ -38,6 +39,7 @@ pub(crate) struct Node {
     pub(crate) disk_inputs: mpsc::UnboundedReceiver<Input>,
     pub(crate) members: MemberTable,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) space: SpaceWatch,
 }
 
 /// What the loop keeps besides: who waits for what.
@@ -402,10 +404,9 @@ impl Running {
     fn publish(&mut self, now: Instant) {
         self.status_due = None;
         self.status_published = now;
-        self.node
-            .inbox
-            .status
-            .send_replace(Arc::new(self.node.replica.status()));
+        let status = self.node.replica.status();
+        self.node.space.look(&status, &self.node.metrics);
+        self.node.inbox.status.send_replace(Arc::new(status));
     }
 
     /// Sees to it that the loop wakes in time. An alarm that is too early stays: ringing once more is cheaper than setting it anew in each turn.

@@ -315,7 +315,9 @@ async fn live(
     let client_listener = listen(ports.clients, "client-addr")?;
     let limits = crate::http::Limits {
         request_bytes_max: config.request_bytes_max as usize,
-        state_bytes_max: config.state_bytes_max,
+        txn_operations_max: config.txn_operations_max,
+        concurrent_streams_max: config.concurrent_streams_max,
+        connections_max: config.connections_max,
     };
     let (door_stop, door_stopped) = oneshot::channel::<()>();
     let admission = Admission::new(Port::Client, certificates.client.clone(), metrics);

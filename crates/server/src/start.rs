@@ -10,6 +10,7 @@ use crate::members::MemberTable;
 use crate::node::Node;
 use crate::peers::{PeerEvent, Peers};
 use crate::server::StartError;
+use crate::space::SpaceWatch;
 use crate::tls::{Admission, Certificates, Port};
 use crate::wire::FEATURE_LEVEL;
 use crate::{Handle, Metrics};
@@ -183,6 +184,7 @@ pub(crate) async fn start(
         disk_inputs,
         members,
         metrics,
+        space: SpaceWatch::new(config.state_bytes_warn),
     };
     Ok(Started {
         node,
@@ -321,12 +323,12 @@ fn replica_settings(config: &Config) -> replica::Settings {
         election_max: 2 * config.election_timeout,
         ..raft::Settings::default()
     };
-    let state = state::Settings {
-        state_bytes_max: config.state_bytes_max,
-        ..state::Settings::default()
-    };
     let limits = replica::Limits {
         command_bytes_max: config.request_bytes_max as usize,
+        state_bytes_max: Some(config.state_bytes_max),
+        watches_max: config.watches_max,
+        stream_watches_max: config.stream_watches_max,
+        leases_max: config.leases_max,
         snapshot_log_bytes: config.snapshot_log_bytes,
         snapshot_keep_entries: config.snapshot_keep_entries,
         ..replica::Limits::default()
@@ -338,8 +340,9 @@ fn replica_settings(config: &Config) -> replica::Settings {
     };
     replica::Settings {
         raft,
-        state,
+        state: state::Settings::default(),
         limits,
+        auto_compaction: config.auto_compaction,
         advertised: Some(advertised),
     }
 }

@@ -2,19 +2,27 @@
 
 use std::time::Duration;
 
-/// Reads a duration such as `250ms`, `2s`, `1m` or `1h`.
+/// Reads a duration such as `250ms`, `2s`, `1m`, `1h` or `1h30m`.
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    let split = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(split);
-    let number: u64 = number.parse().ok()?;
-    let millis = match unit.trim() {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    Some(Duration::from_millis(number.checked_mul(millis)?))
+    let (mut rest, mut total) = (text, 0u64);
+    while !rest.is_empty() || text.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let unit = rest
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let millis = match rest[..unit].trim() {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return None,
+        };
+        total = total.checked_add(number.checked_mul(millis)?)?;
+        rest = &rest[unit..];
+    }
+    Some(Duration::from_millis(total))
 }
 
 /// Reads a size such as `4096`, `64MiB` or `2GiB`; units are powers of 1024.

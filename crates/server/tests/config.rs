@@ -1,5 +1,6 @@
 //! Settings: which source wins, and what is said of wrong ones.
 
+use replica::AutoCompaction;
 use std::time::Duration;
 use synod_server::Config;
 use synod_server::config::{PortTls, SETTINGS, Settings, parse_bytes, parse_duration};
@@ -247,4 +248,54 @@ fn certificates_that_cannot_be_used_stop_the_start() {
     std::fs::write(&certificate, "nothing of the kind").expect("written");
     std::fs::write(&key, "nothing of the kind").expect("written");
     assert!(refused().contains("holds no certificate"), "{}", refused());
+}
+
+#[test]
+fn history_is_kept_by_time_or_by_number_as_etcd_writes_it() {
+    let kept = |mode: &str, retention: &str| {
+        let settings = flags(&[
+            ("auto-compaction-mode", mode),
+            ("auto-compaction-retention", retention),
+        ]);
+        settings.resolve().map(|config| config.auto_compaction)
+    };
+    let periodic = |seconds| Ok(AutoCompaction::Periodic(Duration::from_secs(seconds)));
+    assert_eq!(
+        Settings::default().resolve().unwrap().auto_compaction,
+        AutoCompaction::Off
+    );
+    assert_eq!(kept("periodic", "0"), Ok(AutoCompaction::Off));
+    assert_eq!(kept("revision", "0"), Ok(AutoCompaction::Off));
+    assert_eq!(kept("periodic", "2"), periodic(7200));
+    assert_eq!(kept("periodic", "5m"), periodic(300));
+    assert_eq!(kept("periodic", "72h30m"), periodic(72 * 3600 + 1800));
+    assert_eq!(
+        kept("revision", "1000"),
+        Ok(AutoCompaction::Revisions(1000))
+    );
+    let why = |mode, retention| {
+        kept(mode, retention)
+            .expect_err("must be refused")
+            .to_string()
+    };
+    assert!(why("periodic", "soon").contains("\"soon\" is no time"));
+    assert!(why("periodic", "10ms").contains("\"10ms\" is no time from 1s"));
+    assert!(why("revision", "5m").contains("is no number of revisions"));
+    assert!(why("weekly", "5m").contains("write periodic or revision"));
+}
+
+#[test]
+fn the_limit_of_the_state_warns_before_it_is_reached() {
+    let resolved = |pairs: &[(&str, &str)]| flags(pairs).resolve().expect("good settings");
+    let config = resolved(&[("state-bytes-max", "100MiB")]);
+    assert_eq!(
+        (config.state_bytes_max, config.state_bytes_warn),
+        (100 << 20, 80 << 20)
+    );
+    let config = resolved(&[("state-bytes-max", "0")]);
+    assert_eq!(config.state_bytes_max, 2 << 30, "as etcd takes it");
+    let config = resolved(&[("state-bytes-warn", "1GiB")]);
+    assert_eq!(config.state_bytes_warn, 1 << 30);
+    assert!(refusal(&[("state-bytes-max", "1MiB")]).contains("16MiB to 64TiB"));
+    assert!(refusal(&[("state-bytes-warn", "3GiB")]).contains("out of bounds"));
 }

@@ -247,6 +247,11 @@ impl State {
         self.visible.keys
     }
 
+    /// Number of leases.
+    pub fn leases(&self) -> usize {
+        self.leases.len()
+    }
+
     /// The counter raised once per command.
     pub fn ordinal(&self) -> u64 {
         self.ordinal

@@ -2,8 +2,8 @@
 
 use crate::harness::{Cell, put};
 use raft::MemberId;
-use replica::{AutoCompaction, Consistency, Input, Limits, Settings};
-use state::{Answer, Query, Rejection, Reply};
+use replica::{AutoCompaction, Consistency, Failure, Input, Limits, Settings};
+use state::{Answer, LeaseGrant, Operation, Query, Rejection, Reply};
 use std::time::Duration;
 
 fn limited(bytes_max: u64) -> Settings {
@@ -109,4 +109,25 @@ fn history_is_compacted_after_a_change_of_leader_too() {
     cell.start(first);
     cell.advance(2000);
     cell.check_equal();
+}
+
+#[test]
+fn leases_beyond_the_limit_are_refused_until_some_end() {
+    let settings = Settings {
+        limits: Limits {
+            leases_max: 2,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    };
+    let mut cell = Cell::with(3, settings);
+    let leader = cell.elect();
+    cell.grant(leader, 1, 5000);
+    cell.grant(leader, 2, 60_000);
+    let grant = |id| Operation::LeaseGrant(LeaseGrant { id, ttl_ms: 60_000 });
+    let refused = cell.propose(leader, grant(3));
+    cell.settle();
+    assert_eq!(cell.failure(refused), Failure::TooManyLeases { limit: 2 });
+    cell.advance(6000);
+    cell.grant(leader, 3, 60_000);
 }

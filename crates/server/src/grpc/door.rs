@@ -7,14 +7,14 @@ use crate::auth::Authenticator;
 use crate::{Handle, MemberView};
 use etcd::{Change, Code, Header, Read, Status, Transaction};
 use proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DefragmentRequest,
-    DefragmentResponse, DeleteRangeRequest, DeleteRangeResponse, DowngradeInfo, HashKvRequest,
-    HashKvResponse, HashRequest, HashResponse, LeaseGrantRequest, LeaseGrantResponse,
-    LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse,
-    LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
-    Member, MemberListRequest, MemberListResponse, MoveLeaderRequest, MoveLeaderResponse,
-    PutRequest, PutResponse, RangeRequest, ResponseHeader, StatusRequest, StatusResponse,
-    TxnRequest, TxnResponse, alarm_request::AlarmAction,
+    CompactionRequest, CompactionResponse, DefragmentRequest, DefragmentResponse,
+    DeleteRangeRequest, DeleteRangeResponse, DowngradeInfo, HashKvRequest, HashKvResponse,
+    HashRequest, HashResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
+    LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest,
+    LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, Member,
+    MemberListRequest, MemberListResponse, MoveLeaderRequest, MoveLeaderResponse, PutRequest,
+    PutResponse, RangeRequest, ResponseHeader, StatusRequest, StatusResponse, TxnRequest,
+    TxnResponse,
 };
 use replica::{Body, Consistency, Failure, Response, Stamp};
 use state::auth::{AuthRejection, Caller};
@@ -36,8 +36,8 @@ pub(crate) struct Door {
     pub handle: Handle,
     /// Whether streams may go on.
     pub fate: watch::Receiver<StreamFate>,
-    /// Bytes of keys and history at most.
-    pub state_bytes_max: u64,
+    /// Comparisons or operations in one list of a transaction at most.
+    pub txn_operations_max: usize,
     /// What slow clients hold.
     pub waiting: Waiting,
     /// Room for calls that wait in the queue of a lock or an election.
@@ -150,7 +150,7 @@ impl Door {
 
     /// Runs a transaction.
     pub async fn txn(&self, context: &Context, request: TxnRequest) -> Outcome<TxnResponse> {
-        let (header, reply, stamp) = match etcd::txn(request)? {
+        let (header, reply, stamp) = match etcd::txn(request, self.txn_operations_max)? {
             Transaction::Write(change) => {
                 let (header, reply, stamp) = self.change(context, change).await?;
                 (header, Ok(reply), stamp)
@@ -307,7 +307,7 @@ impl Door {
             db_size_in_use: status.state_bytes as i64,
             is_learner,
             storage_version: etcd::CLUSTER_VERSION.into(),
-            db_size_quota: self.state_bytes_max as i64,
+            db_size_quota: status.state_bytes_max as i64,
             downgrade_info: Some(DowngradeInfo::default()),
         }))
     }
@@ -318,9 +318,7 @@ impl Door {
         if status.raft.leader.is_none() {
             complaints.push(Status::NO_LEADER.text.into());
         }
-        if self.handle.metrics().low_on_space.get() > 0 {
-            complaints.push(Status::NO_SPACE.text.into());
-        }
+        complaints.extend(self.alarms().into_iter().map(etcd::alarm_text));
         if status.raft.standing == raft::Standing::EntriesLost {
             complaints.push(
                 "may have lost entries: does not count until the others have made its log good"
@@ -371,20 +369,6 @@ impl Door {
         Ok(answered.map(|full| HashResponse {
             header: full.header,
             hash: full.hash,
-        }))
-    }
-
-    /// Lists alarms, of which there are none yet; raising one by hand comes later.
-    pub async fn alarm(&self, context: &Context, request: AlarmRequest) -> Outcome<AlarmResponse> {
-        if AlarmAction::try_from(request.action) != Ok(AlarmAction::Get) {
-            self.check_admin(context)?;
-        }
-        if AlarmAction::try_from(request.action) == Ok(AlarmAction::Activate) {
-            return Err(unavailable("Alarm with action ACTIVATE"));
-        }
-        Ok(Answered::unstamped(AlarmResponse {
-            header: Some(self.header()),
-            alarms: Vec::new(),
         }))
     }
 

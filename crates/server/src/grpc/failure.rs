@@ -13,6 +13,10 @@ pub(crate) fn status(failure: Failure) -> Status {
         Failure::Overloaded { .. } => Status::TOO_MANY_REQUESTS,
         Failure::TooLarge { .. } => Status::REQUEST_TOO_LARGE,
         Failure::DiskFull => Status::NO_SPACE,
+        Failure::TooManyLeases { limit } => Status::new(
+            Code::ResourceExhausted,
+            format!("synod: too many leases, this member allows {limit} at most"),
+        ),
         Failure::TooStale { leader } => {
             let leader = leader.map_or("no leader is known".into(), |leader| {
                 format!("the leader is {leader}")

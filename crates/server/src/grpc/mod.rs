@@ -1,5 +1,6 @@
 //! The etcd API over gRPC.
 
+mod alarm;
 pub(crate) mod auth;
 pub(crate) mod body;
 pub(crate) mod calls;

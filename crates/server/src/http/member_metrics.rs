@@ -11,7 +11,7 @@ pub(crate) fn write(door: &Door, text: &mut Text) {
     text.gauge(
         "etcd_server_quota_backend_bytes",
         "Bytes of keys and history allowed.",
-        door.state_bytes_max,
+        door.handle.status().state_bytes_max,
     );
     consensus(handle, text);
     keys(handle, text);
@@ -19,6 +19,7 @@ pub(crate) fn write(door: &Door, text: &mut Text) {
     our_own(handle, text);
     repair(handle, text);
     certificates(handle, text);
+    alarms(door, text);
     process(text);
     let labelled = [
         (
@@ -299,6 +300,28 @@ fn repair(handle: &Handle, text: &mut Text) {
         "1 while only what frees space is admitted.",
         metrics.low_on_space.get(),
     );
+}
+
+/// What is full, or about to be.
+fn alarms(door: &Door, text: &mut Text) {
+    let metrics = door.handle.metrics();
+    text.gauge(
+        "synod_state_above_warning",
+        "1 while the state is larger than state-bytes-warn.",
+        metrics.above_warning.get(),
+    );
+    text.counter(
+        "synod_client_connections_refused_total",
+        "Client connections refused because there were too many.",
+        metrics.connections_refused.get(),
+    );
+    let name = "etcd_debugging_server_alarms";
+    text.family(name, "gauge", "1 for each alarm that is raised.");
+    for alarm in door.alarms() {
+        let kind = etcd::alarm_kind(alarm);
+        let labels = format!("server_id=\"{:x}\",alarm_type=\"{kind}\"", alarm.member);
+        text.sample(name, &labels, 1);
+    }
 }
 
 /// The cluster version without its patch number, as etcd shows it here.

@@ -1,6 +1,7 @@
 //! The client port: gRPC, its JSON form and the operators' pages, over HTTP/1 and HTTP/2 on one listener.
 
 mod authority;
+mod crowd;
 mod gateway;
 pub(crate) mod json;
 mod member_metrics;
@@ -18,6 +19,7 @@ use crate::grpc::wire::Intake;
 use crate::tls::{Admission, Admitted, answer_mismatched};
 use authority::AnyAuthority;
 use axum::Router;
+use crowd::{Crowd, Place};
 use http::{HeaderValue, Method, Request, Response, Uri, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -33,9 +35,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
-
-/// Calls under way on one connection at most; clients queue the rest.
-const CONCURRENT_STREAMS_MAX: u32 = 10_000;
 
 /// Bytes a client may send ahead, per stream and per connection.
 const WINDOW_BYTES: u32 = 1 << 20;
@@ -61,6 +60,7 @@ pub(crate) struct Server {
     /// The calls.
     pub services: Services,
     pages: Router,
+    limits: Limits,
 }
 
 /// What clients are held to.
@@ -68,8 +68,12 @@ pub(crate) struct Server {
 pub struct Limits {
     /// Bytes of one change at most.
     pub request_bytes_max: usize,
-    /// Bytes of keys and history at most; shown to those who ask.
-    pub state_bytes_max: u64,
+    /// Comparisons or operations in one list of a transaction at most.
+    pub txn_operations_max: usize,
+    /// Calls and streams under way on one connection at most; clients queue the rest.
+    pub concurrent_streams_max: u32,
+    /// Connections at most.
+    pub connections_max: usize,
 }
 
 /// Serves clients on a listener until `shutdown`, then lets calls under way end.
@@ -88,7 +92,7 @@ pub(crate) async fn serve(
         door: Door {
             handle: handle.clone(),
             fate: streams.clone(),
-            state_bytes_max: limits.state_bytes_max,
+            txn_operations_max: limits.txn_operations_max,
             waiting: Waiting::default(),
             queueing: Arc::new(Semaphore::new(queue::WAITERS_MAX)),
             users,
@@ -102,12 +106,18 @@ pub(crate) async fn serve(
     let bare = Arc::new(Server {
         services: services.clone(),
         pages: Router::new(),
+        limits,
     });
     let pages = pages::router().fallback(pages::not_found).with_state(bare);
-    let server = Arc::new(Server { services, pages });
+    let server = Arc::new(Server {
+        services,
+        pages,
+        limits,
+    });
 
     let admission = Arc::new(admission);
     let mut connections = JoinSet::new();
+    let mut crowd = Crowd::new(limits.connections_max);
     let mut leader_check = tokio::time::interval(LEADER_CHECK_INTERVAL);
     let mut leadership = Leadership::default();
     let mut shutdown = pin!(shutdown);
@@ -115,7 +125,11 @@ pub(crate) async fn serve(
         tokio::select! {
             () = &mut shutdown => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(connection(server.clone(), admission.clone(), stream, streams.clone()))),
+                Ok((stream, _)) => {
+                    if let Some(place) = crowd.place(connections.len(), handle.metrics()) {
+                        connections.spawn(connection(server.clone(), admission.clone(), place, stream, streams.clone()));
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -169,13 +183,19 @@ impl Leadership {
 async fn connection(
     server: Arc<Server>,
     admission: Arc<Admission>,
+    place: Place,
     stream: TcpStream,
     mut fate: watch::Receiver<StreamFate>,
 ) {
     // Answers are small and each is waited for.
     let _ = stream.set_nodelay(true);
-    let mut stopping =
-        pin!(async move { drop(fate.wait_for(|fate| *fate == StreamFate::Stopping).await) });
+    let mut stopping = pin!(async move {
+        let stopping = fate.wait_for(|fate| *fate == StreamFate::Stopping);
+        match place {
+            Place::Inside => drop(stopping.await),
+            Place::TurnedAway { .. } => drop(tokio::time::timeout(crowd::FAREWELL, stopping).await),
+        }
+    });
     let admitted = tokio::select! {
         admitted = admission.admit(stream) => admitted,
         () = stopping.as_mut() => return,
@@ -190,7 +210,7 @@ async fn connection(
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
+        .max_concurrent_streams(server.limits.concurrent_streams_max)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .initial_stream_window_size(WINDOW_BYTES)
@@ -198,7 +218,7 @@ async fn connection(
     let service = service_fn(|mut request: Request<Incoming>| {
         let server = server.clone();
         request.extensions_mut().insert(known.clone());
-        async move { Ok::<_, Infallible>(server.answer(request).await) }
+        async move { Ok::<_, Infallible>(server.answer(place, request).await) }
     });
     let mut connection =
         pin!(builder.serve_connection(TokioIo::new(AnyAuthority::new(stream)), service));
@@ -216,9 +236,14 @@ async fn connection(
 }
 
 impl Server {
-    async fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, place: Place, mut request: Request<Incoming>) -> Response<Body> {
         let content_type = request.headers().get(header::CONTENT_TYPE);
-        if content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
+        let is_grpc =
+            content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        if let Some(refusal) = place.refusal(is_grpc) {
+            return refusal;
+        }
+        if is_grpc {
             return self.services.serve(request).await;
         }
         if request.method() == Method::OPTIONS {

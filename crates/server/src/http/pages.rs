@@ -6,9 +6,10 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use etcd::Status;
+use etcd::{Code, Status};
 use http::{StatusCode, Uri, header};
 use replica::Consistency;
+use state::AlarmKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         .route("/readyz", get(readyz))
         .route("/readyz/serializable_read", get(livez))
         .route("/readyz/linearizable_read", get(linearizable))
+        .route("/readyz/data_corruption", get(data_corruption))
         .route("/version", get(version))
         .route("/metrics", get(metrics))
 }
@@ -35,7 +37,13 @@ pub(crate) async fn not_found() -> Response {
 
 async fn health(State(server): State<Arc<Server>>, uri: Uri) -> Response {
     let serializable = asks(&uri, "serializable=true");
-    let reason = if !serializable && server.services.door.handle.status().raft.leader.is_none() {
+    let alarms = server.services.door.alarms().into_iter();
+    let alarm = alarms
+        .map(etcd::alarm_kind)
+        .find(|kind| !asks(&uri, &format!("exclude={kind}")));
+    let reason = if let Some(kind) = alarm {
+        Some(format!("ALARM {kind}"))
+    } else if !serializable && server.services.door.handle.status().raft.leader.is_none() {
         Some("RAFT NO LEADER".to_owned())
     } else {
         read(&server, serializable)
@@ -68,11 +76,24 @@ async fn linearizable(State(server): State<Arc<Server>>, uri: Uri) -> Response {
     checks(&uri, &[("linearizable_read", read(&server, false).await)])
 }
 
+async fn data_corruption(State(server): State<Arc<Server>>, uri: Uri) -> Response {
+    checks(&uri, &[("data_corruption", no_corruption(&server))])
+}
+
+fn no_corruption(server: &Server) -> Result<(), Status> {
+    let alarms = server.services.door.alarms();
+    match alarms.iter().any(|alarm| alarm.kind == AlarmKind::Corrupt) {
+        true => Err(Status::new(Code::DataLoss, "alarm activated: CORRUPT")),
+        false => Ok(()),
+    }
+}
+
 async fn readyz(State(server): State<Arc<Server>>, uri: Uri) -> Response {
     let local = read(&server, true).await;
     checks(
         &uri,
         &[
+            ("data_corruption", no_corruption(&server)),
             ("serializable_read", local),
             ("linearizable_read", read(&server, false).await),
         ],

@@ -22,11 +22,14 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
+mod limits;
 mod queues;
 
 const LIMITS: Limits = Limits {
     request_bytes_max: 3 << 19,
-    state_bytes_max: 2 << 30,
+    txn_operations_max: 128,
+    concurrent_streams_max: 10_000,
+    connections_max: 1000,
 };
 
 struct Port {
@@ -41,22 +44,34 @@ async fn start() -> Port {
 }
 
 async fn start_with(users: Arc<Authenticator>) -> Port {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel();
-    let admission = Admission::new(crate::tls::Port::Client, None, Arc::default());
-    let handle = memory_member::start();
-    let stopping = async { drop(stopped.await) };
-    let serving = serve(listener, admission, handle.clone(), users, LIMITS, stopping);
-    tokio::spawn(serving);
-    Port {
-        address,
-        handle,
-        stop,
-    }
+    Port::open(memory_member::start(), users, LIMITS).await
+}
+
+async fn start_limited(limits: Limits) -> Port {
+    Port::open(memory_member::start(), auth::users(), limits).await
 }
 
 impl Port {
+    /// In front of a member with these limits.
+    async fn limited_to(limits: replica::Limits) -> Port {
+        Port::open(memory_member::limited_to(limits), auth::users(), LIMITS).await
+    }
+
+    async fn open(handle: Handle, users: Arc<Authenticator>, limits: Limits) -> Port {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let admission = Admission::new(crate::tls::Port::Client, None, Arc::default());
+        let stopping = async { drop(stopped.await) };
+        let serving = serve(listener, admission, handle.clone(), users, limits, stopping);
+        tokio::spawn(serving);
+        Port {
+            address,
+            handle,
+            stop,
+        }
+    }
+
     async fn channel(&self) -> Channel {
         Channel::from_shared(format!("http://{}", self.address))
             .unwrap()
@@ -310,7 +325,7 @@ async fn client_deadline_is_kept() {
     let door = Door {
         handle,
         fate,
-        state_bytes_max: 0,
+        txn_operations_max: 128,
         waiting: Waiting::default(),
         queueing: Arc::new(Semaphore::new(1)),
         users: auth::users(),

@@ -107,6 +107,7 @@ fn failure_text(failure: &Failure) -> String {
         Failure::Unknown => "unknown: applied once, or never".into(),
         Failure::Overloaded { queue, .. } => format!("overloaded: {queue}"),
         Failure::DiskFull => "the disk is full".into(),
+        Failure::TooManyLeases { limit } => format!("{limit} leases are there already"),
         Failure::MembershipRefused(why) => format!("refused: {why}"),
         other => format!("{other:?}"),
     }
