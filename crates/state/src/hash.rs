@@ -1,7 +1,7 @@
 //! The incremental hash of the state: a chain over events, sums over what is live, and the counters (PROPERTIES KV5).
 //! It depends on nothing that members may hold differently: not on places in memory, not on what was freed yet.
 
-use crate::record::{self, NewRecord, Record};
+use crate::record::{NewRecord, Record};
 use prost::Message;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -24,7 +24,7 @@ pub(crate) fn mix_all(numbers: &[u64]) -> u64 {
 
 /// The chain after one more event.
 pub(crate) fn chain(hash: u64, event: &Record<'_>) -> u64 {
-    mix(hash, xxh3_64(event.shared))
+    mix(hash, history(event))
 }
 
 /// What a live key adds to the sum of live keys.
@@ -67,12 +67,17 @@ pub(crate) fn key(key: &[u8]) -> u64 {
 
 /// What the record of a removal adds to the hash of keys and history, whether it is written or not.
 pub(crate) fn removal(revision: i64, removed: &[u8]) -> u64 {
-    let mut bytes = Vec::new();
-    NewRecord::removal(revision, removed, None).write(&mut bytes);
-    xxh3_64(record::read(&bytes, 0).shared)
+    shared(&NewRecord::removal(revision, removed, None))
 }
 
 /// What a retained record adds to the hash of keys and history.
 pub(crate) fn history(record: &Record<'_>) -> u64 {
-    xxh3_64(record.shared)
+    shared(&record.renewed())
+}
+
+/// The hash of the part of a record that is equal on all members.
+fn shared(record: &NewRecord<'_>) -> u64 {
+    let mut bytes = Vec::with_capacity(record.length_max());
+    record.write_shared(&mut bytes);
+    xxh3_64(&bytes)
 }

@@ -1,16 +1,26 @@
-//! One record of the revision log, as bytes: a put or a removal of one key at one revision.
+//! One record of the revision log: a put or a removal of one key at one revision. As it lies in a chunk:
 //!
 //! ```text
-//! 8  superseded: low 56 bits the revision that replaced it (NEVER if none), high 8 bits flags of this place
-//! 8  position of the key's previous record            (if HAS_PREVIOUS)
-//! -- from here on equal on all members: this part is what the event hash covers --
-//! 8  low 56 bits the revision, high 8 bits flags of the record
-//! 4  length of the key, 4 length of the value
-//! 8  create revision, 8 version                       (if HAS_LIFE; else it is the key's creation)
-//! 8  lease                                            (if HAS_LEASE)
+//! 8  superseded: low 56 bits the revision that replaced it (NEVER if none), high 8 bits flags
+//! 8  position of the key's previous record              (if HAS_PREVIOUS)
+//! v  the revision, less the base of the chunk
+//! v  length of the key
+//! v  length of the value
+//! v  the revision less the create revision, v  version  (if HAS_LIFE; else it is the key's creation)
+//! 8  lease                                              (if HAS_LEASE)
 //!    the key, the value
 //! ```
-//! All numbers are little-endian.
+//!
+//! What members share of it, in hashes and snapshots, has no place and no base:
+//!
+//! ```text
+//! 8  low 56 bits the revision, high 8 bits flags
+//! 4  length of the key, 4 length of the value
+//! 8  create revision, 8 version                         (if HAS_LIFE)
+//! 8  lease                                              (if HAS_LEASE)
+//!    the key, the value
+//! ```
+//! Numbers are little-endian; `v` is one of variable length, seven bits a byte.
 
 use crate::revision_log::Position;
 
@@ -22,11 +32,14 @@ pub(crate) const RECORD_OVERHEAD: u64 = 64;
 /// In the place of a predecessor that was freed.
 const NOWHERE: u64 = u64::MAX;
 const LOW: u64 = (1 << 56) - 1;
-const HAS_PREVIOUS: u64 = 1 << 56;
-const MOVED: u64 = 1 << 57;
 const DELETED: u64 = 1 << 56;
 const HAS_LIFE: u64 = 1 << 57;
 const HAS_LEASE: u64 = 1 << 58;
+/// Flags of the place only.
+const HAS_PREVIOUS: u64 = 1 << 59;
+const MOVED: u64 = 1 << 60;
+/// Bytes of a number of variable length at most.
+const VARIABLE_MAX: usize = 10;
 
 /// What a new record says.
 #[derive(Clone, Copy, Debug)]
@@ -55,8 +68,6 @@ pub(crate) struct Record<'a> {
     pub lease: i64,
     pub key: &'a [u8],
     pub value: &'a [u8],
-    /// The part that is equal on all members.
-    pub shared: &'a [u8],
     /// Bytes of the whole record.
     pub length: usize,
 }
@@ -99,6 +110,11 @@ impl<'a> Record<'a> {
             superseded: self.superseded,
         }
     }
+
+    /// Writes the part that is equal on all members.
+    pub fn write_shared(&self, out: &mut Vec<u8>) {
+        self.renewed().write_shared(out);
+    }
 }
 
 /// Bytes counted for a record with such a key and value.
@@ -112,6 +128,28 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 
 fn half(bytes: &[u8], at: usize) -> usize {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize
+}
+
+fn put_variable(chunk: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        chunk.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    chunk.push(number as u8);
+}
+
+/// Reads a number of variable length, and moves the cursor behind it.
+fn variable(chunk: &[u8], cursor: &mut usize) -> u64 {
+    let (mut number, mut shift) = (0, 0);
+    loop {
+        let byte = chunk[*cursor];
+        *cursor += 1;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return number;
+        }
+        shift += 7;
+    }
 }
 
 impl<'a> NewRecord<'a> {
@@ -136,54 +174,68 @@ impl NewRecord<'_> {
         !self.deleted && (self.version != 1 || self.create_revision != self.revision)
     }
 
-    /// Bytes it will take.
-    pub fn length(&self) -> usize {
-        let optional = usize::from(self.previous.is_some())
-            + 2 * usize::from(self.has_life())
-            + usize::from(self.lease != 0);
-        24 + 8 * optional + self.key.len() + self.value.len()
+    fn flags(&self) -> u64 {
+        let flag = |flag, is_set| if is_set { flag } else { 0 };
+        flag(DELETED, self.deleted)
+            | flag(HAS_LIFE, self.has_life())
+            | flag(HAS_LEASE, self.lease != 0)
     }
 
-    /// Writes it at the end of `chunk`.
-    pub fn write(&self, chunk: &mut Vec<u8>) {
+    /// Bytes it takes at most.
+    pub fn length_max(&self) -> usize {
+        8 * 3 + VARIABLE_MAX * 5 + self.key.len() + self.value.len()
+    }
+
+    /// Writes it at the end of a chunk with this base, which is not above its revision.
+    pub fn write(&self, chunk: &mut Vec<u8>, base: i64) {
         assert!(
-            (0..NEVER).contains(&self.revision),
-            "revision {} out of range",
+            (base..NEVER).contains(&self.revision),
+            "revision {} out of range, from {base}",
             self.revision
         );
-        let place = if self.previous.is_some() {
-            HAS_PREVIOUS
-        } else {
-            0
-        };
-        chunk.extend_from_slice(&(self.superseded as u64 | place).to_le_bytes());
+        let place = self.previous.map_or(0, |_| HAS_PREVIOUS);
+        let flags = self.flags();
+        chunk.extend_from_slice(&(self.superseded as u64 | flags | place).to_le_bytes());
         if let Some(previous) = self.previous {
             chunk.extend_from_slice(&previous.0.to_le_bytes());
         }
-        let mut flags = if self.deleted { DELETED } else { 0 };
-        if self.has_life() {
-            flags |= HAS_LIFE;
+        put_variable(chunk, (self.revision - base) as u64);
+        put_variable(chunk, self.key.len() as u64);
+        put_variable(chunk, self.value.len() as u64);
+        if flags & HAS_LIFE != 0 {
+            put_variable(
+                chunk,
+                self.revision.wrapping_sub(self.create_revision) as u64,
+            );
+            put_variable(chunk, self.version as u64);
         }
-        if self.lease != 0 {
-            flags |= HAS_LEASE;
-        }
-        chunk.extend_from_slice(&(self.revision as u64 | flags).to_le_bytes());
-        chunk.extend_from_slice(&(self.key.len() as u32).to_le_bytes());
-        chunk.extend_from_slice(&(self.value.len() as u32).to_le_bytes());
-        if self.has_life() {
-            chunk.extend_from_slice(&self.create_revision.to_le_bytes());
-            chunk.extend_from_slice(&self.version.to_le_bytes());
-        }
-        if self.lease != 0 {
+        if flags & HAS_LEASE != 0 {
             chunk.extend_from_slice(&self.lease.to_le_bytes());
         }
         chunk.extend_from_slice(self.key);
         chunk.extend_from_slice(self.value);
     }
+
+    /// Writes the part that is equal on all members.
+    pub fn write_shared(&self, out: &mut Vec<u8>) {
+        let flags = self.flags();
+        out.extend_from_slice(&(self.revision as u64 | flags).to_le_bytes());
+        out.extend_from_slice(&(self.key.len() as u32).to_le_bytes());
+        out.extend_from_slice(&(self.value.len() as u32).to_le_bytes());
+        if flags & HAS_LIFE != 0 {
+            out.extend_from_slice(&self.create_revision.to_le_bytes());
+            out.extend_from_slice(&self.version.to_le_bytes());
+        }
+        if flags & HAS_LEASE != 0 {
+            out.extend_from_slice(&self.lease.to_le_bytes());
+        }
+        out.extend_from_slice(self.key);
+        out.extend_from_slice(self.value);
+    }
 }
 
-/// Reads the record at `at`.
-pub(crate) fn read(chunk: &[u8], at: usize) -> Record<'_> {
+/// Reads the record at `at` in a chunk with this base.
+pub(crate) fn read(chunk: &[u8], at: usize, base: i64) -> Record<'_> {
     let place = word(chunk, at);
     let mut cursor = at + 8;
     let mut previous = None;
@@ -193,23 +245,21 @@ pub(crate) fn read(chunk: &[u8], at: usize) -> Record<'_> {
             .map(Position);
         cursor += 8;
     }
-    let shared = cursor;
-    let head = word(chunk, cursor);
-    let (key_length, value_length) = (half(chunk, cursor + 8), half(chunk, cursor + 12));
-    cursor += 16;
-    let revision = (head & LOW) as i64;
-    let deleted = head & DELETED != 0;
+    let revision = base + variable(chunk, &mut cursor) as i64;
+    let key_length = variable(chunk, &mut cursor) as usize;
+    let value_length = variable(chunk, &mut cursor) as usize;
+    let deleted = place & DELETED != 0;
     let (mut create_revision, mut version) = if deleted { (0, 0) } else { (revision, 1) };
-    if head & HAS_LIFE != 0 {
-        (create_revision, version) = (word(chunk, cursor) as i64, word(chunk, cursor + 8) as i64);
-        cursor += 16;
+    if place & HAS_LIFE != 0 {
+        create_revision = revision.wrapping_sub(variable(chunk, &mut cursor) as i64);
+        version = variable(chunk, &mut cursor) as i64;
     }
     let mut lease = 0;
-    if head & HAS_LEASE != 0 {
+    if place & HAS_LEASE != 0 {
         lease = word(chunk, cursor) as i64;
         cursor += 8;
     }
-    let end = cursor + key_length + value_length;
+    let (key, rest) = chunk[cursor..].split_at(key_length);
     Record {
         superseded: (place & LOW) as i64,
         moved: place & MOVED != 0,
@@ -219,25 +269,27 @@ pub(crate) fn read(chunk: &[u8], at: usize) -> Record<'_> {
         create_revision,
         version,
         lease,
-        key: &chunk[cursor..cursor + key_length],
-        value: &chunk[cursor + key_length..end],
-        shared: &chunk[shared..end],
-        length: end - at,
+        key,
+        value: &rest[..value_length],
+        length: cursor + key_length + value_length - at,
     }
 }
 
 /// Reads only the key of the record at `at`: what the index compares.
 pub(crate) fn key(chunk: &[u8], at: usize) -> &[u8] {
-    let head_at = if word(chunk, at) & HAS_PREVIOUS != 0 {
-        at + 16
-    } else {
-        at + 8
-    };
-    let head = word(chunk, head_at);
-    let length = half(chunk, head_at + 8);
-    let skipped =
-        if head & HAS_LIFE != 0 { 16 } else { 0 } + if head & HAS_LEASE != 0 { 8 } else { 0 };
-    &chunk[head_at + 16 + skipped..head_at + 16 + skipped + length]
+    let place = word(chunk, at);
+    let mut cursor = at + if place & HAS_PREVIOUS != 0 { 16 } else { 8 };
+    variable(chunk, &mut cursor);
+    let length = variable(chunk, &mut cursor) as usize;
+    variable(chunk, &mut cursor);
+    if place & HAS_LIFE != 0 {
+        variable(chunk, &mut cursor);
+        variable(chunk, &mut cursor);
+    }
+    if place & HAS_LEASE != 0 {
+        cursor += 8;
+    }
+    &chunk[cursor..cursor + length]
 }
 
 /// Notes the revision that replaced the record at `at`.
@@ -266,7 +318,7 @@ pub(crate) fn set_previous(chunk: &mut [u8], at: usize, previous: Option<Positio
 }
 
 /// Reads the shared part of a record from bytes that nobody vouches for; gives its length. `None` unless it is exactly what
-/// [`NewRecord::write`] writes.
+/// [`NewRecord::write_shared`] writes.
 pub(crate) fn parse(bytes: &[u8]) -> Option<(NewRecord<'_>, usize)> {
     let head = word(bytes.get(..16)?, 0);
     let (key_length, value_length) = (half(bytes, 8), half(bytes, 12));

@@ -17,8 +17,8 @@ use crate::record::{NewRecord, RECORD_OVERHEAD, logical_size};
 use crate::revision_log::{Position, RevisionLog};
 use std::ops::Bound;
 
-/// Bytes of a record of a removal besides the key.
-const RECORD_BYTES: u64 = 32;
+/// Bytes of a record of a removal besides the key, at most.
+const RECORD_BYTES: u64 = 24;
 /// Removals that need more bytes for their records are written down at once: a chunk has an end.
 const BYTES_MAX: u64 = 1 << 30;
 

@@ -42,6 +42,8 @@ impl Position {
 /// A run of records.
 pub(crate) struct Chunk {
     bytes: Vec<u8>,
+    /// What revisions are counted from: none in it is below.
+    base: i64,
     first_revision: i64,
     last_revision: i64,
     /// Bytes of records that were replaced, and of removals: an upper bound of what compaction can free.
@@ -54,9 +56,10 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    fn new(bytes: usize, garbage_before: u64) -> Chunk {
+    fn new(bytes: usize, base: i64, garbage_before: u64) -> Chunk {
         Chunk {
             bytes: Vec::with_capacity(bytes),
+            base,
             first_revision: 0,
             last_revision: 0,
             replaced: 0,
@@ -66,6 +69,7 @@ impl Chunk {
         }
     }
 
+    /// Gives the offset of the record.
     fn append(&mut self, new: &NewRecord<'_>) -> usize {
         let offset = self.bytes.len();
         if offset == 0 {
@@ -79,7 +83,7 @@ impl Chunk {
             self.marks.push((new.revision, offset as u32));
         }
         self.last_revision = self.last_revision.max(new.revision);
-        new.write(&mut self.bytes);
+        new.write(&mut self.bytes, self.base);
         offset
     }
 
@@ -104,7 +108,7 @@ impl Chunk {
 
     /// The record at `offset`.
     pub fn record(&self, offset: usize) -> Record<'_> {
-        record::read(&self.bytes, offset)
+        record::read(&self.bytes, offset, self.base)
     }
 }
 
@@ -165,7 +169,7 @@ impl RevisionLog {
 
     /// Adds a record at the end.
     pub fn append(&mut self, new: &NewRecord<'_>) -> Position {
-        let length = new.length();
+        let length = new.length_max();
         if !self
             .log
             .back()
@@ -180,7 +184,7 @@ impl RevisionLog {
                     last.last_revision
                 );
             }
-            let chunk = Chunk::new(CHUNK_BYTES.max(length), self.garbage);
+            let chunk = Chunk::new(CHUNK_BYTES.max(length), new.revision, self.garbage);
             self.held += chunk.bytes.capacity();
             self.log.push_back(Some(chunk));
         }
@@ -192,7 +196,7 @@ impl RevisionLog {
             .expect("the last chunk is there");
         let offset = chunk.append(new);
         if new.deleted {
-            chunk.replaced += length;
+            chunk.replaced += chunk.bytes.len() - offset;
         }
         Position::new(false, number, offset)
     }
@@ -203,7 +207,7 @@ impl RevisionLog {
             first_revision: revision,
             last_revision: revision,
             reserved: true,
-            ..Chunk::new(bytes, self.garbage)
+            ..Chunk::new(bytes, revision, self.garbage)
         };
         self.held += chunk.bytes.capacity();
         self.log.push_back(Some(chunk));
@@ -212,15 +216,17 @@ impl RevisionLog {
 
     /// Adds a removal to the chunk reserved at `start`.
     pub fn append_reserved(&mut self, start: Position, new: &NewRecord<'_>) -> Position {
-        let length = new.length();
         let chunk = self.chunk_at_mut(start);
+        let capacity = chunk.bytes.capacity();
+        let offset = chunk.append(new);
         assert!(
-            chunk.reserved && chunk.has_room(length) && chunk.last_revision == new.revision,
-            "no room for {length} bytes of revision {} in the chunk reserved at {start:?}",
+            chunk.reserved
+                && chunk.bytes.capacity() == capacity
+                && chunk.last_revision == new.revision,
+            "a record of revision {} does not belong into the chunk of {capacity} bytes reserved at {start:?}",
             new.revision
         );
-        let offset = chunk.append(new);
-        chunk.replaced += length;
+        chunk.replaced += chunk.bytes.len() - offset;
         Position::new(false, start.chunk(), offset)
     }
 
@@ -241,13 +247,13 @@ impl RevisionLog {
 
     /// Adds a record that outlives compaction, where order does not matter.
     pub fn settle(&mut self, new: &NewRecord<'_>) -> Position {
-        let length = new.length();
+        let length = new.length_max();
         let fits =
             |chunk: &Option<Chunk>| chunk.as_ref().is_some_and(|chunk| chunk.has_room(length));
         let target = match self.target {
             Some(target) if fits(&self.settled[target as usize]) => target,
             _ => {
-                let chunk = Chunk::new(CHUNK_BYTES.max(length), 0);
+                let chunk = Chunk::new(CHUNK_BYTES.max(length), 0, 0);
                 self.held += chunk.bytes.capacity();
                 let chunk = Some(chunk);
                 let slot = self.free.pop().unwrap_or(self.settled.len() as u32);
@@ -265,7 +271,7 @@ impl RevisionLog {
             .expect("the target is there");
         let offset = chunk.append(new);
         if new.superseded != record::NEVER {
-            chunk.replaced += length;
+            chunk.replaced += chunk.bytes.len() - offset;
         }
         Position::new(true, target, offset)
     }

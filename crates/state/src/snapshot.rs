@@ -359,7 +359,7 @@ impl SnapshotCursor {
                         record.revision >= compacted
                     };
                     if wanted && !record.moved {
-                        content.extend_from_slice(record.shared);
+                        record.write_shared(content);
                         written += 1;
                     }
                 }
