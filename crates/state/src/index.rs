@@ -13,10 +13,12 @@ use leaf::Leaf;
 use std::cmp::Ordering;
 use std::ops::Bound;
 
-/// Keys in a leaf at most; a leaf takes just under 1 KiB.
-const LEAF_KEYS: usize = 62;
+/// Keys in a leaf at most.
+const LEAF_KEYS: usize = 64;
 /// Children of an inner node at most.
 const CHILDREN: usize = 64;
+/// Nodes grow by so many entries: most are far from full and stay so.
+const GROWTH: usize = 8;
 
 /// The newest record of a key: its place, and whether it is a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,6 +205,21 @@ fn head(key: &[u8], skip: usize) -> u64 {
     }
 }
 
+/// Inserts into a node's entries, and keeps them from taking room for twice as many.
+fn insert<T>(entries: &mut Vec<T>, at: usize, entry: T) {
+    if entries.len() == entries.capacity() {
+        entries.reserve_exact(GROWTH);
+    }
+    entries.insert(at, entry);
+}
+
+/// Splits a node's entries, and gives back the room of those that go.
+fn split_off<T>(entries: &mut Vec<T>, at: usize) -> Vec<T> {
+    let right = entries.split_off(at);
+    entries.shrink_to(at.next_multiple_of(GROWTH));
+    right
+}
+
 /// Number of bytes that two keys have in common at their front.
 fn shared(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
@@ -308,18 +325,16 @@ impl Inner {
             weight,
         } = split;
         self.weights[at].subtract(weight);
-        self.weights.insert(at + 1, weight);
+        insert(&mut self.weights, at + 1, weight);
         let known_front = separator.starts_with(&self.prefix) && !self.separators.is_empty();
-        self.heads.insert(
-            at,
-            if known_front {
-                head(&separator, self.prefix.len())
-            } else {
-                0
-            },
-        );
-        self.separators.insert(at, separator);
-        self.children.insert(at + 1, right);
+        let head = if known_front {
+            head(&separator, self.prefix.len())
+        } else {
+            0
+        };
+        insert(&mut self.heads, at, head);
+        insert(&mut self.separators, at, separator);
+        insert(&mut self.children, at + 1, right);
         if !known_front {
             self.rebuild();
         }
@@ -333,9 +348,9 @@ impl Inner {
             CHILDREN / 2
         };
         let right = Inner::new(
-            self.separators.split_off(middle),
-            self.children.split_off(middle),
-            self.weights.split_off(middle),
+            split_off(&mut self.separators, middle),
+            split_off(&mut self.children, middle),
+            split_off(&mut self.weights, middle),
         );
         let separator = self.separators.pop().expect("more than one separator");
         self.rebuild();
@@ -411,7 +426,7 @@ impl Node {
 
     fn weight(&self, log: &RevisionLog) -> Weight {
         match self {
-            Node::Leaf(leaf) => leaf.weigh(log, 0..leaf.length),
+            Node::Leaf(leaf) => leaf.weigh(log, 0..leaf.slots.len()),
             Node::Inner(inner) => inner.weight(),
         }
     }
@@ -439,14 +454,14 @@ impl Node {
 
     fn is_empty(&self) -> bool {
         match self {
-            Node::Leaf(leaf) => leaf.length == 0,
+            Node::Leaf(leaf) => leaf.slots.len() == 0,
             Node::Inner(inner) => inner.children.is_empty(),
         }
     }
 
     fn is_small(&self) -> bool {
         match self {
-            Node::Leaf(leaf) => leaf.length < LEAF_KEYS / 4,
+            Node::Leaf(leaf) => leaf.slots.len() < LEAF_KEYS / 4,
             Node::Inner(inner) => inner.children.len() < CHILDREN / 4,
         }
     }
@@ -455,7 +470,7 @@ impl Node {
     fn merge(&mut self, log: &RevisionLog, separator: &[u8], right: &mut Node) -> bool {
         match (self, right) {
             (Node::Leaf(left), Node::Leaf(right))
-                if left.length + right.length <= LEAF_KEYS * 3 / 4 =>
+                if left.slots.len() + right.slots.len() <= LEAF_KEYS * 3 / 4 =>
             {
                 left.merge(log, right)
             }

@@ -1,29 +1,30 @@
 //! The leaves of the index: places of records in the order of their keys.
 
-use super::{Change, LEAF_KEYS, Node, Slot, Split, Weight, head, search, separator, shared};
+use super::{
+    Change, LEAF_KEYS, Node, Slot, Split, Weight, head, insert, search, separator, shared,
+    split_off,
+};
 use crate::revision_log::RevisionLog;
 use std::ops::Bound;
 
 /// Some keys that follow each other.
 pub(super) struct Leaf {
     pub prefix: Box<[u8]>,
-    pub length: usize,
-    pub heads: [u64; LEAF_KEYS],
-    pub slots: [Slot; LEAF_KEYS],
+    pub heads: Vec<u64>,
+    pub slots: Vec<Slot>,
 }
 
 impl Leaf {
     pub fn new() -> Box<Leaf> {
         Box::new(Leaf {
             prefix: Box::default(),
-            length: 0,
-            heads: [0; LEAF_KEYS],
-            slots: [Slot(0); LEAF_KEYS],
+            heads: Vec::new(),
+            slots: Vec::new(),
         })
     }
 
     pub fn find(&self, log: &RevisionLog, key: &[u8]) -> Result<usize, usize> {
-        search(&self.prefix, &self.heads[..self.length], key, |at| {
+        search(&self.prefix, &self.heads, key, |at| {
             log.key(self.slots[at].position()).cmp(key)
         })
     }
@@ -49,7 +50,7 @@ impl Leaf {
         let high = match to {
             Bound::Included(key) => after(self.find(log, key)),
             Bound::Excluded(key) => at(self.find(log, key)),
-            Bound::Unbounded => self.length,
+            Bound::Unbounded => self.slots.len(),
         };
         (low, high.max(low))
     }
@@ -57,30 +58,27 @@ impl Leaf {
     /// Takes another length of the common front.
     fn set_prefix(&mut self, log: &RevisionLog, length: usize) {
         self.prefix = self.key(log, 0)[..length].into();
-        for at in 0..self.length {
-            self.heads[at] = head(self.key(log, at), length);
+        for (head_of, slot) in self.heads.iter_mut().zip(&self.slots) {
+            *head_of = head(log.key(slot.position()), length);
         }
     }
 
     /// Lengthens the common front to what the keys really share.
     fn tighten(&mut self, log: &RevisionLog) {
-        let length = shared(self.key(log, 0), self.key(log, self.length - 1));
+        let length = shared(self.key(log, 0), self.key(log, self.slots.len() - 1));
         if length > self.prefix.len() {
             self.set_prefix(log, length);
         }
     }
 
     fn insert(&mut self, log: &RevisionLog, at: usize, key: &[u8], slot: Slot) {
-        if self.length == 0 {
+        if self.slots.is_empty() {
             self.prefix = key.into();
         } else if !key.starts_with(&self.prefix) {
             self.set_prefix(log, shared(&self.prefix, key));
         }
-        self.heads.copy_within(at..self.length, at + 1);
-        self.slots.copy_within(at..self.length, at + 1);
-        self.heads[at] = head(key, self.prefix.len());
-        self.slots[at] = slot;
-        self.length += 1;
+        insert(&mut self.heads, at, head(key, self.prefix.len()));
+        insert(&mut self.slots, at, slot);
     }
 
     pub fn upsert(
@@ -111,7 +109,7 @@ impl Leaf {
         if !slot.deleted() {
             gained = Weight::of(key);
         }
-        let split = if self.length < LEAF_KEYS {
+        let split = if self.slots.len() < LEAF_KEYS {
             self.insert(log, at, key, slot);
             None
         } else {
@@ -128,7 +126,9 @@ impl Leaf {
             right.insert(log, 0, key, slot);
         } else {
             let half = LEAF_KEYS / 2;
-            right.take_from(self, half);
+            right.prefix = self.prefix.clone();
+            right.heads = split_off(&mut self.heads, half);
+            right.slots = split_off(&mut self.slots, half);
             self.tighten(log);
             right.tighten(log);
             if at <= half {
@@ -138,8 +138,8 @@ impl Leaf {
             }
         }
         Split {
-            separator: separator(self.key(log, self.length - 1), right.key(log, 0)),
-            weight: right.weigh(log, 0..right.length),
+            separator: separator(self.key(log, self.slots.len() - 1), right.key(log, 0)),
+            weight: right.weigh(log, 0..right.slots.len()),
             right: Node::Leaf(right),
         }
     }
@@ -155,34 +155,24 @@ impl Leaf {
         weight
     }
 
-    /// Takes all entries from `at` on.
-    fn take_from(&mut self, left: &mut Leaf, at: usize) {
-        self.length = left.length - at;
-        self.heads[..self.length].copy_from_slice(&left.heads[at..left.length]);
-        self.slots[..self.length].copy_from_slice(&left.slots[at..left.length]);
-        self.prefix = left.prefix.clone();
-        left.length = at;
-    }
-
     pub fn remove(&mut self, log: &RevisionLog, key: &[u8]) -> Weight {
         let mut lost = Weight::default();
         if let Ok(at) = self.find(log, key) {
             lost = self.weigh(log, at..at + 1);
-            self.heads.copy_within(at + 1..self.length, at);
-            self.slots.copy_within(at + 1..self.length, at);
-            self.length -= 1;
+            self.heads.remove(at);
+            self.slots.remove(at);
         }
         lost
     }
 
     /// Adds all entries of the leaf to the right.
     pub fn merge(&mut self, log: &RevisionLog, right: &Leaf) {
-        self.slots[self.length..self.length + right.length]
-            .copy_from_slice(&right.slots[..right.length]);
-        self.length += right.length;
+        self.slots.reserve_exact(right.slots.len());
+        self.slots.extend_from_slice(&right.slots);
+        self.heads = vec![0; self.slots.len()];
         self.set_prefix(
             log,
-            shared(self.key(log, 0), self.key(log, self.length - 1)),
+            shared(self.key(log, 0), self.key(log, self.slots.len() - 1)),
         );
     }
 }

@@ -78,7 +78,7 @@ fn weight(node: &Node, log: &RevisionLog) -> Weight {
 fn keys_below(node: &Node, log: &RevisionLog) -> usize {
     match node {
         Node::Leaf(leaf) => {
-            for at in 0..leaf.length {
+            for at in 0..leaf.slots.len() {
                 let key = leaf.key(log, at);
                 assert!(
                     key.starts_with(&leaf.prefix),
@@ -91,7 +91,7 @@ fn keys_below(node: &Node, log: &RevisionLog) -> usize {
                     "head of {key:?}"
                 );
             }
-            leaf.length
+            leaf.slots.len()
         }
         Node::Inner(inner) => {
             assert_eq!(
