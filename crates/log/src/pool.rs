@@ -39,6 +39,8 @@ struct Preparation<D: Disk> {
     bytes: u64,
     /// Bytes written since the last sync.
     unsynced: u64,
+    /// What is read or written in one call.
+    slice: Vec<u8>,
 }
 
 /// The files for segments to come.
@@ -49,7 +51,6 @@ pub struct Pool<D: Disk> {
     ready: Option<ReadyFile<D>>,
     preparation: Option<Preparation<D>>,
     spares: Vec<(u64, u64)>,
-    slice: Vec<u8>,
 }
 
 impl<D: Disk> Pool<D> {
@@ -62,7 +63,6 @@ impl<D: Disk> Pool<D> {
             ready: None,
             preparation: None,
             spares: Vec::new(),
-            slice: Vec::new(),
         }
     }
 
@@ -242,6 +242,7 @@ impl<D: Disk> Pool<D> {
             recycled: spare.is_some(),
             bytes: 0,
             unsynced: 0,
+            slice: Vec::new(),
         });
         Ok(())
     }
@@ -254,10 +255,7 @@ impl<D: Disk> Pool<D> {
         let length = preparation.sectors * SECTOR_BYTES as u64;
         let end = length.min(preparation.bytes.saturating_add(budget));
         while preparation.bytes < end {
-            let piece = (SLICE_BYTES as u64).min(length - preparation.bytes);
-            self.slice.clear();
-            self.slice.resize(piece as usize, 0);
-            preparation.advance(&mut self.slice)?;
+            preparation.advance((SLICE_BYTES as u64).min(length - preparation.bytes))?;
         }
         if preparation.bytes < length {
             return Ok(None);
@@ -284,15 +282,17 @@ impl<D: Disk> Pool<D> {
 }
 
 impl<D: Disk> Preparation<D> {
-    /// Prepares the next bytes of the file, as many as `slice` holds. `slice` is zeros.
-    fn advance(&mut self, slice: &mut [u8]) -> Result<(), DiskError> {
+    /// Prepares the next `bytes` of the file.
+    fn advance(&mut self, bytes: u64) -> Result<(), DiskError> {
+        self.slice.clear();
+        self.slice.resize(bytes as usize, 0);
         if self.recycled {
-            self.mend(slice)?;
+            self.mend()?;
         } else {
-            self.file.write_at(self.bytes, slice)?;
-            self.unsynced += slice.len() as u64;
+            self.file.write_at(self.bytes, &self.slice)?;
+            self.unsynced += bytes;
         }
-        self.bytes += slice.len() as u64;
+        self.bytes += bytes;
         let done = self.bytes == self.sectors * SECTOR_BYTES as u64;
         if self.unsynced >= SYNC_BYTES || (done && self.unsynced > 0) {
             self.file.sync()?;
@@ -302,14 +302,14 @@ impl<D: Disk> Preparation<D> {
     }
 
     /// Reads sectors and zeroes those that are damaged.
-    fn mend(&mut self, slice: &mut [u8]) -> Result<(), DiskError> {
-        let read = self.file.read_at(self.bytes, slice)?;
-        if read < slice.len() {
+    fn mend(&mut self) -> Result<(), DiskError> {
+        let read = self.file.read_at(self.bytes, &mut self.slice)?;
+        if read < self.slice.len() {
             return Err(DiskError::Failed(
                 "a spare file is shorter than its name says".into(),
             ));
         }
-        for (n, sector) in slice.chunks(SECTOR_BYTES).enumerate() {
+        for (n, sector) in self.slice.chunks(SECTOR_BYTES).enumerate() {
             if parse(sector) == Sector::Damaged {
                 self.file
                     .write_at(self.bytes + (n * SECTOR_BYTES) as u64, &[0; SECTOR_BYTES])?;
