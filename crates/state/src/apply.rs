@@ -1,6 +1,7 @@
 //! Applying a batch in slices: renewals, then leases that ended, then waits that ended, then commands. A command is done before the next one begins.
 
 use crate::bounds::{Bounds, End};
+use crate::client::{Admission, Request};
 use crate::command::FORMAT;
 use crate::delete::Deletion;
 use crate::kv::Visit;
@@ -38,6 +39,8 @@ pub(crate) struct Work {
     expired_keys: u64,
     /// Acquisitions that may still end with sessions.
     claims_left: u64,
+    /// The client's request at work.
+    request: Option<Request>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -148,6 +151,7 @@ impl State {
             job: None,
             expired_keys: 0,
             claims_left: EXPIRED_CLAIMS_MAX,
+            request: None,
         }));
         self.clock.advance(batch.clock_ms, batch.wall_ms);
         Ok(())
@@ -257,10 +261,7 @@ impl State {
                     }
                     Some(command) => {
                         let command = std::mem::take(command);
-                        match self.command(command, fuel) {
-                            Begun::Done(reply) => self.answer(work, reply),
-                            Begun::Takes(job) => work.job = Some(job),
-                        }
+                        self.begin_command(work, command, fuel);
                     }
                 },
             },
@@ -277,19 +278,46 @@ impl State {
         false
     }
 
+    /// Begins a command, unless it is the repetition of one that ran.
+    fn begin_command(&mut self, work: &mut Work, command: Command, fuel: &mut u64) {
+        match self.admit(&command) {
+            Admission::New(request) => {
+                work.request = request;
+                match self.command(command, fuel) {
+                    Begun::Done(reply) => self.answer(work, reply),
+                    Begun::Takes(job) => work.job = Some(job),
+                }
+            }
+            Admission::Repeated(reply, revision) => self.tell(work, reply, revision),
+            Admission::Refused(rejection) => {
+                let reply = Reply::Rejected(Rejection::Client(rejection));
+                self.tell(work, reply, self.keys.revision);
+            }
+        }
+    }
+
     /// Ends the command at work with its reply.
     fn answer(&mut self, work: &mut Work, reply: Reply) {
+        self.ordinal += 1;
+        self.keys.commit();
+        if let Some(request) = work.request.take() {
+            self.keep_reply(request, &reply, self.keys.revision);
+        }
+        if let Reply::Rejected(Rejection::NoSpace { .. }) = reply
+            && let Stage::Command { group, .. } = work.stage
+        {
+            self.note_refusal(work.groups[group].member);
+        }
+        self.tell(work, reply, self.keys.revision);
+    }
+
+    /// Gives a reply to the command at work and goes on to the next one.
+    fn tell(&mut self, work: &mut Work, reply: Reply, revision: i64) {
         let Stage::Command { group, at } = work.stage else {
             unreachable!("a reply outside of the commands")
         };
-        self.ordinal += 1;
-        if let Reply::Rejected(Rejection::NoSpace { .. }) = reply {
-            self.note_refusal(work.groups[group].member);
-        }
         self.show();
-        work.applied.groups[group]
-            .replies
-            .push((reply, self.keys.revision));
+        work.applied.groups[group].replies.push((reply, revision));
         work.stage = Stage::Command { group, at: at + 1 };
     }
 
@@ -387,6 +415,10 @@ impl State {
                 Revoked::Partly
             };
         }
+        if !self.end_client(id, fuel) {
+            return Revoked::Partly;
+        }
+        self.free_workers(id);
         let keys = &mut self.keys;
         let (mut last, mut stopped, mut deleted) = (None, false, 0);
         self.leases
@@ -476,9 +508,8 @@ impl State {
                 Ok(then) => return Begun::Takes(Job::Lock(then)),
                 Err(rejection) => Err(rejection),
             },
-            Some(Operation::Client(_) | Operation::Id(_)) => {
-                Err(Rejection::Invalid("not known yet".into()))
-            }
+            Some(Operation::Client(change)) => self.change_client(&change, &command.principal),
+            Some(Operation::Id(command)) => self.change_ids(&command),
             Some(Operation::Auth(change)) => self
                 .auth
                 .apply(&change)
@@ -600,14 +631,5 @@ fn needed_level(command: &Command) -> u32 {
 
 /// Parts of the envelope whose meaning is not built yet: refusing them is right, passing over them would break a promise.
 fn unsupported(command: &Command) -> Option<&'static str> {
-    let Command {
-        client, session, ..
-    } = command;
-    if *client != 0 {
-        Some("client records are not known at this feature level")
-    } else if *session != 0 {
-        Some("sessions are not known at this feature level")
-    } else {
-        None
-    }
+    (command.session != 0).then_some("sessions of connections are not known at this feature level")
 }

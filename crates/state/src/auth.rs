@@ -22,36 +22,37 @@ use xxhash_rust::xxh3::xxh3_64;
 pub const ROOT: &str = "root";
 
 /// Why a change of users and roles, or a request of a user, was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
 pub enum AuthRejection {
     /// Authentication cannot be switched on without the user `root`.
-    RootUserNotExist,
+    RootUserNotExist = 0,
     /// Authentication cannot be switched on: the user `root` lacks the role `root`.
-    RootRoleNotExist,
+    RootRoleNotExist = 1,
     /// The user's name is taken.
-    UserAlreadyExists,
+    UserAlreadyExists = 2,
     /// A user's name is missing, or the request came without a user.
-    UserEmpty,
+    UserEmpty = 3,
     /// No such user.
-    UserNotFound,
+    UserNotFound = 4,
     /// The role's name is taken.
-    RoleAlreadyExists,
+    RoleAlreadyExists = 5,
     /// No such role.
-    RoleNotFound,
+    RoleNotFound = 6,
     /// A role's name is missing.
-    RoleEmpty,
+    RoleEmpty = 7,
     /// The request names no permission.
-    PermissionNotGiven,
+    PermissionNotGiven = 8,
     /// The user may not do this.
-    PermissionDenied,
+    PermissionDenied = 9,
     /// The user does not have the role.
-    RoleNotGranted,
+    RoleNotGranted = 10,
     /// The role does not have the permission.
-    PermissionNotGranted,
+    PermissionNotGranted = 11,
     /// It would leave nobody in charge, or the range of a permission is empty.
-    InvalidManagement,
+    InvalidManagement = 12,
     /// Users or roles changed since the request was let in.
-    OldRevision,
+    OldRevision = 13,
 }
 
 /// A user as it is kept.

@@ -1,8 +1,26 @@
 //! Client records, which make a request take effect once however often it is repeated (PROPERTIES E1-E3).
+//!
+//! A client id is an ordinal, so it is never used twice. A client numbers its requests from 1 on and says with each of them which is the lowest
+//! without a reply. Replies from there on are kept, in whatever order the requests come; those below are freed and never told again. A record
+//! belongs to who registered it, and ends with its lease. Too many records: *registration* is refused, never a record dropped.
 
+mod apply;
 mod command;
+mod kept;
+mod records;
 
+pub(crate) use apply::Admission;
 pub use command::*;
+pub(crate) use records::{Answered, Client, Clients, Request};
+
+/// Client records.
+pub const CLIENTS_MAX: usize = 1_000_000;
+/// Sequences from the lowest without a reply on that a client may use.
+pub const WINDOW: u64 = 1024;
+/// A longer reply is kept as "applied at this revision".
+pub const REPLY_BYTES_MAX: usize = 64 << 10;
+/// So is one of a client that has as much as this kept already.
+pub const KEPT_BYTES_MAX: u64 = 1 << 20;
 use std::fmt;
 
 /// The answer to a [`ClientCommand`].

@@ -1,10 +1,30 @@
 //! What identifiers are made from (PROPERTIES I1): segments of sequences, counters, worker ids with the time in which they may be used.
 
+mod apply;
 mod command;
+mod rows;
 
 use crate::lock::out_of_bounds;
 pub use command::*;
+use std::borrow::Cow;
 use std::fmt;
+
+pub(crate) use rows::{Ids, Number, Worker};
+
+/// Bytes of a name.
+pub const NAME_BYTES_MAX: usize = 1024;
+/// Numbers of one segment.
+pub const SEGMENT_MAX: u64 = 1 << 40;
+/// Sequences, counters and worker ids.
+pub const ROWS_MAX: usize = 1_000_000;
+/// Worker ids of a pool.
+pub const WORKERS_MAX: u32 = 1 << 16;
+/// Pools in which one session has a worker id.
+pub const POOLS_PER_SESSION_MAX: usize = 64;
+/// Longest time handed out at once.
+pub const AHEAD_MS_MAX: u64 = 600_000;
+/// How far a worker id may be ahead of the wall clock, for bursts.
+pub const BORROWED_MS_MAX: u64 = 86_400_000;
 
 /// The answer to an [`IdCommand`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +53,7 @@ pub enum IdReply {
 }
 
 /// Why none is handed out. Nothing changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdRejection {
     /// The sequence or counter has no numbers left.
     Exhausted,
@@ -44,7 +64,7 @@ pub enum IdRejection {
     /// A number or a length is out of bounds.
     Limit {
         /// Of what.
-        what: &'static str,
+        what: Cow<'static, str>,
         /// As asked for.
         value: u64,
         /// The least allowed.

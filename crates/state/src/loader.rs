@@ -9,9 +9,9 @@ use crate::kv::Keys;
 use crate::lease::Lease;
 use crate::record::{self, NEVER, NewRecord, logical_size};
 use crate::snapshot::{
-    AUTH, BLOCK_HEADER_BYTES, CLAIM, Counters, END, HEADER, HISTORY, KEPT, LEASE,
-    LEASE_RECORD_BYTES, LOCK, MAGIC, OPTIONAL, PendingRemoval, SECTION_VERSION, SNAPSHOT_FORMAT,
-    STATE, SnapshotHeader, Totals, checksum,
+    ANSWERED, AUTH, BLOCK_HEADER_BYTES, CLAIM, CLIENT, Counters, END, HEADER, HISTORY, KEPT, LEASE,
+    LEASE_RECORD_BYTES, LOCK, MAGIC, NUMBER, OPTIONAL, PendingRemoval, SECTION_VERSION,
+    SNAPSHOT_FORMAT, STATE, SnapshotHeader, Totals, WORKER, checksum,
 };
 use crate::space::Space;
 use crate::{Settings, State};
@@ -61,6 +61,10 @@ enum Section {
     Lease,
     Lock,
     Claim,
+    Client,
+    Answered,
+    Number,
+    Worker,
     Kept,
     History,
     End,
@@ -188,6 +192,10 @@ impl Loader {
             LEASE => Section::Lease,
             LOCK => Section::Lock,
             CLAIM => Section::Claim,
+            CLIENT => Section::Client,
+            ANSWERED => Section::Answered,
+            NUMBER => Section::Number,
+            WORKER => Section::Worker,
             KEPT => Section::Kept,
             HISTORY => Section::History,
             END => Section::End,
@@ -220,6 +228,18 @@ impl Loader {
             Section::Claim => self
                 .take_claims(content)
                 .map_err(|reason| self.corrupt(reason)),
+            Section::Client => self
+                .take_clients(content)
+                .map_err(|reason| self.corrupt(reason)),
+            Section::Answered => self
+                .take_answered(content)
+                .map_err(|reason| self.corrupt(reason)),
+            Section::Number => self
+                .take_numbers(content)
+                .map_err(|reason| self.corrupt(reason)),
+            Section::Worker => self
+                .take_workers(content)
+                .map_err(|reason| self.corrupt(reason)),
             Section::Kept | Section::History => self
                 .take_records(content, section)
                 .map_err(|reason| self.corrupt(reason)),
@@ -246,10 +266,8 @@ impl Loader {
             Section::Header => !header,
             Section::State => header && !counters,
             Section::Auth => counters && self.section == Section::State,
-            Section::Lease | Section::Lock | Section::Claim | Section::Kept | Section::History => {
-                counters && section >= self.section
-            }
             Section::End => counters && self.section != Section::End,
+            _ => counters && section >= self.section,
         };
         if !right {
             return Err(format!(
@@ -354,6 +372,38 @@ impl Loader {
             let State { locks, leases, .. } = &mut self.state;
             locks.restore_claim(claim?, leases)?;
             self.totals.claims += 1;
+        }
+        Ok(())
+    }
+
+    fn take_clients(&mut self, content: &[u8]) -> Checked<()> {
+        for client in rows(content) {
+            self.state.restore_client(client?)?;
+            self.totals.clients += 1;
+        }
+        Ok(())
+    }
+
+    fn take_answered(&mut self, content: &[u8]) -> Checked<()> {
+        for answered in rows(content) {
+            self.state.restore_answered(answered?)?;
+            self.totals.answered += 1;
+        }
+        Ok(())
+    }
+
+    fn take_numbers(&mut self, content: &[u8]) -> Checked<()> {
+        for number in rows(content) {
+            self.state.restore_number(number?)?;
+            self.totals.numbers += 1;
+        }
+        Ok(())
+    }
+
+    fn take_workers(&mut self, content: &[u8]) -> Checked<()> {
+        for worker in rows(content) {
+            self.state.restore_worker(worker?)?;
+            self.totals.workers += 1;
         }
         Ok(())
     }

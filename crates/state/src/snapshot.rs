@@ -7,13 +7,15 @@
 //!          content
 //! ```
 //! Sections in order, each of one or more blocks (`kept` and `history` may be absent):
-//! `header` ([`SnapshotHeader`]), `state` (counters, a removal not wholly written down, limit and alarms), `lease` (id, time to live, deadline; 8 bytes each), `lock` and
-//! `claim` (rows as messages, each after its length; absent if there are none), `kept` (records below the compacted
+//! `header` ([`SnapshotHeader`]), `state` (counters, a removal not wholly written down, limit and alarms), `lease` (id, time to live, deadline; 8 bytes each), `lock`, `claim`,
+//! `client`, `answered`, `number` and `worker` (rows as messages, each after its length; absent if there are none), `kept` (records below the compacted
 //! revision, in no order), `history` (records from it on, in order), `end` (how many of each). Numbers are little-endian; records are written as
 //! in the revision log, without what depends on the place.
 
 use crate::State;
 use crate::auth::Store;
+use crate::client::{Answered, Client};
+use crate::id::{Number, Worker};
 use crate::kv::Keys;
 use crate::lease::Lease;
 use crate::lock::{Claim, Lock};
@@ -42,6 +44,10 @@ pub(crate) const AUTH: &[u8] = b"auth";
 pub(crate) const LEASE: &[u8] = b"lease";
 pub(crate) const LOCK: &[u8] = b"lock";
 pub(crate) const CLAIM: &[u8] = b"claim";
+pub(crate) const CLIENT: &[u8] = b"client";
+pub(crate) const ANSWERED: &[u8] = b"answered";
+pub(crate) const NUMBER: &[u8] = b"number";
+pub(crate) const WORKER: &[u8] = b"worker";
 pub(crate) const KEPT: &[u8] = b"kept";
 pub(crate) const HISTORY: &[u8] = b"history";
 pub(crate) const END: &[u8] = b"end";
@@ -133,6 +139,14 @@ pub(crate) struct Totals {
     pub locks: u64,
     #[prost(uint64, tag = "5")]
     pub claims: u64,
+    #[prost(uint64, tag = "6")]
+    pub clients: u64,
+    #[prost(uint64, tag = "7")]
+    pub answered: u64,
+    #[prost(uint64, tag = "8")]
+    pub numbers: u64,
+    #[prost(uint64, tag = "9")]
+    pub workers: u64,
 }
 
 /// A snapshot under way.
@@ -144,6 +158,10 @@ pub struct SnapshotCursor {
     leases: Table<Lease>,
     locks: Table<Lock>,
     claims: Table<Claim>,
+    clients: Table<Client>,
+    answered: Table<Answered>,
+    numbers: Table<Number>,
+    workers: Table<Worker>,
     totals: Totals,
     /// The chunk of the pending removal, which still grows, and how long it was.
     reserved: Option<(ChunkId, usize)>,
@@ -155,6 +173,10 @@ enum Stage {
     Leases { from: i64 },
     Locks(Place),
     Claims(Place),
+    Clients(Place),
+    Answered(Place),
+    Numbers(Place),
+    Workers(Place),
     Kept { chunk: ChunkId, offset: usize },
     History { chunk: ChunkId, offset: usize },
     End,
@@ -182,6 +204,8 @@ impl State {
             ..
         } = self.keys;
         let (locks, claims) = self.locks.pin();
+        let (clients, answered) = self.clients.pin();
+        let (numbers, workers) = self.ids.pin();
         SnapshotCursor {
             pin: self.pins.take(compacted, Need::Walk),
             header: SnapshotHeader {
@@ -211,6 +235,10 @@ impl State {
             leases: self.leases.pin(),
             locks,
             claims,
+            clients,
+            answered,
+            numbers,
+            workers,
             totals: Totals::default(),
             stage: Stage::Front,
         }
@@ -248,21 +276,35 @@ impl State {
             Stage::Locks(mut place) => {
                 let written = write_rows(out, LOCK, &cursor.locks, &mut place, bytes_max);
                 cursor.totals.locks += written;
-                cursor.stage = match written {
-                    0 => Stage::Claims(Place::default()),
-                    _ => Stage::Locks(place),
-                };
+                cursor.stage = next(written, Stage::Locks(place), Stage::Claims);
             }
             Stage::Claims(mut place) => {
                 let written = write_rows(out, CLAIM, &cursor.claims, &mut place, bytes_max);
                 cursor.totals.claims += written;
-                cursor.stage = match written {
-                    0 => Stage::Kept {
-                        chunk: ChunkId::Settled(0),
-                        offset: 0,
-                    },
-                    _ => Stage::Claims(place),
-                };
+                cursor.stage = next(written, Stage::Claims(place), Stage::Clients);
+            }
+            Stage::Clients(mut place) => {
+                let written = write_rows(out, CLIENT, &cursor.clients, &mut place, bytes_max);
+                cursor.totals.clients += written;
+                cursor.stage = next(written, Stage::Clients(place), Stage::Answered);
+            }
+            Stage::Answered(mut place) => {
+                let written = write_rows(out, ANSWERED, &cursor.answered, &mut place, bytes_max);
+                cursor.totals.answered += written;
+                cursor.stage = next(written, Stage::Answered(place), Stage::Numbers);
+            }
+            Stage::Numbers(mut place) => {
+                let written = write_rows(out, NUMBER, &cursor.numbers, &mut place, bytes_max);
+                cursor.totals.numbers += written;
+                cursor.stage = next(written, Stage::Numbers(place), Stage::Workers);
+            }
+            Stage::Workers(mut place) => {
+                let written = write_rows(out, WORKER, &cursor.workers, &mut place, bytes_max);
+                cursor.totals.workers += written;
+                cursor.stage = next(written, Stage::Workers(place), |_| Stage::Kept {
+                    chunk: ChunkId::Settled(0),
+                    offset: 0,
+                });
             }
             Stage::Kept { .. } | Stage::History { .. } => {
                 cursor.write_records(out, &self.keys.log, bytes_max)
@@ -386,6 +428,15 @@ impl SnapshotCursor {
             },
             (false, true) => Stage::End,
         };
+    }
+}
+
+/// The stage after rows were written: the next section, once there are none.
+fn next(written: u64, same: Stage, following: impl FnOnce(Place) -> Stage) -> Stage {
+    if written == 0 {
+        following(Place::default())
+    } else {
+        same
     }
 }
 

@@ -2,10 +2,12 @@
 
 use crate::apply::Work;
 use crate::auth::Auth;
+use crate::client::Clients;
 use crate::clock::Clock;
 use crate::compaction::Reclaim;
 use crate::hash;
 use crate::history::EventPlace;
+use crate::id::Ids;
 use crate::kv::{Keys, key_value};
 use crate::lease::{LEASE_BYTES, Leases};
 use crate::lock::{Locks, Woken};
@@ -109,6 +111,8 @@ pub struct State {
     pub(crate) keys: Keys,
     pub(crate) leases: Leases,
     pub(crate) locks: Locks,
+    pub(crate) clients: Clients,
+    pub(crate) ids: Ids,
     pub(crate) auth: Auth,
     pub(crate) space: Space,
     pub(crate) clock: Clock,
@@ -140,6 +144,8 @@ impl State {
             keys,
             leases: Leases::default(),
             locks: Locks::default(),
+            clients: Clients::default(),
+            ids: Ids::default(),
             auth: Auth::default(),
             space: Space::default(),
             clock: Clock::default(),
@@ -361,7 +367,7 @@ impl State {
 
     /// Counted besides keys.
     pub(crate) fn other_bytes(&self) -> u64 {
-        self.lease_bytes() + self.locks.bytes()
+        self.lease_bytes() + self.locks.bytes() + self.clients.bytes() + self.ids.bytes()
     }
 
     pub(crate) fn counted_bytes(&self) -> u64 {
@@ -402,7 +408,12 @@ impl State {
             None => hash::mix_all(&keys),
         };
         // What was never used leaves no trace.
-        let optional = [self.space.hash(), self.locks.hash()];
+        let optional = [
+            self.space.hash(),
+            self.locks.hash(),
+            self.clients.hash(),
+            self.ids.hash(),
+        ];
         let keys = optional.into_iter().flatten().fold(keys, hash::mix);
         hash::mix(
             keys,

@@ -161,7 +161,7 @@ fn f3_a_guard_or_client_record_is_never_passed_over() {
             state.keys(),
             state.ordinal()
         ),
-        (6, 0, 6)
+        (6, 0, 5)
     );
 }
 

@@ -42,7 +42,7 @@ impl State {
     pub(crate) fn check_guards(&mut self, guards: &[Guard]) -> Result<(), Rejection> {
         if guards.len() > GUARDS_MAX {
             return Err(Rejection::Lock(LockRejection::Limit {
-                what: "guards of a command",
+                what: "guards of a command".into(),
                 value: guards.len() as u64,
                 min: 0,
                 max: GUARDS_MAX as u64,

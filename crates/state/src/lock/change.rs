@@ -27,7 +27,7 @@ fn within(what: &'static str, value: u64, min: u64, max: u64) -> Result<(), Lock
         Ok(())
     } else {
         Err(LockRejection::Limit {
-            what,
+            what: what.into(),
             value,
             min,
             max,
@@ -353,7 +353,7 @@ fn check_acquire(acquire: &Acquire) -> Result<Mode, LockRejection> {
     check_value(&acquire.value)?;
     let mode = Mode::try_from(acquire.mode);
     let mode = mode.map_err(|_| LockRejection::Limit {
-        what: "mode",
+        what: "mode".into(),
         value: u64::from(acquire.mode.unsigned_abs()),
         min: 0,
         max: Mode::Enter as u64,

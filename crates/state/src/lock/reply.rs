@@ -2,6 +2,7 @@
 
 use crate::lock::{Claimant, Mode};
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::fmt;
 
 /// The answer to a [`crate::lock::LockCommand`].
@@ -74,7 +75,7 @@ pub enum LockRejection {
     /// A number or a length is out of bounds.
     Limit {
         /// Of what.
-        what: &'static str,
+        what: Cow<'static, str>,
         /// As asked for.
         value: u64,
         /// The least allowed.

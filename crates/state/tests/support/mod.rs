@@ -730,3 +730,66 @@ pub fn reload(state: &mut State, settings: &Settings) -> State {
     state.snapshot_cancel(cursor);
     loader.finish().unwrap().0
 }
+
+/// Applies commands as one batch, in slices of this budget.
+pub fn apply(state: &mut State, clock_ms: u64, commands: Vec<Command>, budget: u64) -> Applied {
+    let batch = Batch {
+        format: 1,
+        clock_ms,
+        wall_ms: 1_000_000 + clock_ms,
+        groups: vec![Group {
+            commands,
+            ..Group::default()
+        }],
+    };
+    let bytes = prost::Message::encode_to_vec(&batch);
+    state.apply_begin(state.applied() + 1, &bytes).unwrap();
+    loop {
+        if let Some(applied) = state.apply_step(Budget(budget)) {
+            return applied;
+        }
+    }
+}
+
+/// The answer to a command in a batch of its own.
+pub fn run(state: &mut State, clock_ms: u64, command: Command) -> (Reply, i64) {
+    let applied = apply(state, clock_ms, vec![command], 3);
+    applied.groups[0].replies[0].clone()
+}
+
+/// A command without more.
+pub fn plain(operation: Operation) -> Command {
+    Command {
+        operation: Some(operation),
+        ..Command::default()
+    }
+}
+
+/// A snapshot's bytes.
+pub fn snapshot(state: &mut State) -> Vec<u8> {
+    let mut cursor = state.snapshot_begin(SnapshotHeader {
+        index: state.applied(),
+        ..SnapshotHeader::default()
+    });
+    let mut bytes = Vec::new();
+    while let Some(piece) = state.snapshot_step(&mut cursor, 64) {
+        bytes.extend_from_slice(&piece);
+    }
+    state.snapshot_cancel(cursor);
+    bytes
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Compares lines with a file of golden bytes; `UPDATE_GOLDEN=1` writes it.
+pub fn check_golden(name: &str, lines: &[String]) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let path = folder.join(name);
+    let text = lines.join("\n") + "\n";
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(&path).unwrap(), "{name}");
+}
