@@ -1,6 +1,8 @@
 //! Loading a snapshot: builds a state from bytes that nobody vouches for. Every number is checked before it is used; nothing is allocated on
 //! the word of a length; at the end the counters, the totals and the hash must agree with what was built.
 
+mod rows;
+
 use crate::auth::{Auth, Store};
 use crate::bounds::Bounds;
 use crate::hash;
@@ -222,23 +224,13 @@ impl Loader {
             Section::Lease => self
                 .take_leases(content)
                 .map_err(|reason| self.corrupt(reason)),
-            Section::Lock => self
-                .take_locks(content)
-                .map_err(|reason| self.corrupt(reason)),
-            Section::Claim => self
-                .take_claims(content)
-                .map_err(|reason| self.corrupt(reason)),
-            Section::Client => self
-                .take_clients(content)
-                .map_err(|reason| self.corrupt(reason)),
-            Section::Answered => self
-                .take_answered(content)
-                .map_err(|reason| self.corrupt(reason)),
-            Section::Number => self
-                .take_numbers(content)
-                .map_err(|reason| self.corrupt(reason)),
-            Section::Worker => self
-                .take_workers(content)
+            Section::Lock
+            | Section::Claim
+            | Section::Client
+            | Section::Answered
+            | Section::Number
+            | Section::Worker => self
+                .take_rows(section, content)
                 .map_err(|reason| self.corrupt(reason)),
             Section::Kept | Section::History => self
                 .take_records(content, section)
@@ -359,55 +351,6 @@ impl Loader {
         Ok(())
     }
 
-    fn take_locks(&mut self, content: &[u8]) -> Checked<()> {
-        for lock in rows(content) {
-            self.state.locks.restore_lock(lock?)?;
-            self.totals.locks += 1;
-        }
-        Ok(())
-    }
-
-    fn take_claims(&mut self, content: &[u8]) -> Checked<()> {
-        for claim in rows(content) {
-            let State { locks, leases, .. } = &mut self.state;
-            locks.restore_claim(claim?, leases)?;
-            self.totals.claims += 1;
-        }
-        Ok(())
-    }
-
-    fn take_clients(&mut self, content: &[u8]) -> Checked<()> {
-        for client in rows(content) {
-            self.state.restore_client(client?)?;
-            self.totals.clients += 1;
-        }
-        Ok(())
-    }
-
-    fn take_answered(&mut self, content: &[u8]) -> Checked<()> {
-        for answered in rows(content) {
-            self.state.restore_answered(answered?)?;
-            self.totals.answered += 1;
-        }
-        Ok(())
-    }
-
-    fn take_numbers(&mut self, content: &[u8]) -> Checked<()> {
-        for number in rows(content) {
-            self.state.restore_number(number?)?;
-            self.totals.numbers += 1;
-        }
-        Ok(())
-    }
-
-    fn take_workers(&mut self, content: &[u8]) -> Checked<()> {
-        for worker in rows(content) {
-            self.state.restore_worker(worker?)?;
-            self.totals.workers += 1;
-        }
-        Ok(())
-    }
-
     fn take_records(&mut self, mut content: &[u8], section: Section) -> Checked<()> {
         let counters = self
             .counters
@@ -458,20 +401,6 @@ impl Loader {
         }
         Ok(())
     }
-}
-
-/// Rows of a section, each after its length.
-fn rows<R: Message + Default>(mut content: &[u8]) -> impl Iterator<Item = Checked<R>> {
-    std::iter::from_fn(move || {
-        if content.is_empty() {
-            return None;
-        }
-        let row = R::decode_length_delimited(&mut content);
-        if row.is_err() {
-            content = &[];
-        }
-        Some(row.map_err(|error| error.to_string()))
-    })
 }
 
 /// Takes over the counters and checks them against what was built.
