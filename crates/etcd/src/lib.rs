@@ -7,6 +7,7 @@ mod alarm;
 pub mod auth;
 pub mod bolt;
 mod compare;
+pub mod export;
 mod kv;
 mod large;
 mod lease;

@@ -28,7 +28,7 @@ mod wal;
 pub use disk::{Disk, DiskError, DiskFile};
 pub use file_disk::{FileDisk, RealFile};
 pub use identity::Identity;
-pub use snapshot::Snapshots;
+pub use snapshot::{SnapshotReader, Snapshots};
 pub use store::{
     Damage, Log, OpenError, Opened, ReadEntries, Recovered, Settings, StoreError, open,
 };

@@ -76,6 +76,24 @@ struct Durable<D: Disk> {
     checksum: u32,
 }
 
+/// A durable snapshot, to be read whatever becomes of it in the directory.
+pub struct SnapshotReader<D: Disk>(Durable<D>);
+
+impl<D: Disk> SnapshotReader<D> {
+    /// Index of the last entry in it, and its length.
+    pub fn mark(&self) -> (Index, u64) {
+        (self.0.mark.index, self.0.bytes)
+    }
+
+    /// Reads bytes; empty past the end.
+    ///
+    /// # Errors
+    /// The disk failed or the file is damaged, as the text says.
+    pub fn read(&mut self, offset: u64, bytes_max: usize) -> Result<Bytes, String> {
+        self.0.read(offset, bytes_max)
+    }
+}
+
 /// A snapshot being written.
 struct Staging<D: Disk> {
     file: D::File,
@@ -282,32 +300,25 @@ impl<D: Disk> Snapshots<D> {
         else {
             return Err(StoreError::Failed(DiskError::NotFound));
         };
-        let end = offset.saturating_add(bytes_max as u64).min(newest.bytes);
-        let mut read = BytesMut::with_capacity(end.saturating_sub(offset) as usize);
-        let mut at = offset;
-        while at < end {
-            let frame = at / FRAME_CONTENT_BYTES as u64;
-            // A disk may read well the second time.
-            match newest
-                .read_frame(frame)
-                .or_else(|_| newest.read_frame(frame))
-            {
-                Ok(content) => {
-                    let from = (at % FRAME_CONTENT_BYTES as u64) as usize;
-                    let to = content.len().min(from + (end - at) as usize);
-                    read.extend_from_slice(&content[from..to]);
-                    at += (to - from) as u64;
-                }
-                Err(Unusable::Disk(error)) => {
-                    return Err(self.set_aside(&format!("frame {frame} cannot be read: {error}")));
-                }
-                Err(Unusable::Damaged(why)) => return Err(self.set_aside(&why)),
-                Err(Unusable::Newer(version)) => {
-                    return Err(self.set_aside(&format!("version {version}")));
-                }
-            }
+        newest
+            .read(offset, bytes_max)
+            .map_err(|why| self.set_aside(&why))
+    }
+
+    /// The newest durable snapshot for a reader of its own, which keeps it when a newer one takes its place.
+    ///
+    /// # Errors
+    /// The disk failed, or the file is damaged, as the text says.
+    pub fn reader(&mut self) -> Result<Option<SnapshotReader<D>>, String> {
+        let Some(newest) = &self.newest else {
+            return Ok(None);
+        };
+        match open_snapshot(&mut self.disk, newest.mark.index.0, &newest.name) {
+            Ok(durable) => Ok(Some(SnapshotReader(durable))),
+            Err(Unusable::Disk(error)) => Err(error.to_string()),
+            Err(Unusable::Damaged(why)) => Err(why),
+            Err(Unusable::Newer(version)) => Err(format!("version {version}")),
         }
-        Ok(read.freeze())
     }
 
     /// Sets the newest snapshot aside although its checksums match: what it holds is not to be believed. Tells what was done, in words; `None` if there is
@@ -392,6 +403,29 @@ impl<D: Disk> Staging<D> {
 }
 
 impl<D: Disk> Durable<D> {
+    fn read(&mut self, offset: u64, bytes_max: usize) -> Result<Bytes, String> {
+        let end = offset.saturating_add(bytes_max as u64).min(self.bytes);
+        let mut read = BytesMut::with_capacity(end.saturating_sub(offset) as usize);
+        let mut at = offset;
+        while at < end {
+            let frame = at / FRAME_CONTENT_BYTES as u64;
+            // A disk may read well the second time.
+            let content = match self.read_frame(frame).or_else(|_| self.read_frame(frame)) {
+                Ok(content) => content,
+                Err(Unusable::Disk(error)) => {
+                    return Err(format!("frame {frame} cannot be read: {error}"));
+                }
+                Err(Unusable::Damaged(why)) => return Err(why),
+                Err(Unusable::Newer(version)) => return Err(format!("version {version}")),
+            };
+            let from = (at % FRAME_CONTENT_BYTES as u64) as usize;
+            let to = content.len().min(from + (end - at) as usize);
+            read.extend_from_slice(&content[from..to]);
+            at += (to - from) as u64;
+        }
+        Ok(read.freeze())
+    }
+
     fn read_frame(&mut self, frame: u64) -> Result<Vec<u8>, Unusable> {
         let content = self
             .bytes

@@ -123,6 +123,8 @@ pub enum Body {
     KeepAlive(Option<u64>),
     /// To [`Input::Read`].
     Answer(Answer),
+    /// To [`Input::Checkpoint`]: the durable snapshot at this index, or a later one, will do.
+    Checkpoint(Index),
     /// To [`Input::ChangeMembership`]: the change is committed.
     MembershipChanged(Configuration),
 }

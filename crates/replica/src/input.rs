@@ -76,6 +76,8 @@ pub enum Input {
         /// The question.
         query: Query,
     },
+    /// Make a durable snapshot that holds all that was applied here by now.
+    Checkpoint(Ticket),
     /// The client of this request is gone: no outcome is wanted. A query is dropped; a change goes its way, and its outcome may still be told.
     Cancel(Ticket),
     /// A watch stream's request.

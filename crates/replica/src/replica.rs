@@ -171,7 +171,11 @@ impl Replica {
                 consistency,
                 query,
             } => self.read(at, ticket, caller, consistency, query),
-            Input::Cancel(ticket) => self.cancel_read(ticket),
+            Input::Checkpoint(ticket) => self.ask_checkpoint(ticket),
+            Input::Cancel(ticket) => {
+                self.snapshots.asked.retain(|(asked, _)| *asked != ticket);
+                self.cancel_read(ticket);
+            }
             Input::Watch { stream, request } => self.on_watch(at, stream, request),
             Input::WatchCredit { stream, responses } => self.hub.credit(stream, responses),
             Input::WatchClosed(stream) => {
@@ -502,6 +506,7 @@ impl Replica {
             Input::Propose { ticket, .. }
             | Input::KeepAlive { ticket, .. }
             | Input::Read { ticket, .. }
+            | Input::Checkpoint(ticket)
             | Input::ChangeMembership { ticket, .. } => {
                 self.reply(ticket, Err(Failure::Halted));
             }

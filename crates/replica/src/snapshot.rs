@@ -1,5 +1,6 @@
 //! What this member knows of snapshots: the newest durable one, and the transfers under way.
 
+use crate::input::Ticket;
 use crate::snapshot_load::Loading;
 use crate::snapshot_receive::Receiving;
 use crate::snapshot_send::Sending;
@@ -32,6 +33,8 @@ pub(crate) struct Snapshots {
     pub(crate) log_bytes: u64,
     /// A follower needs one and there is none to send: take one now.
     pub(crate) wanted: bool,
+    /// Who waits for a snapshot at or after which index.
+    pub(crate) asked: Vec<(Ticket, u64)>,
     /// After a failure: not before.
     pub(crate) not_before: Option<Instant>,
     last_stage: u64,

@@ -1,6 +1,7 @@
 //! Taking a snapshot of the own state while it goes on changing: piece by piece, with few pieces under way, so that the disk of the log is not flooded.
 
-use crate::effect::Effect;
+use crate::effect::{Body, Effect, Failure};
+use crate::input::Ticket;
 use crate::replica::Replica;
 use crate::snapshot::{PIECE_BYTES, SnapshotFile};
 use raft::{Index, Instant, SnapshotMark};
@@ -13,6 +14,8 @@ const UNDER_WAY_MAX: u32 = 2;
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// On a full disk the log is cut when it has this part of what is usual.
 const FULL_DISK_DIVISOR: u64 = 8;
+/// Who may wait for a snapshot at the same time.
+const ASKED_MAX: usize = 64;
 /// Version of the snapshot header.
 const HEADER_FORMAT: u32 = 1;
 
@@ -77,6 +80,38 @@ impl Replica {
         false
     }
 
+    /// Sees to it that there is a snapshot of all that is applied.
+    pub(crate) fn ask_checkpoint(&mut self, ticket: Ticket) {
+        if !self.serving {
+            return self.reply(ticket, Err(Failure::NoLeader));
+        }
+        if self.snapshots.asked.len() >= ASKED_MAX {
+            let refusal = Failure::Overloaded {
+                queue: "checkpoints",
+                limit: ASKED_MAX,
+            };
+            return self.reply(ticket, Err(refusal));
+        }
+        self.snapshots.asked.push((ticket, self.state.applied()));
+        self.answer_checkpoints();
+    }
+
+    fn answer_checkpoints(&mut self) {
+        let Some(newest) = &self.snapshots.newest else {
+            return;
+        };
+        let index = newest.mark.index;
+        let (answered, waiting) = std::mem::take(&mut self.snapshots.asked)
+            .into_iter()
+            .partition(|(_, asked)| *asked <= index.0);
+        self.snapshots.asked = waiting;
+        let answered: Vec<_> = answered;
+        for (ticket, _) in answered {
+            let response = self.response(Body::Checkpoint(index), self.state.revision(), index.0);
+            self.reply(ticket, Ok(response));
+        }
+    }
+
     fn snapshot_is_due(&self, now: Instant) -> bool {
         let snapshots = &self.snapshots;
         let idle = self.serving
@@ -89,9 +124,11 @@ impl Replica {
             .as_ref()
             .map_or(0, |file| file.mark.index.0);
         let large = snapshots.log_bytes > self.snapshot_after() || self.space_is_worth_a_snapshot();
+        // One that somebody asked for is to hold every record, so that it can be told in other formats.
+        let asked = !snapshots.asked.is_empty() && self.state.complete() == self.state.revision();
         let needed = self.repair.snapshot_needed().0;
         let useful = self.state.applied() > newest && self.state.applied() >= needed;
-        idle && allowed && useful && (large || snapshots.wanted || needed > newest)
+        idle && allowed && useful && (large || asked || snapshots.wanted || needed > newest)
     }
 
     /// On a full disk a snapshot is taken early: what deletes and compaction freed in the state is freed on the disk only when the log goes.
@@ -200,5 +237,6 @@ impl Replica {
             self.effects.push_back(Effect::Release(keep_from.prev()));
         }
         self.snapshots.newest = Some(file);
+        self.answer_checkpoints();
     }
 }

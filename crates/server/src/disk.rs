@@ -4,9 +4,9 @@
 //! write and hears when it is durable. A failing disk is retried for ever and complained about: until it works again no `Persisted` is told, so this member
 //! neither votes nor acknowledges, and the others go on without it (PROPERTIES R3).
 
-use crate::Metrics;
+use crate::{Metrics, OpenSnapshot};
 use bytes::Bytes;
-use log::{Disk, Log, ReadEntries, Snapshots, StoreError};
+use log::{Disk, Log, ReadEntries, SnapshotReader, Snapshots, StoreError};
 use raft::{Index, Persist, PersistSequence, SnapshotMark};
 use replica::Input;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 /// Bytes of entries gathered for one sync at most.
@@ -58,6 +59,8 @@ pub(crate) enum SnapshotTask {
         bytes_max: usize,
     },
     Discard(String),
+    /// Open the newest for a reader of its own.
+    Open(oneshot::Sender<Result<OpenSnapshot, String>>),
 }
 
 /// The loop's ends of both threads. Dropping it without [`DiskThreads::stop`] lets them finish what is queued, unwatched.
@@ -81,6 +84,7 @@ impl DiskThreads {
         D: Disk + Send + 'static,
         Log<D>: Send,
         Snapshots<D>: Send,
+        SnapshotReader<D>: Send,
     {
         let giving_up = Arc::new(AtomicBool::new(false));
         let (log_in, log_tasks) = channel();
@@ -297,12 +301,14 @@ fn entry_bytes(entry: &raft::Entry) -> usize {
     }
 }
 
-fn run_snapshots<D: Disk>(
+fn run_snapshots<D: Disk + 'static>(
     mut snapshots: Snapshots<D>,
     tasks: &Receiver<SnapshotTask>,
     inputs: &UnboundedSender<Input>,
     metrics: &Metrics,
-) {
+) where
+    SnapshotReader<D>: Send,
+{
     while let Ok(task) = tasks.recv() {
         let input = match task {
             SnapshotTask::Stage { id, offset, bytes } => {
@@ -330,6 +336,15 @@ fn run_snapshots<D: Disk>(
             }
             SnapshotTask::Abort { id } => {
                 snapshots.stage_abort(id);
+                continue;
+            }
+            SnapshotTask::Open(waiter) => {
+                let opened = match snapshots.reader() {
+                    Ok(Some(reader)) => Ok(OpenSnapshot::new(reader)),
+                    Ok(None) => Err("there is no snapshot".into()),
+                    Err(why) => Err(why),
+                };
+                let _ = waiter.send(opened);
                 continue;
             }
             SnapshotTask::Discard(why) => {

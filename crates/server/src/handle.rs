@@ -1,6 +1,6 @@
 //! What the doors hold of a running member: requests in, outcomes out.
 
-use crate::Metrics;
+use crate::{Metrics, OpenSnapshot};
 use arc_swap::ArcSwap;
 use raft::Configuration;
 use replica::{
@@ -56,6 +56,8 @@ pub(crate) enum Control {
     Transfer(Option<raft::MemberId>),
     /// A member with an empty directory looks for its cluster. One per bootstrap question, and those are bounded.
     Join(Introduction),
+    /// Open the newest durable snapshot. One per call that takes the state, and those are bounded.
+    OpenSnapshot(oneshot::Sender<Result<OpenSnapshot, String>>),
     /// End all watch streams: the member is about to stop.
     EndWatches,
     /// Stop the loop.
@@ -272,6 +274,27 @@ impl Handle {
                 // The loop has ended, so nothing happened; another member may serve it.
                 mpsc::error::TrySendError::Closed(_) => Failure::NoLeader,
             })
+    }
+
+    /// Waits until a durable snapshot holds all that was applied by now.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn checkpoint(&self) -> Result<(), Failure> {
+        self.ask(Failure::NoLeader, Input::Checkpoint).await?;
+        Ok(())
+    }
+
+    /// Opens the newest durable snapshot.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read, as the text says.
+    pub async fn open_snapshot(&self) -> Result<OpenSnapshot, String> {
+        let (waiter, opened) = oneshot::channel();
+        self.control(Control::OpenSnapshot(waiter));
+        opened
+            .await
+            .unwrap_or_else(|_| Err("the member has stopped".into()))
     }
 
     /// Opens a watch stream.

@@ -2,6 +2,7 @@
 
 mod accept;
 pub mod auth;
+mod backup;
 mod bootstrap;
 mod clock;
 pub mod config;
@@ -26,6 +27,7 @@ mod tls;
 mod units;
 mod wire;
 
+pub use backup::OpenSnapshot;
 pub use config::Config;
 pub use handle::{Handle, MemberView, REQUESTS_QUEUED_MAX, WatchStream};
 pub use metrics::{Counter, Gauge, Histogram, Metrics};

@@ -199,6 +199,11 @@ impl Running {
             }
             Control::Transfer(target) => Input::Transfer { target },
             Control::Join(introduction) => Input::Join(introduction),
+            Control::OpenSnapshot(waiter) => {
+                let task = SnapshotTask::Open(waiter);
+                let _ = self.node.disk.snapshots.send(task);
+                return;
+            }
             Control::EndWatches => {
                 for (stream, _) in std::mem::take(&mut self.streams) {
                     self.node.replica.handle(now, Input::WatchClosed(stream));

@@ -27,6 +27,7 @@ mod record;
 mod removal;
 mod reply;
 mod revision_log;
+mod scan;
 mod snapshot;
 mod sort;
 mod space;
@@ -50,6 +51,7 @@ pub use query::QueryCursor;
 pub use reply::{
     Answer, KeyValue, LeaseView, Query, RangeReply, Rejection, Reply, StepReply, TxnReply,
 };
+pub use scan::{SnapshotCounters, SnapshotItem, SnapshotScan};
 pub use snapshot::{SnapshotCursor, SnapshotHeader};
 pub use space::{Alarm, AlarmKind};
 pub use state::{Applied, ApplyError, Budget, EventView, GroupApplied, Settings, State};

@@ -2,7 +2,8 @@
 
 use crate::harness::*;
 use replica::{
-    Consistency, Failure, Input, Limits, Settings, Ticket, WatchBody, WatchCreate, WatchRequest,
+    Body, Consistency, Failure, Input, Limits, Settings, Ticket, WatchBody, WatchCreate,
+    WatchRequest,
 };
 
 fn small_log() -> Settings {
@@ -255,4 +256,40 @@ fn requests_that_come_before_the_state_is_loaded_are_answered_after() {
     let heard = cell.heard(1, 1);
     assert_eq!(heard.len(), 1, "{heard:?}");
     assert_eq!(heard[0].body, WatchBody::Created);
+}
+
+#[test]
+fn checkpoint_holds_what_was_applied_before_it_was_asked_for() {
+    let mut cell = Cell::with(3, Settings::default());
+    let leader = cell.elect();
+    cell.put(leader, "a", "1");
+    let follower = cell.follower();
+    for nth in [leader, follower] {
+        let asked = cell.replica(nth).status().applied;
+        let ticket = cell.ticket();
+        cell.input(nth, Input::Checkpoint(ticket));
+        cell.settle();
+        let response = cell.response(ticket);
+        let Body::Checkpoint(index) = response.body else {
+            panic!("{response:?}")
+        };
+        assert!(index.0 >= asked, "{index:?} is older than {asked}");
+        let (mark, _) = cell.hosts[&nth]
+            .disk
+            .snapshot
+            .as_ref()
+            .expect("it was taken");
+        assert_eq!(mark.index, index);
+        // Nothing changed since: the same one will do.
+        let again = cell.ticket();
+        cell.input(nth, Input::Checkpoint(again));
+        cell.settle();
+        assert_eq!(cell.response(again).body, Body::Checkpoint(index));
+    }
+    let given_up = cell.ticket();
+    cell.put(leader, "b", "2");
+    cell.input(leader, Input::Checkpoint(given_up));
+    cell.input(leader, Input::Cancel(given_up));
+    cell.settle();
+    assert!(cell.outcome(given_up).is_none());
 }

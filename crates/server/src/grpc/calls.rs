@@ -112,6 +112,7 @@ pub(crate) fn call_stream(
     }
     match ended.method() {
         method::OBSERVE => stream!(observe),
+        method::SNAPSHOT => stream!(snapshot),
         other => Err(ended.refused(unavailable(other.name))),
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Door {
     pub queueing: Arc<Semaphore>,
     /// Who clients are.
     pub users: Arc<Authenticator>,
+    /// Room for clients that take the whole state.
+    pub exports: Arc<Semaphore>,
 }
 
 /// Whether streams may go on.
@@ -563,7 +565,8 @@ fn random_lease_id() -> Result<i64, Status> {
     }
 }
 
-fn member(view: &MemberView) -> Member {
+/// A member as a message.
+pub(crate) fn member(view: &MemberView) -> Member {
     let urls = |addresses: &[String]| {
         addresses
             .iter()

@@ -14,6 +14,7 @@ mod lock;
 pub(crate) mod method;
 pub(crate) mod queue;
 pub(crate) mod services;
+pub(crate) mod snapshot;
 pub(crate) mod stream;
 pub(crate) mod waiting;
 pub(crate) mod watch;

@@ -12,10 +12,10 @@ use crate::Handle;
 use crate::auth::Authenticator;
 use crate::grpc::body::Body;
 use crate::grpc::door::{Door, StreamFate};
-use crate::grpc::queue;
 use crate::grpc::services::Services;
 use crate::grpc::waiting::Waiting;
 use crate::grpc::wire::Intake;
+use crate::grpc::{queue, snapshot};
 use crate::tls::{Admission, Admitted, answer_mismatched};
 use authority::AnyAuthority;
 use axum::Router;
@@ -96,6 +96,7 @@ pub(crate) async fn serve(
             waiting: Waiting::default(),
             queueing: Arc::new(Semaphore::new(queue::WAITERS_MAX)),
             users,
+            exports: Arc::new(Semaphore::new(snapshot::EXPORTS_MAX)),
         },
         metrics,
         intake: Intake {

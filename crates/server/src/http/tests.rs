@@ -12,8 +12,8 @@ use proto::etcdserverpb::watch_client::WatchClient;
 use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{
     CompactionRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseTimeToLiveRequest,
-    PutRequest, RangeRequest, SnapshotRequest, WatchCancelRequest, WatchCreateRequest,
-    WatchProgressRequest, WatchRequest, WatchResponse,
+    PutRequest, RangeRequest, WatchCancelRequest, WatchCreateRequest, WatchProgressRequest,
+    WatchRequest, WatchResponse,
 };
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -244,19 +244,11 @@ async fn refusals_have_etcds_codes_and_texts() {
 #[tokio::test]
 async fn calls_that_come_later_are_named() {
     let port = start().await;
-    let refused = MaintenanceClient::new(port.channel().await)
-        .snapshot(SnapshotRequest {})
-        .await
-        .unwrap_err();
-    assert_eq!(refused.code(), Code::Unimplemented);
+    let answer = port
+        .post("/v3/maintenance/downgrade", "{\"action\":\"CANCEL\"}")
+        .await;
     assert!(
-        refused.message().contains("Snapshot"),
-        "{}",
-        refused.message()
-    );
-    let answer = port.post("/v3/maintenance/snapshot", "{}").await;
-    assert!(
-        answer.starts_with("HTTP/1.1 501 ") && answer.contains("Snapshot"),
+        answer.starts_with("HTTP/1.1 501 ") && answer.contains("Downgrade"),
         "{answer}"
     );
 }
@@ -329,6 +321,7 @@ async fn client_deadline_is_kept() {
         waiting: Waiting::default(),
         queueing: Arc::new(Semaphore::new(1)),
         users: auth::users(),
+        exports: Arc::new(Semaphore::new(1)),
     };
     let services = Services {
         door,

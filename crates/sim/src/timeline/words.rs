@@ -96,6 +96,7 @@ pub fn outcome(outcome: &Result<Response, Failure>) -> String {
             _ => format!("{} key(s) {at}", read.count),
         },
         Body::Answer(_) => format!("answered {at}"),
+        Body::Checkpoint(index) => format!("there is a snapshot at {}", index.0),
         Body::MembershipChanged(_) => "the members are changed".into(),
     }
 }
