@@ -73,8 +73,9 @@ impl Replica {
                 left = left.saturating_sub(BATCH_UNITS + (commands + applied.expired.len()) as u64);
                 self.applying.current = None;
                 for group in applied.groups {
-                    self.on_group_applied(index.0, group);
+                    self.on_group_applied(now, index.0, group);
                 }
+                self.on_woken(index.0, applied.woken);
                 self.on_entry_applied(now, index, term);
                 continue;
             }

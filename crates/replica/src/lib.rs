@@ -34,6 +34,7 @@ mod stamp;
 mod table;
 mod timer;
 mod upkeep;
+mod wait;
 mod watch;
 mod watch_group;
 mod watch_hub;

@@ -200,7 +200,10 @@ impl Proposals {
 impl Replica {
     /// Takes a client's change into the group of this turn, or refuses it at once.
     pub(crate) fn propose(&mut self, now: Instant, ticket: Ticket, command: &Command) {
-        if let Err(failure) = self.admit(command) {
+        if let Err(failure) = self
+            .admit(command)
+            .and_then(|()| self.note_wait(ticket, command))
+        {
             return self.reply(ticket, Err(failure));
         }
         let bytes = {
@@ -422,7 +425,12 @@ impl Replica {
     }
 
     /// Answers those who wait for a group that was applied at `index`.
-    pub(crate) fn on_group_applied(&mut self, index: u64, group: state::GroupApplied) {
+    pub(crate) fn on_group_applied(
+        &mut self,
+        now: Instant,
+        index: u64,
+        group: state::GroupApplied,
+    ) {
         let proposals = &mut self.proposals;
         let own = group.member == proposals.me.member.0
             && group.incarnation == proposals.me.incarnation.0
@@ -457,6 +465,9 @@ impl Replica {
             waiting.renewals
         );
         for (ticket, (reply, revision)) in tickets.into_iter().zip(group.replies) {
+            let Some(reply) = self.hold_wait(now, ticket, reply) else {
+                continue;
+            };
             let response = self.response(crate::effect::Body::Reply(reply), revision, index);
             self.reply(ticket, Ok(response));
         }
@@ -501,6 +512,7 @@ impl Replica {
     fn fail_group(&mut self, sequence: u64, failure: &Failure) {
         if let Some(waiting) = self.proposals.end(sequence) {
             for ticket in waiting.tickets() {
+                self.forget_wait(ticket);
                 self.reply(ticket, Err(failure.clone()));
             }
         }

@@ -15,6 +15,7 @@ use crate::snapshot::{SnapshotFile, Snapshots};
 use crate::stamp::Stamp;
 use crate::timer::Timer;
 use crate::upkeep::{self, Upkeep};
+use crate::wait::Waits;
 use crate::watch::WatchRequest;
 use crate::watch_hub::WatchHub;
 use raft::{Configuration, Index, Instant, PeerId, Raft, Restored, Role, Term};
@@ -65,6 +66,7 @@ pub struct Replica {
     pub(crate) clock: LeaderClock,
     pub(crate) proposals: Proposals,
     pub(crate) reads: Reads,
+    pub(crate) waits: Waits,
     pub(crate) hub: WatchHub,
     pub(crate) snapshots: Snapshots,
     pub(crate) hashes: Hashes,
@@ -130,6 +132,7 @@ impl Replica {
             clock: LeaderClock::new(heartbeat, now.monotonic),
             proposals: Proposals::new(me, process.0),
             reads: Reads::default(),
+            waits: Waits::default(),
             snapshots: Snapshots::default(),
             hashes: Hashes::default(),
             membership: Membership::default(),
@@ -174,6 +177,7 @@ impl Replica {
             Input::Checkpoint(ticket) => self.ask_checkpoint(ticket),
             Input::Cancel(ticket) => {
                 self.snapshots.asked.retain(|(asked, _)| *asked != ticket);
+                self.cancel_wait(at, ticket);
                 self.cancel_read(ticket);
             }
             Input::Watch { stream, request } => self.on_watch(at, stream, request),
@@ -495,6 +499,7 @@ impl Replica {
         self.halted = true;
         self.serving = false;
         self.halt_proposals();
+        self.halt_waits();
         self.halt_reads();
         self.fail_change(Failure::Unknown);
         self.effects.push_back(why);

@@ -172,6 +172,7 @@ impl Replica {
         self.forget_hashes();
         self.hub.restored(&self.state);
         self.reads_restored();
+        self.waits_restored();
         self.serving = true;
     }
 

@@ -18,6 +18,7 @@ mod reply;
 mod rows;
 mod settle;
 
+pub use apply::Acquisition;
 pub(crate) use change::Then;
 pub use command::*;
 pub(crate) use guard::GUARDS_MAX;

@@ -6,6 +6,7 @@ mod changes;
 mod disk;
 mod harness;
 mod leases;
+mod locks;
 mod membership;
 mod reads;
 mod removals;

@@ -1,9 +1,20 @@
 //! Locks as a part of the state: commands, the ends of sessions and what is due, each in slices.
 
 use crate::lock::{
-    GUARDS_MAX, LockAnswer, LockCommand, LockQuery, LockRejection, Locks, Moment, Then,
+    Claimant, GUARDS_MAX, LockAnswer, LockCommand, LockQuery, LockRejection, Locks, Moment, Then,
 };
 use crate::{Guard, Rejection, State};
+
+/// What there is to know of an acquisition to tell whoever waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acquisition {
+    /// Token of the grant; 0 before it.
+    pub token: u64,
+    /// Ordinal of its last repetition.
+    pub joined: u64,
+    /// It waits: for its grant, or for the others to leave its barrier.
+    pub waits: bool,
+}
 
 impl State {
     /// Does something with the locks at the clock of the batch.
@@ -55,6 +66,15 @@ impl State {
     /// Lets in who may be; true when all are.
     pub(crate) fn settle_locks(&mut self, fuel: &mut u64) -> bool {
         self.with_locks(|locks, moment| locks.settle(moment, fuel))
+    }
+
+    /// An acquisition, as it is after the last batch.
+    pub fn acquisition(&self, claimant: Claimant) -> Option<Acquisition> {
+        self.locks.claim(claimant).map(|claim| Acquisition {
+            token: claim.token,
+            joined: claim.joined,
+            waits: claim.waits(),
+        })
     }
 
     /// Answers a question about locks as they are after the last finished command.
