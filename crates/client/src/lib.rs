@@ -418,8 +418,11 @@ impl Client {
             if kind == Kind::Read && endpoints > 1 {
                 attempt_deadline = deadline.min(Instant::now() + READ_ATTEMPT_TIMEOUT);
             }
-            let error = match timeout_at(attempt_deadline, self.attempt(&link.channel, &request, &call))
-                .await
+            let error = match timeout_at(
+                attempt_deadline,
+                self.attempt(&link.channel, &request, &call),
+            )
+            .await
             {
                 Ok(Ok(response)) => {
                     self.shared.preferred.store(endpoint, Relaxed);

@@ -111,6 +111,7 @@ pub(crate) fn call_stream(
         };
     }
     match ended.method() {
+        method::RANGE_STREAM => stream!(range_stream),
         method::OBSERVE => stream!(observe),
         method::SNAPSHOT => stream!(snapshot),
         other => Err(ended.refused(unavailable(other.name))),

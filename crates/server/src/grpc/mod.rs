@@ -13,6 +13,7 @@ pub(crate) mod keep_alive;
 mod lock;
 pub(crate) mod method;
 pub(crate) mod queue;
+mod range_stream;
 pub(crate) mod services;
 pub(crate) mod snapshot;
 pub(crate) mod stream;

@@ -673,3 +673,64 @@ fn older_paths_are_understood() {
     assert_eq!(of("/v3alpha/kv/put?x=1").as_deref(), Some("/v3/kv/put?x=1"));
     assert_eq!(of("/v3/kv/put"), None);
 }
+
+#[tokio::test]
+async fn range_stream_tells_one_revision_page_by_page() {
+    let port = start().await;
+    let mut kv = port.kv().await;
+    for n in 0..700 {
+        kv.put(put(&format!("k{n:03}"), vec![b'v'; 4096]))
+            .await
+            .unwrap();
+    }
+    let all = RangeRequest {
+        key: "k".into(),
+        range_end: "l".into(),
+        ..Default::default()
+    };
+    for (limit, keys) in [(0, 700), (500, 500)] {
+        let request = RangeRequest {
+            limit,
+            ..all.clone()
+        };
+        let mut stream = kv.range_stream(request).await.unwrap().into_inner();
+        let (mut pages, mut told) = (0, Vec::new());
+        let last = loop {
+            let page = stream.message().await.unwrap().unwrap();
+            let page = page.range_response.unwrap();
+            pages += 1;
+            if pages == 1 {
+                // Later than the first page: nobody is to see it.
+                kv.put(put("k000", "changed")).await.unwrap();
+                kv.put(put("k999", "new")).await.unwrap();
+            }
+            told.extend(page.kvs);
+            if let Some(header) = page.header {
+                break (header, page.count, page.more);
+            }
+            assert_eq!((page.count, page.more), (0, false));
+        };
+        assert!(stream.message().await.unwrap().is_none());
+        assert!(pages > 2, "{pages}");
+        assert_eq!(told.len(), keys);
+        assert!(told.iter().all(|kv| kv.mod_revision <= last.0.revision));
+        assert!(told.is_sorted_by(|a, b| a.key < b.key));
+        assert_eq!(last.2, limit > 0);
+        kv.delete_range(proto::etcdserverpb::DeleteRangeRequest {
+            key: "k999".into(),
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+        assert_eq!(last.1, 700);
+    }
+    let sorted = RangeRequest {
+        sort_target: 3,
+        ..all
+    };
+    let mut stream = kv.range_stream(sorted).await.unwrap().into_inner();
+    assert_eq!(
+        stream.message().await.unwrap_err().code(),
+        Code::Unimplemented
+    );
+}
