@@ -2,19 +2,21 @@
 
 use std::error::Error;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "kv.proto",
     "auth.proto",
     "rpc.proto",
     "lock.proto",
     "election.proto",
+    "members.proto",
 ];
-const PACKAGES: [&str; 5] = [
+const PACKAGES: [&str; 6] = [
     ".mvccpb",
     ".authpb",
     ".etcdserverpb",
     ".v3lockpb",
     ".v3electionpb",
+    ".synodpb",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     /// Lines for people
+    #[value(alias = "console")]
     Text,
     /// One JSON object per line
     Json,
@@ -27,11 +28,18 @@ pub(crate) struct LogArgs {
 
 /// Starts logging for the process.
 pub(crate) fn start(args: &LogArgs, default: &str) -> Result<(), Failed> {
+    let variable = |name: &str| std::env::var(name).ok();
     let written = args
         .log_level
         .clone()
-        .or_else(|| std::env::var("RUST_LOG").ok());
-    let text = written.as_deref().unwrap_or(default);
+        .or_else(|| variable("RUST_LOG"))
+        .or_else(|| variable("ETCD_LOG_LEVEL"));
+    let text = match written.as_deref() {
+        // etcd's levels above error.
+        Some("dpanic" | "panic" | "fatal") => "error",
+        Some(text) => text,
+        None => default,
+    };
     let refuse = |why: String| {
         Failed::Usage(format!(
             "--log-level: {text:?} {why}; use error, warn, info, debug or trace"

@@ -5,12 +5,13 @@ mod dev;
 mod keys;
 mod lease;
 mod logging;
-mod members;
+mod member;
 mod output;
 mod password;
 mod security;
 mod serve;
 mod simulate;
+mod status;
 mod terminal;
 mod txn;
 mod users;
@@ -33,7 +34,8 @@ Examples:
   synod watch --prefix svc/                hear of changes under svc/
   synod status --all                       how each member is
 
-Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no member could be reached or its answer was lost.";
+Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no member could be reached or its answer was lost,
+4 this member was removed from its cluster.";
 
 /// A consistent core: locks, election, membership, configuration and sequencing for other systems.
 #[derive(Parser)]
@@ -140,7 +142,7 @@ enum Command {
     Lease(lease::LeaseCommand),
     /// Members of the cluster
     #[command(subcommand)]
-    Member(members::MemberCommand),
+    Member(member::MemberCommand),
     /// Whether requests need a user
     #[command(subcommand)]
     Auth(users::AuthCommand),
@@ -151,7 +153,7 @@ enum Command {
     #[command(subcommand)]
     Role(users::RoleCommand),
     /// Show how each endpoint is
-    Status(members::StatusArgs),
+    Status(status::StatusArgs),
     /// Make an authority and certificates of one's own, for TLS
     Cert(Alone<cert::CertArgs>),
     /// Run a whole cluster on simulated time under faults drawn from a seed
@@ -213,8 +215,8 @@ async fn talk(global: Global, command: Command) -> Result<(), Failed> {
         Command::Watch(args) => watch::run(&client, output, args).await,
         Command::Compact(args) => keys::compact(&client, output, &args).await,
         Command::Lease(command) => lease::run(&client, output, command).await,
-        Command::Member(members::MemberCommand::List) => members::list(&client, output).await,
-        Command::Status(args) => members::status(&client, &security, output, &args).await,
+        Command::Member(command) => member::run(&client, &security, output, command).await,
+        Command::Status(args) => status::status(&client, &security, output, &args).await,
         Command::Auth(command) => users::auth(&client, output, command).await,
         Command::User(command) => users::user(&client, output, command).await,
         Command::Role(command) => users::role(&client, output, command).await,

@@ -21,6 +21,8 @@ pub(crate) enum Output {
 pub(crate) enum Failed {
     /// The request was understood and refused, or the system refused.
     Refused(String),
+    /// The member that was to run was removed from its cluster.
+    Departed(String),
     /// The command line makes no sense.
     Usage(String),
     /// No member could be reached, or nobody knows what became of the request.
@@ -37,7 +39,9 @@ impl Failed {
 
     pub(crate) fn print(&self) {
         match self {
-            Failed::Refused(text) | Failed::Usage(text) => eprintln!("error: {text}"),
+            Failed::Refused(text) | Failed::Usage(text) | Failed::Departed(text) => {
+                eprintln!("error: {text}")
+            }
             Failed::Unreachable(text) => {
                 eprintln!("error: {text}");
                 eprintln!(
@@ -53,6 +57,7 @@ impl Failed {
             Failed::Refused(_) => 1,
             Failed::Usage(_) => 2,
             Failed::Unreachable(_) => 3,
+            Failed::Departed(_) => 4,
             Failed::Quiet => 0,
         })
     }

@@ -3,10 +3,11 @@
 use crate::logging::{self, LogArgs};
 use crate::output::Failed;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
-use server::config::{SETTINGS, SWITCH, Settings};
+use server::config::{ETCD_FLAGS, SETTINGS, SWITCH, Settings};
 use server::{Config, Member, StartError};
 use std::path::PathBuf;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::warn;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -16,7 +17,8 @@ Examples:
   SYNOD_NAME=n2 synod serve --config synod.toml
 
 Each setting may be given as a flag, as an environment variable (SYNOD_ and its name in capitals) or in the TOML file named by --config
-(its name as the key); flags win over the environment, and that over the file.
+(its name as the key); flags win over the environment, and that over the file. etcd's flags and ETCD_ variables are understood as well: one that means
+nothing here is accepted with a warning, an unknown one is refused.
 
 SIGTERM and SIGINT stop the member in order: it hands over leadership, answers what it was asked, and leaves.";
 
@@ -28,6 +30,8 @@ pub(crate) struct ServeArgs {
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: SettingFlags,
+    #[command(flatten)]
+    etcd: EtcdFlags,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -76,22 +80,74 @@ impl FromArgMatches for SettingFlags {
     }
 }
 
-fn config(args: &ServeArgs) -> Result<Config, Failed> {
-    let usage = |error: server::config::ConfigError| Failed::Usage(error.to_string());
+/// etcd's flags, by the server's table of them. Not in the help: who comes from etcd knows them, and `docs/operate/etcd-flags.md` lists them.
+pub(crate) struct EtcdFlags(Vec<(&'static str, String)>);
+
+impl Args for EtcdFlags {
+    fn augment_args(command: Command) -> Command {
+        ETCD_FLAGS
+            .iter()
+            .filter(|flag| flag.is_beside_settings())
+            .fold(command, |command, flag| {
+                // etcd's switches are written without a value, or with one after '='.
+                let switch = Arg::new(flag.name).long(flag.name).hide(true);
+                command.arg(if flag.is_switch() {
+                    switch
+                        .num_args(0..=1)
+                        .require_equals(true)
+                        .default_missing_value("true")
+                } else {
+                    switch.num_args(1)
+                })
+            })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for EtcdFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<EtcdFlags, clap::Error> {
+        let beside = ETCD_FLAGS.iter().filter(|flag| flag.is_beside_settings());
+        let written = beside
+            .filter_map(|flag| Some((flag.name, matches.get_one::<String>(flag.name)?.clone())));
+        Ok(EtcdFlags(written.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+fn settings(args: &ServeArgs) -> Result<Settings, Failed> {
     let mut settings = Settings::default();
     if let Some(path) = &args.config {
         settings = settings.file(path).map_err(usage)?;
     }
-    settings
-        .environment(|name| std::env::var(name).ok())
-        .flags(args.settings.0.clone())
-        .resolve()
-        .map_err(usage)
+    let variable = |name: &str| std::env::var(name).ok();
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    Ok(settings
+        .etcd_environment(variable, names)
+        .map_err(usage)?
+        .environment(variable)
+        .etcd_flags(args.etcd.0.clone())
+        .map_err(usage)?
+        .flags(args.settings.0.clone()))
+}
+
+fn usage(error: server::config::ConfigError) -> Failed {
+    Failed::Usage(error.to_string())
 }
 
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
-    let config = config(args)?;
+    let settings = settings(args)?;
+    let config = settings.resolve().map_err(usage)?;
     logging::start(&args.log, "info")?;
+    for warning in settings.warnings() {
+        warn!("{warning}");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -118,7 +174,10 @@ async fn serve(config: Config) -> Result<(), Failed> {
 }
 
 pub(crate) fn failed(error: StartError) -> Failed {
-    Failed::Refused(error.to_string())
+    match error {
+        StartError::Departed(text) => Failed::Departed(text),
+        error => Failed::Refused(error.to_string()),
+    }
 }
 
 /// The signals that ask a process to leave.

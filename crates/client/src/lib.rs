@@ -21,6 +21,8 @@ use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::kv_client::KvClient;
 use proto::etcdserverpb::lease_client::LeaseClient;
 use proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use proto::synodpb as own;
+use proto::synodpb::members_client::MembersClient;
 use security::Refusal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -379,6 +381,53 @@ impl Client {
         };
         self.unary(Kind::Read, request, async |channel, request| {
             ClusterClient::new(channel).member_list(request).await
+        })
+        .await
+    }
+
+    /// Lists the members with what each is at the moment, as of all that was decided before.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn members(&self) -> Result<Answer<own::ListMembersResponse>, ClientError> {
+        let request = own::ListMembersRequest {};
+        self.unary(Kind::Read, request, async |channel, request| {
+            MembersClient::new(channel).list(request).await
+        })
+        .await
+    }
+
+    /// Makes all of these changes of members, or none.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn change_members(
+        &self,
+        changes: Vec<own::member_change::Change>,
+    ) -> Result<Answer<own::ChangeMembersResponse>, ClientError> {
+        let change = |change| own::MemberChange {
+            change: Some(change),
+        };
+        let request = own::ChangeMembersRequest {
+            changes: changes.into_iter().map(change).collect(),
+        };
+        self.unary(Kind::Change, request, async |channel, request| {
+            MembersClient::new(channel).change(request).await
+        })
+        .await
+    }
+
+    /// Asks the leader, which must be the only endpoint, to hand over.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn move_leader(
+        &self,
+        target: u64,
+    ) -> Result<Answer<pb::MoveLeaderResponse>, ClientError> {
+        let request = pb::MoveLeaderRequest { target_id: target };
+        self.unary(Kind::Change, request, async |channel, request| {
+            MaintenanceClient::new(channel).move_leader(request).await
         })
         .await
     }

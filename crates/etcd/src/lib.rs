@@ -6,6 +6,7 @@
 mod alarm;
 pub mod auth;
 pub mod bolt;
+mod cluster;
 mod compare;
 pub mod export;
 mod kv;
@@ -19,6 +20,7 @@ mod status;
 pub use alarm::{
     AlarmCall, alarm, alarm_change_response, alarm_kind, alarm_list_response, alarm_text,
 };
+pub use cluster::{downgrade_target, peer_addresses};
 pub use kv::{Change, Read, Transaction, compact, delete_range, put, range, txn};
 pub use large::{RangeMessage, key_value_len, write_key_value};
 pub use lease::{lease_grant, lease_leases, lease_revoke, lease_time_to_live};

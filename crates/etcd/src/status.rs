@@ -95,7 +95,7 @@ statuses! {
     WATCH_CANCELED Canceled "etcdserver: watch canceled"
     MEMBER_EXISTS FailedPrecondition "etcdserver: member ID already exist"
     PEER_URL_EXISTS FailedPrecondition "etcdserver: Peer URLs already exists"
-    MEMBERS_NOT_ENOUGH_STARTED FailedPrecondition "etcdserver: re-configuration failed due to not enough started members"
+    MEMBERS_NOT_ENOUGH_STARTED Unknown "etcdserver: re-configuration failed due to not enough started members"
     MEMBER_BAD_URLS InvalidArgument "etcdserver: given member URLs are invalid"
     MEMBER_NOT_FOUND NotFound "etcdserver: member not found"
     MEMBER_NOT_LEARNER FailedPrecondition "etcdserver: can only promote a learner member"

@@ -127,10 +127,10 @@ fn walk<D: Disk>(
         let Some(header) = read_header(disk, at, sectors)? else {
             return Ok(Some(at));
         };
-        if header.member != identity.member {
+        if header.member != identity.directory {
             return Err(OpenError::Foreign(format!(
-                "segment {at:x} of the log is of member {}, not of {}",
-                header.member, identity.member
+                "segment {at:x} of the log is of directory {}, not of {}",
+                header.member, identity.directory
             )));
         }
         if header.sectors < sectors || header.previous.generation >= at {

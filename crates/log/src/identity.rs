@@ -19,8 +19,10 @@ const FRAME_BYTES: usize = 8 + 4 + 4;
 /// Who a data directory belongs to. Written once before the member speaks, then when it joins or bootstraps a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The member: random, made when the directory was first used.
+    /// The member. It is the directory's own id unless the member took a place that was prepared for it.
     pub member: MemberId,
+    /// The directory's own id: random, made when it was first used, and borne by the files of its log.
+    pub directory: MemberId,
     /// The incarnation it was admitted as; 0 before.
     pub incarnation: Incarnation,
     /// The cluster; 0 before it belongs to one.
@@ -39,6 +41,9 @@ struct Record {
     cluster: u64,
     #[prost(bytes = "bytes", tag = "4")]
     bootstrap: Bytes,
+    /// Left out while it is that of the member.
+    #[prost(fixed64, optional, tag = "5")]
+    directory: Option<u64>,
 }
 
 /// Reads the identity; a directory that has none yet gets a new one for `new_member`.
@@ -54,6 +59,7 @@ pub(crate) fn load_or_create<D: Disk>(
         Err(DiskError::NotFound) => {
             let identity = Identity {
                 member: new_member,
+                directory: new_member,
                 incarnation: Incarnation(0),
                 cluster: 0,
                 bootstrap: Configuration::default(),
@@ -79,6 +85,7 @@ fn encode(identity: &Identity) -> Vec<u8> {
         incarnation: identity.incarnation.0,
         cluster: identity.cluster,
         bootstrap: identity.bootstrap.encode(),
+        directory: Some(identity.directory.0).filter(|id| *id != identity.member.0),
     };
     let mut bytes = Vec::with_capacity(FRAME_BYTES + record.encoded_len());
     bytes.extend_from_slice(MAGIC);
@@ -112,6 +119,7 @@ fn decode(bytes: Vec<u8>) -> Result<Identity, OpenError> {
     let record = Record::decode(&body[12..]).map_err(|error| damaged(&error.to_string()))?;
     Ok(Identity {
         member: MemberId(record.member),
+        directory: MemberId(record.directory.unwrap_or(record.member)),
         incarnation: Incarnation(record.incarnation),
         cluster: record.cluster,
         bootstrap: Configuration::decode(record.bootstrap).map_err(|error| damaged(&error.0))?,
@@ -127,6 +135,7 @@ mod tests {
     fn joined() -> Identity {
         Identity {
             member: MemberId(7),
+            directory: MemberId(7),
             incarnation: Incarnation(1),
             cluster: 0xC1,
             bootstrap: Configuration::default(),
@@ -168,6 +177,18 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_directory_keeps_its_own_id_in_another_members_place() {
+        let platter = Platter::new(1);
+        let mut disk = platter.start_process();
+        let taken = Identity {
+            directory: MemberId(9),
+            ..joined()
+        };
+        write(&mut disk, &taken).unwrap();
+        assert_eq!(load_or_create(&mut disk, MemberId(1)).unwrap(), taken);
     }
 
     #[test]

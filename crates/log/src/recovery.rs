@@ -75,7 +75,7 @@ pub fn recover<D: Disk>(
     for generation in &findings.worn {
         pool.discard(*generation, listing.logs[generation]);
     }
-    let mut wal = Wal::new(identity.member, pool, standing);
+    let mut wal = Wal::new(identity.directory, pool, standing);
     let sealed = rebuild(disk, &mut wal, kept, reset)?;
     let kept: BTreeSet<u64> = wal
         .segments

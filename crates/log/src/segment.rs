@@ -49,7 +49,7 @@ pub struct Point {
 /// index of the last entry before this segment (8), zeros (8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Whose log it is.
+    /// The directory the log belongs to, by its own id.
     pub member: MemberId,
     /// Length of the file.
     pub sectors: u64,

@@ -407,6 +407,7 @@ fn a_log_that_is_gone_is_told() {
     let mut driver = worked(3, 100);
     let identity = synod_log::Identity {
         member: MEMBER,
+        directory: MEMBER,
         incarnation: raft::Incarnation(1),
         cluster: 9,
         bootstrap: model::configuration(1),

@@ -42,3 +42,11 @@ pub mod v3electionpb {
     #[cfg(feature = "json")]
     include!(concat!(env!("OUT_DIR"), "/v3electionpb.serde.rs"));
 }
+
+/// Calls of our own, beside those of etcd.
+#[allow(missing_docs, clippy::all)]
+pub mod synodpb {
+    include!(concat!(env!("OUT_DIR"), "/synodpb.rs"));
+    #[cfg(feature = "json")]
+    include!(concat!(env!("OUT_DIR"), "/synodpb.serde.rs"));
+}

@@ -409,8 +409,13 @@ fn configuration_to_wire(configuration: &Configuration) -> WireConfiguration {
                 client_addresses: member.client_addresses.clone(),
                 feature_level: member.feature_level,
                 priority: member.priority,
+                taken_by: member.taken_by.map(|id| id.0),
+                stays_learner: member.stays_learner,
+                replaces: member.replaces.map(|id| id.0),
+                overruled: member.overruled.clone(),
             })
             .collect(),
+        departed: configuration.departed.iter().map(|id| id.0).collect(),
     }
 }
 
@@ -421,6 +426,7 @@ fn configuration_from_wire(wire: WireConfiguration) -> Result<Configuration, Dec
         wire.learners.len(),
         wire.learners_next.len(),
         wire.members.len(),
+        wire.departed.len(),
     ];
     if longest.iter().any(|&len| len > PEERS_MAX) {
         return Err(DecodeError(format!(
@@ -453,10 +459,15 @@ fn configuration_from_wire(wire: WireConfiguration) -> Result<Configuration, Dec
                     client_addresses: member.client_addresses,
                     feature_level: member.feature_level,
                     priority: member.priority,
+                    taken_by: member.taken_by.map(MemberId),
+                    stays_learner: member.stays_learner,
+                    replaces: member.replaces.map(MemberId),
+                    overruled: member.overruled,
                 };
                 (MemberId(member.id), known)
             })
             .collect(),
+        departed: wire.departed.into_iter().map(MemberId).collect(),
     })
 }
 

@@ -17,7 +17,12 @@ pub struct Configuration {
     pub learners_next: BTreeSet<PeerId>,
     /// What is known of each member, voters and learners alike.
     pub members: BTreeMap<MemberId, Member>,
+    /// Members that left, oldest first and the newest of them only: told so when they come back.
+    pub departed: Vec<MemberId>,
 }
+
+/// Members that left and are remembered; the oldest are forgotten for more.
+const DEPARTED_MAX: usize = 256;
 
 /// What the cell knows of a member. Lives in configuration entries so that all agree on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +39,21 @@ pub struct Member {
     pub feature_level: u32,
     /// Preference in elections and transfers: a higher one is preferred. 0 is the default.
     pub priority: u32,
+    /// For a member that an operator prepared a place for: the id of the empty directory that took the place. No other directory may go on in it.
+    pub taken_by: Option<MemberId>,
+    /// A learner that waits for an operator to promote it; others become voters once they have caught up.
+    pub stays_learner: bool,
+    /// The member that leaves when this learner becomes a voter.
+    pub replaces: Option<MemberId>,
+    /// The peer addresses the member told of itself, while an operator's word stands against it in `peer_addresses`; empty otherwise.
+    pub overruled: Vec<String>,
+}
+
+impl Member {
+    /// An operator prepared the place, and nobody has taken it yet.
+    pub fn is_vacant(&self) -> bool {
+        self.name.is_empty() && self.taken_by.is_none()
+    }
 }
 
 impl Configuration {
@@ -60,6 +80,17 @@ impl Configuration {
             .chain(&self.learners)
             .copied()
             .collect()
+    }
+
+    /// Remembers who of the members of `before` is a member no more.
+    pub(crate) fn note_departures(&mut self, before: &Configuration) {
+        self.departed = before.departed.clone();
+        self.departed.retain(|id| !self.members.contains_key(id));
+        let left = before.members.keys();
+        self.departed
+            .extend(left.filter(|id| !self.members.contains_key(id)));
+        let forgotten = self.departed.len().saturating_sub(DEPARTED_MAX);
+        self.departed.drain(..forgotten);
     }
 
     /// A later incarnation of this member was admitted: this one never counts again.

@@ -94,11 +94,13 @@ impl Leader {
         for &peer in self.progress.keys().filter(|peer| !peers.contains(peer)) {
             self.departing.entry(peer).or_insert(patience);
         }
-        if self
-            .transfer
-            .is_some_and(|transfer| !core.configuration().voters.contains(&transfer.target))
-        {
-            self.transfer = None;
+        // A target stays a voter: no change begins during a transfer, and leaving a joint configuration keeps its voters.
+        if let Some(Transfer { target, .. }) = self.transfer {
+            let voters = &core.configuration().voters;
+            assert!(
+                voters.contains(&target),
+                "transfer to {target} of {voters:?}"
+            );
         }
     }
 

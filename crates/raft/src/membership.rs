@@ -79,7 +79,9 @@ pub(crate) fn first_step(
     );
     validate(current, target)?;
     if target.voters == current.voters {
-        return Ok(target.clone());
+        let mut next = target.clone();
+        next.note_departures(current);
+        return Ok(next);
     }
     let (learners_next, learners) = target
         .learners
@@ -99,6 +101,7 @@ pub(crate) fn first_step(
         learners,
         learners_next,
         members,
+        departed: current.departed.clone(),
     })
 }
 
@@ -122,12 +125,14 @@ pub(crate) fn leave(joint: &Configuration) -> Configuration {
         .filter(|(id, _)| stays(id))
         .map(|(id, member)| (*id, member.clone()))
         .collect();
-    Configuration {
+    let mut next = Configuration {
         voters,
         learners,
         members,
         ..Configuration::default()
-    }
+    };
+    next.note_departures(joint);
+    next
 }
 
 fn validate(current: &Configuration, target: &Configuration) -> Result<(), String> {
@@ -137,7 +142,9 @@ fn validate(current: &Configuration, target: &Configuration) -> Result<(), Strin
     if !target.outgoing.is_empty() || !target.learners_next.is_empty() {
         return Err("the target of a change cannot itself be joint".into());
     }
-    if target == current {
+    if (&target.voters, &target.learners, &target.members)
+        == (&current.voters, &current.learners, &current.members)
+    {
         return Err("the change changes nothing".into());
     }
     for peer in target.voters.iter().chain(&target.learners) {

@@ -292,6 +292,16 @@ impl Raft {
         Ok(leader.propose(&mut self.core, Payload::Configuration(step)))
     }
 
+    /// This member leads and a change may begin: none is under way, leadership is not being handed over, and an entry of this term is committed.
+    pub fn may_change_membership(&self) -> bool {
+        match &self.part {
+            Part::Leader(leader) => {
+                leader.transfer.is_none() && leader.may_change_membership(&self.core)
+            }
+            _ => false,
+        }
+    }
+
     /// Hands leadership over: to `target`, or to the best of the others by priority and log.
     ///
     /// # Errors

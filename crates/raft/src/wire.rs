@@ -200,6 +200,8 @@ pub(crate) struct WireConfiguration {
     pub(crate) learners_next: Vec<WirePeer>,
     #[prost(message, repeated, tag = "5")]
     pub(crate) members: Vec<WireMember>,
+    #[prost(fixed64, repeated, tag = "6")]
+    pub(crate) departed: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -218,4 +220,12 @@ pub(crate) struct WireMember {
     pub(crate) feature_level: u32,
     #[prost(uint32, tag = "7")]
     pub(crate) priority: u32,
+    #[prost(fixed64, optional, tag = "8")]
+    pub(crate) taken_by: Option<u64>,
+    #[prost(bool, tag = "9")]
+    pub(crate) stays_learner: bool,
+    #[prost(fixed64, optional, tag = "10")]
+    pub(crate) replaces: Option<u64>,
+    #[prost(string, repeated, tag = "11")]
+    pub(crate) overruled: Vec<String>,
 }

@@ -1,5 +1,6 @@
 //! Decided entries become state, in slices, and those who wait hear of it.
 
+use crate::member_request::ChangeBegun;
 use crate::replica::Replica;
 use raft::{Configuration, Entry, Index, Instant, Payload, Term};
 use state::{ApplyError, Budget};
@@ -122,7 +123,7 @@ impl Replica {
             Payload::Configuration(configuration) => {
                 self.state.apply_nothing(index.0);
                 self.applying.configuration = configuration;
-                self.on_configuration_applied(index);
+                self.on_configuration_applied(ChangeBegun { index, term });
                 self.on_entry_applied(now, index, term);
             }
         }
@@ -138,6 +139,9 @@ impl Replica {
             self.applying.term = term;
             self.on_term_applied(term);
             self.on_membership_term_applied(term);
+        }
+        if self.changes_wait() {
+            self.tell_changes_done();
         }
         self.clock
             .applied(term, self.state.clock_ms(), self.state.wall_ms());

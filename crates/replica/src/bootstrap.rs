@@ -2,14 +2,16 @@
 //!
 //! It asks every listed member, again and again. Only if every one answers "empty too" do all of them derive the same first configuration and cluster id
 //! from the sorted list of (name, member id), and start. If any knows a cluster, the member joins it only as that cluster's own configuration names it:
-//! as the founder it is listed as, or as the learner the leader admitted; so it asks the leader, too, though that may be listed nowhere. A member whose
-//! directory was wiped, which has a new id and is named nowhere, can neither found a cluster while one of the others remembers, nor vote.
+//! as the founder it is listed as, in the place an operator prepared and the leader gave to this very directory, or as the learner the leader admitted; so
+//! it asks the leader, too, though that may be listed nowhere. A member whose directory was wiped, which has a new id and is named nowhere, can neither
+//! found a cluster while one of the others remembers, nor vote.
 //!
 //! A member that has its directory and lost the record of its votes ([`Bootstrap::again`]) asks in the same way. It founds nothing and calls itself empty
 //! to nobody; it goes on as the next incarnation, a learner, once the leader has admitted that.
 //!
 //! Every id is durable before it is told to anybody. A crash at any point therefore either forgets nothing that others were told, or changes the id.
 
+use crate::admission::vacant_place;
 use crate::codec;
 use bytes::Bytes;
 use raft::{Configuration, DecodeError, Incarnation, Instant, Member, MemberId, PeerId};
@@ -116,13 +118,20 @@ pub struct Bootstrap {
     /// Who is to be answered.
     to_answer: BTreeSet<String>,
     ask_at: Instant,
+    /// It founds nothing, and does not insist on the names it was told: the cluster knows them better.
+    joins_only: bool,
     outcome: Option<BootstrapOutcome>,
 }
 
 impl Bootstrap {
     /// Begins for a member with an empty directory.
     pub fn new(me: Introduction, now: Instant) -> Bootstrap {
-        Bootstrap::begin(me, 0, now)
+        Bootstrap::begin(me, 0, false, now)
+    }
+
+    /// Begins for a member with an empty directory that joins a cluster which exists, whatever else it hears.
+    pub fn joining(me: Introduction, now: Instant) -> Bootstrap {
+        Bootstrap::begin(me, 0, true, now)
     }
 
     /// Begins for a member of `cluster` that lost the record of its votes as the incarnation it introduces itself with.
@@ -132,10 +141,10 @@ impl Bootstrap {
             "incarnation {} of cluster {cluster:x} has lost nothing",
             me.incarnation.0
         );
-        Bootstrap::begin(me, cluster, now)
+        Bootstrap::begin(me, cluster, false, now)
     }
 
-    fn begin(mut me: Introduction, cluster: u64, now: Instant) -> Bootstrap {
+    fn begin(mut me: Introduction, cluster: u64, joins_only: bool, now: Instant) -> Bootstrap {
         me.listed.sort();
         let mut bootstrap = Bootstrap {
             me,
@@ -145,6 +154,7 @@ impl Bootstrap {
             leaders_asked: BTreeSet::new(),
             to_answer: BTreeSet::new(),
             ask_at: now,
+            joins_only,
             outcome: None,
         };
         bootstrap.check_own_list();
@@ -207,7 +217,7 @@ impl Bootstrap {
             return;
         }
         if !self.is_listed(&from.name) {
-            if self.leaders_asked.contains(&from.name) {
+            if self.leaders_asked.contains(&from.name) || self.joins_only {
                 self.known.extend(cluster.map(|known| (from.name, known)));
                 return;
             }
@@ -258,7 +268,7 @@ impl Bootstrap {
             return;
         }
         if self.known.is_empty() {
-            if self.cluster == 0 {
+            if self.cluster == 0 && !self.joins_only {
                 self.decide_to_found(now)
             }
         } else {
@@ -321,13 +331,48 @@ impl Bootstrap {
             .known
             .values()
             .find_map(|known| self.place_in(known).map(|id| (id, known)));
-        if let Some((id, known)) = place {
-            self.outcome = Some(BootstrapOutcome::Start {
-                id,
-                cluster: known.cluster,
-                configuration: known.bootstrap.clone(),
-            });
+        match place {
+            Some((id, known)) => {
+                self.outcome = Some(BootstrapOutcome::Start {
+                    id,
+                    cluster: known.cluster,
+                    configuration: known.bootstrap.clone(),
+                });
+            }
+            None => self.check_own_name(),
         }
+    }
+
+    /// A place is prepared for this member, and its name is another one's: nobody else will ever take the place, nor this member the name.
+    fn check_own_name(&mut self) {
+        let Some(address) = self.me.address().cloned() else {
+            return;
+        };
+        let clash = self.known.values().find(|known| {
+            let mut members = known.current.members.values();
+            members.any(|member| member.name == self.me.name)
+                && vacant_place(&known.current, &address).is_some()
+        });
+        if clash.is_some() && self.me.incarnation == Incarnation(0) {
+            self.refuse(format!(
+                "name: another member of the cluster is called {}; pass another --name, the one in --cluster with it",
+                self.me.name
+            ));
+        }
+    }
+
+    /// The place an operator prepared and this member's directory has taken. No other directory goes on in it, and this one only while it remembers no
+    /// vote in it.
+    fn taken_place(&self, known: &KnownCluster) -> Option<PeerId> {
+        let mut members = known.current.members.iter();
+        let (&member, place) = members.find(|(_, member)| {
+            member.taken_by == Some(self.me.member) && member.name == self.me.name
+        })?;
+        let peer = PeerId {
+            member,
+            incarnation: place.incarnation,
+        };
+        known.current.learners.contains(&peer).then_some(peer)
     }
 
     /// As whom this member belongs to a cluster: a founder that has not started yet, or a learner just admitted. An empty member is never anything else,
@@ -337,6 +382,10 @@ impl Bootstrap {
             member: self.me.member,
             incarnation: FIRST_INCARNATION,
         };
+        let blank = self.me.incarnation == Incarnation(0);
+        if let Some(taken) = self.taken_place(known).filter(|_| blank) {
+            return Some(taken);
+        }
         let named = |configuration: &Configuration| {
             configuration
                 .members
@@ -350,10 +399,9 @@ impl Bootstrap {
             member: self.me.member,
             incarnation: named(&known.current)?,
         };
-        let blank = self.me.incarnation == Incarnation(0);
         let admitted = known.current.learners.contains(&current)
             && (blank || current.incarnation > self.me.incarnation);
-        if blank && founded && current == founder || admitted {
+        if blank && (founded && current == founder) || admitted {
             Some(current)
         } else {
             None
@@ -422,9 +470,17 @@ impl Bootstrap {
             );
         }
         if let Some(known) = self.known.values().next() {
+            let mut members = known.current.members.values();
+            if members.any(|member| member.name == self.me.name) {
+                return format!(
+                    "the leader of cluster {:x} to admit this member ({}, id {}) in place of its predecessor of that name",
+                    known.cluster, self.me.name, self.me.member
+                );
+            }
+            let address = self.me.address().map_or("", String::as_str);
             return format!(
-                "the leader of cluster {:x} to admit this member ({}, id {}) in place of its predecessor of that name",
-                known.cluster, self.me.name, self.me.member
+                "a place in cluster {:x} for peer address {address}; prepare one with `synod member add {address}`, unless it is being taken right now",
+                known.cluster
             );
         }
         let missing: Vec<String> = self

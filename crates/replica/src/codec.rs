@@ -3,8 +3,11 @@
 
 use crate::bootstrap::{BootstrapMessage, Introduction, KnownCluster};
 use crate::message::Message;
+use crate::settings::Advertised;
 use bytes::{BufMut, Bytes, BytesMut};
 use raft::{Configuration, DecodeError, Incarnation, Index, MemberId, PeerId, SnapshotMark, Term};
+
+mod members;
 
 const KIND_RAFT: u8 = 1;
 const KIND_SNAPSHOT_CHUNK: u8 = 2;
@@ -12,6 +15,8 @@ const KIND_SNAPSHOT_ACK: u8 = 3;
 const KIND_STATE_HASH: u8 = 4;
 const KIND_PUBLISH: u8 = 5;
 const KIND_STATE_WANTED: u8 = 6;
+const KIND_CHANGE_ASKED: u8 = 7;
+const KIND_CHANGE_ANSWERED: u8 = 8;
 const KIND_QUERY: u8 = 64;
 const KIND_ANSWER: u8 = 65;
 
@@ -68,6 +73,8 @@ struct WirePublish {
     client_addresses: Vec<String>,
     #[prost(uint32, tag = "3")]
     feature_level: u32,
+    #[prost(uint32, tag = "4")]
+    priority: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -204,17 +211,21 @@ pub(crate) fn encode_message(message: &Message) -> Bytes {
         Message::StateWanted { from } => {
             framed(KIND_STATE_WANTED, &WireStateWanted { from: *from })
         }
-        Message::Publish {
-            peer_addresses,
-            client_addresses,
-            feature_level,
-        } => framed(
+        Message::Publish(advertised) => framed(
             KIND_PUBLISH,
             &WirePublish {
-                peer_addresses: peer_addresses.clone(),
-                client_addresses: client_addresses.clone(),
-                feature_level: *feature_level,
+                peer_addresses: advertised.peer_addresses.clone(),
+                client_addresses: advertised.client_addresses.clone(),
+                feature_level: advertised.feature_level,
+                priority: advertised.priority,
             },
+        ),
+        Message::ChangeAsked { sequence, request } => {
+            framed(KIND_CHANGE_ASKED, &members::wire_asked(*sequence, request))
+        }
+        Message::ChangeAnswered { sequence, outcome } => framed(
+            KIND_CHANGE_ANSWERED,
+            &members::wire_answered(*sequence, outcome),
         ),
     }
 }
@@ -268,12 +279,15 @@ pub(crate) fn decode_message(bytes: Bytes) -> Result<Message, DecodeError> {
             let wire: WirePublish = body(bytes)?;
             bounded_names(&wire.peer_addresses)?;
             bounded_names(&wire.client_addresses)?;
-            Ok(Message::Publish {
+            Ok(Message::Publish(Advertised {
                 peer_addresses: wire.peer_addresses,
                 client_addresses: wire.client_addresses,
                 feature_level: wire.feature_level,
-            })
+                priority: wire.priority,
+            }))
         }
+        KIND_CHANGE_ASKED => members::asked(body(bytes)?),
+        KIND_CHANGE_ANSWERED => members::answered(body(bytes)?),
         _ => Err(error(format!("kind {kind} is unknown"))),
     }
 }

@@ -1,6 +1,7 @@
 //! What comes out of a member.
 
 use crate::input::{StreamId, Ticket};
+use crate::member_change::Refusal;
 use crate::message::Message;
 use crate::stamp::Stamp;
 use crate::watch::WatchResponse;
@@ -95,6 +96,8 @@ pub enum Effect {
     /// What this member needs to go on is gone from its disk, as the text says. End it as a crash would, open the directory again and start from what is
     /// found there: what is damaged is set aside, what is missing comes from the others. It answers nothing from now on.
     Reopen(String),
+    /// This member is none of the cell any more, and never will be again under this identity. It goes on answering what was asked; end it in order.
+    Departed,
     /// The member can go on no longer; the text says why and what to do. It answers nothing from now on.
     Halted(String),
     /// Call back with [`Input::TimerFired`] at this time; replaces the earlier one.
@@ -125,7 +128,7 @@ pub enum Body {
     Answer(Answer),
     /// To [`Input::Checkpoint`]: the durable snapshot at this index, or a later one, will do.
     Checkpoint(Index),
-    /// To [`Input::ChangeMembership`]: the change is committed.
+    /// To [`Input::ChangeMembership`] and [`Input::ChangeMembers`]: the change is decided, and this is what came of it.
     MembershipChanged(Configuration),
 }
 
@@ -167,7 +170,7 @@ pub enum Failure {
     /// The stamp is of another cluster or cell.
     ForeignStamp,
     /// The change of membership was refused, with the reason.
-    MembershipRefused(String),
+    MembershipRefused(Refusal),
     /// The member has stopped applying (see [`Effect::Halted`]).
     Halted,
 }

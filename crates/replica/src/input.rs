@@ -1,6 +1,7 @@
 //! What goes into a member.
 
 use crate::bootstrap::Introduction;
+use crate::member_change::ChangeRequest;
 use crate::message::Message;
 use crate::stamp::Stamp;
 use crate::watch::WatchRequest;
@@ -149,8 +150,15 @@ pub enum Input {
         /// The wanted configuration.
         target: Configuration,
     },
-    /// A member with an empty directory asked whether there is a cluster ([`crate::BootstrapMessage::Query`]). A leader puts it in place of the silent
-    /// member of its name, as a learner first; anybody else ignores it. Its later queries show the outcome.
+    /// Change members as an operator wants, on any member: it asks the leader.
+    ChangeMembers {
+        /// Its name.
+        ticket: Ticket,
+        /// What is wanted.
+        request: ChangeRequest,
+    },
+    /// A member with an empty directory asked whether there is a cluster ([`crate::BootstrapMessage::Query`]). A leader gives it a place
+    /// if there is one, as a learner first; anybody else ignores it. Its later queries show the outcome.
     Join(Introduction),
     /// Bytes of log since the newest snapshot, told by the shell after each sync.
     LogBytes(u64),

@@ -8,14 +8,18 @@
 #[path = "../../mutated.rs"]
 mod mutated;
 
+mod admission;
 mod apply;
 mod auto_compaction;
 mod bootstrap;
+mod catch_up;
 mod clock;
 mod codec;
 mod effect;
 mod hashes;
 mod input;
+mod member_change;
+mod member_request;
 mod membership;
 mod message;
 #[cfg(feature = "mutations")]
@@ -45,6 +49,8 @@ pub use auto_compaction::AutoCompaction;
 pub use bootstrap::{Bootstrap, BootstrapMessage, BootstrapOutcome, Introduction, KnownCluster};
 pub use effect::{Body, Effect, Failure, Response, Status};
 pub use input::{Consistency, Input, Now, StreamId, Ticket};
+pub use member_change::{ChangeRequest, MemberChange, Refusal, RefusalReason};
+pub use member_request::ChangeBegun;
 pub use message::Message;
 pub use replica::{Boot, Replica};
 pub use settings::{Advertised, Limits, Settings};

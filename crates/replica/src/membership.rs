@@ -1,52 +1,68 @@
-//! The cell's configuration, kept true: changes an operator asks for, addresses members publish, and the admission of members that come back empty.
-//!
-//! Admission: a member with a wiped directory has a new id. The leader puts it in place of the silent member of the same name, as a learner, and makes it
-//! a voter once it has caught up. The old id leaves with the same change, so it never counts again. A member that lost the record of its votes keeps its id
-//! and comes back in the same way as the next incarnation.
+//! The cell's configuration, kept true: changes an operator asks for, addresses members publish, members that come to take a place, and learners that have
+//! caught up. One change is under way at a time; the leader begins the next when it is decided.
 
-use crate::bootstrap::Introduction;
-use crate::effect::{Body, Failure};
-use crate::input::Ticket;
+use crate::admission::Joining;
+use crate::catch_up::CatchUp;
+use crate::member_change::{self, Standings};
+use crate::member_request::MemberRequests;
 use crate::message::Message;
 use crate::replica::Replica;
 use crate::settings::Advertised;
-use raft::{
-    ChangeError, Configuration, Incarnation, Index, Instant, Member, MemberId, PeerId, Role, Term,
-};
-use std::collections::BTreeMap;
+use raft::{Configuration, Index, Instant, Member, MemberId, PeerId, Role};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How often a member publishes again, and a leader looks whether learners have caught up.
-const TEND_INTERVAL: Duration = Duration::from_millis(500);
-/// A learner this many entries behind the end of the log has caught up.
-const CAUGHT_UP_ENTRIES: u64 = 1000;
-/// The incarnation of an id the cell has not seen before.
-const FIRST_INCARNATION: Incarnation = Incarnation(1);
+/// How often a member publishes again.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a leader looks whether learners have caught up.
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(100);
+/// How soon a leader looks again whether the change an operator waits for may begin.
+const REQUEST_INTERVAL: Duration = Duration::from_millis(20);
 /// Members whose publications wait for the leader at most.
 const PUBLISHED_MAX: usize = 1024;
 
 /// Changes of the configuration under way.
-#[derive(Default)]
 pub(crate) struct Membership {
-    /// The operator's change that is not finished.
-    change: Option<Change>,
+    /// What operators ask for.
+    pub(crate) requests: MemberRequests,
     /// What members published and the configuration does not say yet. Of the present leadership only.
     published: BTreeMap<PeerId, Advertised>,
     /// Members that ask for admission. Of the present leadership only.
-    joining: BTreeMap<String, Introduction>,
+    pub(crate) joining: Joining,
+    /// How learners come on. Of the present leadership only.
+    catch_up: CatchUp,
     /// When each member was last heard of.
-    heard: BTreeMap<PeerId, Instant>,
+    heard: BTreeMap<PeerId, Heard>,
+    /// When this member became the leader it is, or the last one it was.
+    leads_since: Instant,
     /// When to look again.
     tend_at: Option<Instant>,
+    /// This member has told that it left.
+    departed: bool,
 }
 
-struct Change {
-    ticket: Ticket,
-    index: Index,
-    term: Term,
+/// What is known of a member's presence.
+struct Heard {
+    /// When its last message came.
+    at: Instant,
+    /// Its connection has not closed since.
+    connected: bool,
 }
 
 impl Membership {
+    pub(crate) fn new(boot: u64) -> Membership {
+        Membership {
+            requests: MemberRequests::new(boot),
+            published: BTreeMap::new(),
+            joining: Joining::new(),
+            catch_up: CatchUp::default(),
+            heard: BTreeMap::new(),
+            leads_since: Instant(0),
+            tend_at: None,
+            departed: false,
+        }
+    }
+
     /// When something is to be looked after.
     pub(crate) fn due_at(&self) -> Option<Instant> {
         self.tend_at
@@ -54,7 +70,28 @@ impl Membership {
 
     /// A message of this member arrived.
     pub(crate) fn heard(&mut self, now: Instant, from: PeerId) {
-        self.heard.insert(from, now);
+        let heard = Heard {
+            at: now,
+            connected: true,
+        };
+        self.heard.insert(from, heard);
+    }
+
+    /// The connection from this member closed.
+    pub(crate) fn lost(&mut self, peer: PeerId) {
+        if let Some(heard) = self.heard.get_mut(&peer) {
+            heard.connected = false;
+        }
+    }
+
+    /// A leadership begins.
+    pub(crate) fn elected(&mut self, now: Instant) {
+        self.leads_since = now;
+    }
+
+    /// The leadership is so old that every member has had the time to speak up.
+    pub(crate) fn leads_for(&self, now: Instant, long: Duration) -> bool {
+        now.since(self.leads_since) > long
     }
 
     /// Looks after the configuration with the next turn.
@@ -63,85 +100,70 @@ impl Membership {
     }
 
     /// The leadership these were told to is over; they will be told again to the next.
-    pub(crate) fn forget_asked(&mut self) {
+    pub(crate) fn forget_told(&mut self) {
         self.published.clear();
         self.joining.clear();
+        self.catch_up.forget_all();
+    }
+}
+
+/// What the leader knows of the others at an instant.
+struct Known<'a> {
+    replica: &'a Replica,
+    now: Instant,
+    status: raft::Status,
+}
+
+impl Standings for Known<'_> {
+    fn is_heard(&self, peer: PeerId) -> bool {
+        let patience = self.replica.election_max / 2;
+        let present = |heard: &Heard| heard.connected && self.now.since(heard.at) <= patience;
+        peer == self.replica.me
+            || self
+                .replica
+                .membership
+                .heard
+                .get(&peer)
+                .is_some_and(present)
+    }
+
+    fn is_caught_up(&self, peer: PeerId) -> bool {
+        self.is_heard(peer) && self.replica.membership.catch_up.is_caught_up(peer)
+    }
+
+    fn lacks(&self, peer: PeerId) -> u64 {
+        let matched = self
+            .status
+            .progress
+            .iter()
+            .find(|(other, _)| *other == peer);
+        let matched = matched.map_or(Index(0), |(_, matched)| *matched);
+        self.status.last.0 - matched.0
     }
 }
 
 impl Replica {
-    /// Begins a change an operator asks for.
-    pub(crate) fn change_membership(
-        &mut self,
-        now: Instant,
-        ticket: Ticket,
-        target: Configuration,
-    ) {
-        if self.membership.change.is_some() {
-            return self.reply(
-                ticket,
-                Err(Failure::MembershipRefused(
-                    "an earlier change is not finished".to_owned(),
-                )),
-            );
-        }
-        match self.raft.change_membership(now, target) {
-            Ok(index) => {
-                self.membership.change = Some(Change {
-                    ticket,
-                    index,
-                    term: self.term,
-                })
-            }
-            Err(ChangeError::NotLeader { leader: None }) => {
-                self.reply(ticket, Err(Failure::NoLeader))
-            }
-            Err(ChangeError::NotLeader {
-                leader: Some(leader),
-            }) => {
-                let name = self
-                    .configuration
-                    .members
-                    .get(&leader.member)
-                    .map_or("", |member| member.name.as_str());
-                let text = format!("this member does not lead; ask {name} (member {leader})");
-                self.reply(ticket, Err(Failure::MembershipRefused(text)));
-            }
-            Err(ChangeError::Busy) => {
-                let text = "an earlier change is not finished, or the leader has just been elected; try again".to_owned();
-                self.reply(ticket, Err(Failure::MembershipRefused(text)));
-            }
-            Err(ChangeError::Invalid(text)) => {
-                self.reply(ticket, Err(Failure::MembershipRefused(text)))
-            }
+    /// What this member knows of the others, for judging a change.
+    pub(crate) fn standings(&self, now: Instant) -> impl Standings + '_ {
+        Known {
+            replica: self,
+            now,
+            status: self.raft.status(),
         }
     }
 
-    /// A configuration was applied: the change it ends is told.
-    pub(crate) fn on_configuration_applied(&mut self, index: Index) {
-        let done = !self.applying.configuration.is_joint();
-        if let Some(change) = self
-            .membership
-            .change
-            .take_if(|change| done && change.index <= index)
-        {
-            let body = Body::MembershipChanged(self.applying.configuration.clone());
-            let response = self.response(body, self.state.revision(), index.0);
-            self.reply(change.ticket, Ok(response));
-        }
+    /// A message of this member arrived within two elections: it is not to be taken for gone.
+    pub(crate) fn is_heard(&self, now: Instant, peer: PeerId) -> bool {
+        let heard = self.membership.heard.get(&peer);
+        heard.is_some_and(|heard| now.since(heard.at) <= self.hold())
     }
 
-    /// An entry of a later term was applied: a change begun before may be finished by the new leader, or be gone.
-    pub(crate) fn on_membership_term_applied(&mut self, term: Term) {
-        if let Some(change) = self.membership.change.take_if(|change| change.term < term) {
-            self.reply(change.ticket, Err(Failure::Unknown));
-        }
-    }
-
-    /// The member stops, or its state is replaced.
-    pub(crate) fn fail_change(&mut self, failure: Failure) {
-        if let Some(change) = self.membership.change.take() {
-            self.reply(change.ticket, Err(failure));
+    /// A configuration was applied, or came with a snapshot: the shell hears if this member is none of the cell any more.
+    pub(crate) fn note_departure(&mut self) {
+        let configuration = &self.applying.configuration;
+        let gone = !configuration.is_joint() && configuration.departed.contains(&self.me.member);
+        if gone && !std::mem::replace(&mut self.membership.departed, true) {
+            self.effects.push_back(crate::Effect::Departed);
         }
     }
 
@@ -153,49 +175,37 @@ impl Replica {
         }
     }
 
-    /// A member with an empty directory asks for its cluster.
-    pub(crate) fn on_join(&mut self, now: Instant, introduction: Introduction) {
-        // An id the cell knows is not admitted: it belongs to a founder that has yet to start, or to a learner just admitted, and the answer to its query
-        // tells it so.
-        let named = self
-            .configuration
-            .members
-            .iter()
-            .find(|(_, member)| member.name == introduction.name);
-        let replaces = named.is_some_and(|(&id, member)| {
-            if id != introduction.member {
-                return !self
-                    .configuration
-                    .members
-                    .contains_key(&introduction.member);
-            }
-            // Of those the cell knows, one that lost its votes becomes the next incarnation, unless it has been admitted as that already.
-            let newest = PeerId {
-                member: id,
-                incarnation: member.incarnation,
-            };
-            introduction.incarnation > Incarnation(0)
-                && (member.incarnation <= introduction.incarnation
-                    || !self.configuration.learners.contains(&newest))
-        });
-        if self.role == Role::Leader && replaces {
-            self.membership
-                .joining
-                .insert(introduction.name.clone(), introduction);
-            self.membership.look(now);
-        }
-    }
-
     /// Looks whether something about the configuration is to be done, if it is time.
     pub(crate) fn tend_membership(&mut self, now: Instant) {
         if self.membership.tend_at.is_none_or(|at| at > now) {
             return;
         }
         self.membership.tend_at = None;
-        let unpublished = self.publish(now);
-        let changing = self.role == Role::Leader && self.improve_configuration(now);
-        if unpublished || changing {
-            self.membership.tend_at = Some(now + TEND_INTERVAL);
+        let mut again = self.publish(now).then_some(PUBLISH_INTERVAL);
+        if self.role == Role::Leader {
+            self.watch_learners(now);
+            let changing = self.improve_configuration(now);
+            again = again.into_iter().chain(changing).min();
+        }
+        if let Some(wait) = again {
+            self.membership.tend_at = Some(now + wait);
+        }
+    }
+
+    /// Notes how far the learners are.
+    fn watch_learners(&mut self, now: Instant) {
+        let learners = &self.configuration.learners;
+        let catch_up = &mut self.membership.catch_up;
+        catch_up.retain(|peer| learners.contains(&peer));
+        if learners.is_empty() {
+            return;
+        }
+        let quick = (self.election_max / 2).max(CATCH_UP_INTERVAL * 2);
+        let status = self.raft.status();
+        for (peer, matched) in status.progress {
+            if learners.contains(&peer) {
+                catch_up.observe(now, peer, matched, status.last, quick);
+            }
         }
     }
 
@@ -220,19 +230,7 @@ impl Replica {
                 true
             }
             Some(leader) => {
-                let Advertised {
-                    peer_addresses,
-                    client_addresses,
-                    feature_level,
-                } = advertised;
-                self.send(
-                    leader,
-                    Message::Publish {
-                        peer_addresses,
-                        client_addresses,
-                        feature_level,
-                    },
-                );
+                self.send(leader, Message::Publish(advertised));
                 true
             }
             // A leader that becomes known makes it look again.
@@ -240,10 +238,13 @@ impl Replica {
         }
     }
 
-    /// Begins the next change that the leader makes by itself; `true` while there are more.
-    fn improve_configuration(&mut self, now: Instant) -> bool {
-        if self.configuration.is_joint() || !self.clock.is_ready() {
-            return true;
+    /// Begins the next change: what an operator waits for, else what the leader does by itself. `Some`: look again so soon.
+    fn improve_configuration(&mut self, now: Instant) -> Option<Duration> {
+        if !self.raft.may_change_membership() || !self.clock.is_ready() {
+            return Some(REQUEST_INTERVAL);
+        }
+        if self.begin_requested_change(now) {
+            return Some(REQUEST_INTERVAL);
         }
         let mut target = self.configuration.clone();
         for (peer, advertised) in std::mem::take(&mut self.membership.published) {
@@ -252,91 +253,45 @@ impl Replica {
                 .get_mut(&peer.member)
                 .filter(|member| member.incarnation == peer.incarnation)
             {
-                member.peer_addresses = advertised.peer_addresses;
-                member.client_addresses = advertised.client_addresses;
-                member.feature_level = advertised.feature_level;
+                note_published(member, advertised);
             }
         }
-        if target == self.configuration
-            && let Some((_, introduction)) = self.membership.joining.pop_first()
-        {
-            self.admit_member(now, &mut target, &introduction);
+        if target == self.configuration {
+            self.admit_next(now, &mut target);
         }
         if target == self.configuration {
-            self.promote_learner(&mut target);
+            self.promote_learners(now, &mut target);
         }
         if target != self.configuration {
-            // Refused while another change is under way: members publish and ask again.
+            // Refused while leadership is handed over: members publish and ask again.
             let _ = self.raft.change_membership(now, target);
-            return true;
+            return Some(REQUEST_INTERVAL);
         }
-        !self.configuration.learners.is_empty() || !self.membership.joining.is_empty()
+        let waiting =
+            !self.configuration.learners.is_empty() || !self.membership.joining.is_empty();
+        waiting.then_some(CATCH_UP_INTERVAL)
     }
 
-    /// Puts a member that comes back, empty or without its votes, in place of the silent one of its name.
-    fn admit_member(&self, now: Instant, target: &mut Configuration, introduction: &Introduction) {
-        let Some((&old_id, old)) = target
-            .members
+    /// Makes voters of learners that have caught up. Those that replace others do so together: none before all have.
+    fn promote_learners(&self, now: Instant, target: &mut Configuration) {
+        let standings = self.standings(now);
+        let by_itself = |peer: &&PeerId| !target.members[&peer.member].stays_learner;
+        let ready = |peers: BTreeSet<PeerId>| {
+            let all = peers.iter().all(|peer| standings.is_caught_up(*peer));
+            if all { peers } else { BTreeSet::new() }
+        };
+        let (replacing, joining): (BTreeSet<PeerId>, BTreeSet<PeerId>) = target
+            .learners
             .iter()
-            .find(|(_, member)| member.name == introduction.name)
-        else {
-            return;
-        };
-        let old_peer = PeerId {
-            member: old_id,
-            incarnation: old.incarnation,
-        };
-        let silent = self
-            .membership
-            .heard
-            .get(&old_peer)
-            .is_none_or(|&at| now.since(at) > self.hold());
-        // A member of that name that still speaks is not replaced by a second one that took its name.
-        if old_peer == self.me || !silent {
-            return;
+            .filter(by_itself)
+            .partition(|peer| target.members[&peer.member].replaces.is_some());
+        let mut promoted = target.clone();
+        let joining = joining.into_iter().flat_map(|peer| ready([peer].into()));
+        for peer in joining.chain(ready(replacing)) {
+            member_change::make_voter(&mut promoted, peer);
         }
-        let address = introduction
-            .listed
-            .iter()
-            .find(|(name, _)| *name == introduction.name)
-            .map(|(_, address)| address.clone());
-        let incarnation = if old_id == introduction.member {
-            Incarnation(old.incarnation.0.max(introduction.incarnation.0) + 1)
-        } else {
-            FIRST_INCARNATION
-        };
-        let member = Member {
-            incarnation,
-            name: introduction.name.clone(),
-            peer_addresses: address.map_or(old.peer_addresses.clone(), |address| vec![address]),
-            client_addresses: Vec::new(),
-            feature_level: 0,
-            priority: old.priority,
-        };
-        target.voters.remove(&old_peer);
-        target.learners.remove(&old_peer);
-        target.members.remove(&old_id);
-        target.learners.insert(PeerId {
-            member: introduction.member,
-            incarnation,
-        });
-        target.members.insert(introduction.member, member);
-    }
-
-    /// Makes a learner that has caught up a voter.
-    fn promote_learner(&self, target: &mut Configuration) {
-        if target.learners.is_empty() {
-            return;
-        }
-        let status = self.raft.status();
-        let caught_up = |peer: &PeerId| {
-            status.progress.iter().any(|(other, matched)| {
-                other == peer && matched.0 > 0 && matched.0 + CAUGHT_UP_ENTRIES >= status.last.0
-            })
-        };
-        if let Some(peer) = target.learners.iter().copied().find(caught_up) {
-            target.learners.remove(&peer);
-            target.voters.insert(peer);
+        if promoted != *target && member_change::check_quorum(&promoted, &standings).is_ok() {
+            *target = promoted;
         }
     }
 
@@ -350,8 +305,22 @@ impl Replica {
     }
 }
 
+/// Writes down what a member says of itself. An operator's word on its peer addresses stands until the member tells something new.
+fn note_published(member: &mut Member, advertised: Advertised) {
+    if member.overruled != advertised.peer_addresses {
+        member.peer_addresses = advertised.peer_addresses;
+        member.overruled.clear();
+    }
+    member.client_addresses = advertised.client_addresses;
+    member.feature_level = advertised.feature_level;
+    member.priority = advertised.priority;
+}
+
+/// The configuration says of a member what it says of itself.
 fn says(member: &Member, advertised: &Advertised) -> bool {
-    member.peer_addresses == advertised.peer_addresses
+    (member.peer_addresses == advertised.peer_addresses
+        || member.overruled == advertised.peer_addresses)
         && member.client_addresses == advertised.client_addresses
         && member.feature_level == advertised.feature_level
+        && member.priority == advertised.priority
 }

@@ -1,6 +1,9 @@
 //! What members say to each other.
 
 use crate::codec;
+use crate::member_change::{ChangeRequest, Refusal};
+use crate::member_request::ChangeBegun;
+use crate::settings::Advertised;
 use bytes::Bytes;
 use raft::SnapshotMark;
 
@@ -42,13 +45,20 @@ pub enum Message {
         from: u64,
     },
     /// To the leader: the cell's configuration does not yet say this of the sender; please make it so.
-    Publish {
-        /// Where other members reach the sender.
-        peer_addresses: Vec<String>,
-        /// Where clients reach it.
-        client_addresses: Vec<String>,
-        /// The newest behaviour it knows (PROPERTIES U1).
-        feature_level: u32,
+    Publish(Advertised),
+    /// To the leader: an operator asked the sender for this.
+    ChangeAsked {
+        /// Names the request at the sender; never used twice by it.
+        sequence: u64,
+        /// What is wanted.
+        request: ChangeRequest,
+    },
+    /// The leader's answer to [`Message::ChangeAsked`].
+    ChangeAnswered {
+        /// Which.
+        sequence: u64,
+        /// Where the change begins, or why there is none.
+        outcome: Result<ChangeBegun, Refusal>,
     },
 }
 

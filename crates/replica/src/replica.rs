@@ -135,7 +135,7 @@ impl Replica {
             waits: Waits::default(),
             snapshots: Snapshots::default(),
             hashes: Hashes::default(),
-            membership: Membership::default(),
+            membership: Membership::new(process.0),
             repair: Repair::default(),
             upkeep: Upkeep::new(auto_compaction, now.monotonic),
             serving: false,
@@ -192,9 +192,11 @@ impl Replica {
                 self.raft.handle(at, raft::Input::Fetched { from, entries })
             }
             Input::Unreadable { from, through } => self.on_unreadable(at, from, through),
-            Input::PeerLost { peer, refused } => self
-                .raft
-                .handle(at, raft::Input::PeerLost { peer, refused }),
+            Input::PeerLost { peer, refused } => {
+                self.membership.lost(peer);
+                self.raft
+                    .handle(at, raft::Input::PeerLost { peer, refused });
+            }
             Input::Staged { id, bytes } => {
                 if !self.on_taking_staged(at, id, bytes) {
                     self.on_receiving_staged(at, id, bytes);
@@ -217,6 +219,7 @@ impl Replica {
             Input::ChangeMembership { ticket, target } => {
                 self.change_membership(at, ticket, target)
             }
+            Input::ChangeMembers { ticket, request } => self.on_change_request(at, ticket, request),
             Input::Join(introduction) => self.on_join(at, introduction),
             Input::LogBytes(bytes) => self.snapshots.log_bytes = bytes,
             Input::TimerFired => self.timer.fired(),
@@ -253,20 +256,12 @@ impl Replica {
             }
             Message::StateHash { index, hash } => self.on_state_hash(now, from, index, hash),
             Message::StateWanted { from: index } => self.on_state_wanted(now, from, index),
-            Message::Publish {
-                peer_addresses,
-                client_addresses,
-                feature_level,
-            } => {
-                self.on_publish(
-                    now,
-                    from,
-                    Advertised {
-                        peer_addresses,
-                        client_addresses,
-                        feature_level,
-                    },
-                );
+            Message::Publish(advertised) => self.on_publish(now, from, advertised),
+            Message::ChangeAsked { sequence, request } => {
+                self.on_change_asked(now, from, sequence, request)
+            }
+            Message::ChangeAnswered { sequence, outcome } => {
+                self.on_change_answered(sequence, outcome)
             }
         }
     }
@@ -400,11 +395,13 @@ impl Replica {
         (self.role, self.term, self.leader) = (role, term, leader);
         if !leads_on {
             self.drop_forwarded();
-            self.membership.forget_asked();
+            self.drop_waiting_changes();
+            self.membership.forget_told();
             self.stop_sending();
             self.clock.deposed();
             if role == Role::Leader {
                 self.clock.elected(term);
+                self.membership.elected(now);
                 mutated!(
                     ClockFromApplied,
                     self.clock
@@ -422,9 +419,11 @@ impl Replica {
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep_proposals(now);
             self.sweep_reads(now);
+            self.sweep_changes(now);
             self.sweep_at = None;
         }
-        if self.sweep_at.is_none() && (self.proposals.is_waiting() || self.reads.is_waiting()) {
+        let waiting = self.proposals.is_waiting() || self.reads.is_waiting() || self.changes_wait();
+        if self.sweep_at.is_none() && waiting {
             self.sweep_at = Some(now + SWEEP_INTERVAL);
         }
     }
@@ -501,7 +500,7 @@ impl Replica {
         self.halt_proposals();
         self.halt_waits();
         self.halt_reads();
-        self.fail_change(Failure::Unknown);
+        self.fail_changes(&Failure::Unknown);
         self.effects.push_back(why);
     }
 
@@ -512,7 +511,8 @@ impl Replica {
             | Input::KeepAlive { ticket, .. }
             | Input::Read { ticket, .. }
             | Input::Checkpoint(ticket)
-            | Input::ChangeMembership { ticket, .. } => {
+            | Input::ChangeMembership { ticket, .. }
+            | Input::ChangeMembers { ticket, .. } => {
                 self.reply(ticket, Err(Failure::Halted));
             }
             _ => {}

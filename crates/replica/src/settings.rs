@@ -27,6 +27,8 @@ pub struct Advertised {
     pub client_addresses: Vec<String>,
     /// The newest behaviour it knows (PROPERTIES U1).
     pub feature_level: u32,
+    /// Preference in elections and transfers: a higher one is preferred.
+    pub priority: u32,
 }
 
 /// Bounds of the queues of a member, each with what happens when it is full.

@@ -158,11 +158,12 @@ impl Replica {
         self.abandon_snapshot(true);
         self.drop_running_queries();
         self.sent_proposals_unknown();
-        self.fail_change(Failure::Unknown);
+        self.fail_changes(&Failure::Unknown);
         self.state = state;
         self.applying.reset();
         self.applying.term = mark.term;
         self.applying.configuration = mark.configuration.clone();
+        self.note_departure();
         self.snapshots.newest = Some(SnapshotFile {
             mark,
             bytes: read,

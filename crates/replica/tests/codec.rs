@@ -5,7 +5,10 @@ extern crate synod_replica as replica;
 use bytes::Bytes;
 use proptest::prelude::*;
 use raft::{Configuration, Incarnation, Index, Member, MemberId, PeerId, SnapshotMark, Term};
-use replica::{BootstrapMessage, Introduction, Message};
+use replica::{
+    Advertised, BootstrapMessage, ChangeBegun, ChangeRequest, Introduction, MemberChange, Message,
+    Refusal, RefusalReason,
+};
 
 fn configuration() -> Configuration {
     let mut configuration = Configuration::default();
@@ -47,12 +50,47 @@ fn messages() -> Vec<Message> {
             index: 1024,
             hash: 0x0123_4567_89ab_cdef,
         },
-        Message::Publish {
+        Message::Publish(Advertised {
             peer_addresses: vec!["h:1".into()],
             client_addresses: vec![],
             feature_level: 3,
-        },
+            priority: 0,
+        }),
         Message::StateWanted { from: 2048 },
+        Message::ChangeAsked {
+            sequence: 9,
+            request: ChangeRequest {
+                changes: vec![
+                    MemberChange::Add {
+                        member: MemberId(4),
+                        peer_addresses: vec!["h:4".into()],
+                        stays_learner: true,
+                        replaces: Some(MemberId(1)),
+                    },
+                    MemberChange::Promote(MemberId(5)),
+                    MemberChange::Remove(MemberId(6)),
+                    MemberChange::Move {
+                        member: MemberId(7),
+                        peer_addresses: vec!["h:7".into()],
+                    },
+                ],
+                as_etcd: true,
+            },
+        },
+        Message::ChangeAnswered {
+            sequence: 9,
+            outcome: Ok(ChangeBegun {
+                index: Index(12),
+                term: Term(3),
+            }),
+        },
+        Message::ChangeAnswered {
+            sequence: 9,
+            outcome: Err(Refusal {
+                reason: RefusalReason::LosesQuorum,
+                text: "no".into(),
+            }),
+        },
     ]
 }
 
@@ -76,6 +114,12 @@ fn golden_bytes() {
     assert_eq!(hex(all[2].encode()), "0408800811efcdab8967452301");
     assert_eq!(hex(all[3].encode()), "050a03683a311803");
     assert_eq!(hex(all[4].encode()), "06088010");
+    assert_eq!(
+        hex(all[5].encode()),
+        "07090900000000000000121b08011104000000000000001a03683a342001290100000000000000120b0802110500000000000000120b0803110600000000000000121008041107000000000000001a03683a371801"
+    );
+    assert_eq!(hex(all[6].encode()), "08090900000000000000100c1803");
+    assert_eq!(hex(all[7].encode()), "080909000000000000002206080a12026e6f");
     let query = BootstrapMessage::Query(Introduction {
         name: "n1".into(),
         member: MemberId(1),
@@ -119,7 +163,7 @@ proptest! {
     }
 
     #[test]
-    fn flipped_and_cut_messages_never_panic(which in 0usize..5, at in any::<prop::sample::Index>(), bit in 0u8..8, cut in any::<prop::sample::Index>()) {
+    fn flipped_and_cut_messages_never_panic(which in 0usize..8, at in any::<prop::sample::Index>(), bit in 0u8..8, cut in any::<prop::sample::Index>()) {
         let mut bytes = messages()[which].encode().to_vec();
         let place = at.index(bytes.len());
         bytes[place] ^= 1 << bit;

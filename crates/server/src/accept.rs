@@ -6,20 +6,22 @@ use crate::peers::PeerEvent;
 use crate::tls::{Admission, Admitted, Places, Refusals, Stream, see_off};
 use crate::wire::{self, Frame, FrameKind, Purpose, Welcome};
 use bytes::BytesMut;
-use raft::PeerId;
+use raft::{MemberId, PeerId};
 use replica::{BootstrapMessage, Message};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 /// How long an answer to a bootstrap question may take.
 const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a member that left may go on speaking.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Room for bytes read at once.
 const READ_BYTES: usize = 64 << 10;
 
@@ -35,6 +37,8 @@ pub(crate) struct Acceptor {
     pub(crate) events: mpsc::Sender<PeerEvent>,
     pub(crate) questions: mpsc::Sender<Question>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Members that left.
+    departed: watch::Receiver<Vec<MemberId>>,
     /// The newest connection per sender and purpose; an older one is closed for it.
     readers: Mutex<BTreeMap<(PeerId, Purpose), AbortHandle>>,
     admission: Admission,
@@ -48,10 +52,12 @@ impl Acceptor {
         me: Arc<SharedMe>,
         events: mpsc::Sender<PeerEvent>,
         questions: mpsc::Sender<Question>,
+        departed: watch::Receiver<Vec<MemberId>>,
         admission: Admission,
         metrics: Arc<Metrics>,
     ) -> Acceptor {
         Acceptor {
+            departed,
             me,
             events,
             questions,
@@ -106,7 +112,9 @@ impl Acceptor {
             }
         };
         let me = self.me();
+        let farewell = me.farewell(&greeting, &self.departed.borrow());
         let (welcome, accepted) = match me.judge(&greeting) {
+            _ if farewell.is_some() => (farewell.unwrap_or_default(), None),
             Ok((protocol, purpose, from)) => {
                 (me.welcome(protocol, String::new()), Some((purpose, from)))
             }
@@ -191,8 +199,12 @@ impl Acceptor {
 
     fn adopt(self: &Arc<Self>, stream: Stream, from: PeerId, purpose: Purpose) {
         let (events, metrics) = (self.events.clone(), self.metrics.clone());
+        let departed = self.departed.clone();
         let reader = tokio::spawn(async move {
-            let reason = read(stream, from, &events, &metrics).await;
+            let reason = tokio::select! {
+                reason = read(stream, from, &events, &metrics) => reason,
+                () = has_left(departed, from.member) => "it left the cluster".into(),
+            };
             debug!(peer = %from, ?purpose, reason, "connection from member closed");
         });
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -214,6 +226,18 @@ impl Drop for Acceptor {
             reader.abort();
         }
     }
+}
+
+/// Waits until a member is long gone from the cluster: if it has not heard of that by the log, it hears it when it dials again.
+async fn has_left(mut departed: watch::Receiver<Vec<MemberId>>, member: MemberId) {
+    if departed
+        .wait_for(|departed| departed.contains(&member))
+        .await
+        .is_err()
+    {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(FAREWELL).await;
 }
 
 /// Reads messages until the connection breaks. A full queue of events stops the reading, and TCP the sender.

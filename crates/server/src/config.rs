@@ -3,6 +3,8 @@
 //! Precedence: flags, then environment (`SYNOD_` and the name in capitals), then the file, then the default.
 
 use crate::auth::{AuthSettings, TokenSettings};
+pub use crate::etcd_flags::{ETCD_FLAGS, EtcdFlag, Form, Meaning};
+use crate::etcd_flags::{translate, unknown_variables};
 pub use crate::setting::{SETTINGS, SWITCH, Setting};
 pub use crate::tls::{Port, PortTls};
 pub use crate::units::{parse_bytes, parse_duration};
@@ -36,10 +38,14 @@ pub struct Config {
     pub advertise_peer_addr: String,
     /// The members to begin with, by name, this one included.
     pub cluster: BTreeMap<String, String>,
+    /// The cluster exists already: an empty member only joins, it never founds one.
+    pub cluster_exists: bool,
     /// Time between heartbeats.
     pub heartbeat_interval: Duration,
     /// Shortest silence before an election; the longest is twice that.
     pub election_timeout: Duration,
+    /// Preference in elections: a higher one is preferred.
+    pub leader_priority: u32,
     /// See the setting.
     pub state_bytes_max: u64,
     /// See the setting.
@@ -123,17 +129,20 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// Where a value came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Source {
     Flag,
     Environment,
     File,
+    /// A flag or variable of etcd's, by its name.
+    Etcd(String),
 }
 
 /// Values as they were written, before they are understood.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     values: BTreeMap<&'static str, (String, Option<Source>)>,
+    warnings: Vec<String>,
 }
 
 impl Settings {
@@ -176,6 +185,56 @@ impl Settings {
         self
     }
 
+    /// Takes values from etcd's variables, by a function that reads one. Call it before [`Settings::environment`].
+    ///
+    /// # Errors
+    /// A value that cannot be understood, or that must not be passed over.
+    pub fn etcd_environment(
+        self,
+        variable: impl Fn(&str) -> Option<String>,
+        names: impl Iterator<Item = String>,
+    ) -> Result<Settings, ConfigError> {
+        let written = ETCD_FLAGS
+            .iter()
+            .filter_map(|flag| Some((flag.name, variable(&flag.variable())?)))
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
+        let mut settings = self.etcd(&written, EtcdFlag::variable)?;
+        settings.warnings.extend(unknown_variables(names));
+        Ok(settings)
+    }
+
+    /// Takes values from etcd's flags, by name. Call it before [`Settings::flags`].
+    ///
+    /// # Errors
+    /// A value that cannot be understood, or that must not be passed over.
+    pub fn etcd_flags(
+        self,
+        flags: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Result<Settings, ConfigError> {
+        let written = flags.into_iter().collect();
+        self.etcd(&written, |flag| format!("--{}", flag.name))
+    }
+
+    fn etcd(
+        mut self,
+        written: &BTreeMap<&'static str, String>,
+        subject: impl Fn(&EtcdFlag) -> String,
+    ) -> Result<Settings, ConfigError> {
+        let translated = translate(written, subject)?;
+        for (name, value, subject) in translated.settings {
+            self.values
+                .insert(name, (value, Some(Source::Etcd(subject))));
+        }
+        self.warnings.extend(translated.warnings);
+        Ok(self)
+    }
+
+    /// What the operator should know of settings that were understood and have no effect.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// Takes values from flags, by name.
     ///
     /// # Panics
@@ -213,6 +272,7 @@ impl Settings {
         match self.values.get(name) {
             Some((_, Some(Source::Environment))) => setting.environment(),
             Some((_, Some(Source::File))) => format!("{name} in the config file"),
+            Some((_, Some(Source::Etcd(written)))) => written.clone(),
             Some((_, Some(Source::Flag) | None)) | None => format!("--{name}"),
         }
     }
@@ -269,8 +329,10 @@ impl Settings {
             advertise_client_addr,
             advertise_peer_addr,
             cluster,
+            cluster_exists: self.cluster_exists()?,
             heartbeat_interval,
             election_timeout,
+            leader_priority: self.count("leader-priority", 0, 1000)? as u32,
             state_bytes_max,
             state_bytes_warn: self.state_bytes_warn(state_bytes_max)?,
             auto_compaction: self.auto_compaction()?,
@@ -370,6 +432,17 @@ impl Settings {
         }
     }
 
+    fn cluster_exists(&self) -> Result<bool, ConfigError> {
+        match self.text("cluster-state") {
+            "new" => Ok(false),
+            "existing" => Ok(true),
+            other => self.refuse(
+                "cluster-state",
+                format_args!("{other:?} is neither new nor existing; write existing for a member that joins, else leave it out"),
+            ),
+        }
+    }
+
     fn directory(&self) -> Result<PathBuf, ConfigError> {
         match self.text("data-dir") {
             "" => self.refuse(
@@ -465,7 +538,7 @@ impl Settings {
         most: Duration,
     ) -> Result<Duration, ConfigError> {
         let text = self.text(name);
-        let Some(duration) = parse_duration(text) else {
+        let Some(duration) = parse_duration(text).or_else(|| milliseconds(name, text)) else {
             return self.refuse(
                 name,
                 format_args!(
@@ -527,6 +600,15 @@ impl Settings {
     }
 }
 
+/// etcd writes these two as bare milliseconds.
+fn milliseconds(name: &str, text: &str) -> Option<Duration> {
+    let bare = matches!(name, "heartbeat-interval" | "election-timeout");
+    text.parse()
+        .ok()
+        .filter(|_| bare)
+        .map(Duration::from_millis)
+}
+
 fn unknown(key: &str, path: &Path) -> ConfigError {
     let names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
     ConfigError(format!(
@@ -565,7 +647,11 @@ fn hours(hours: u64) -> Option<Duration> {
     Some(Duration::from_secs(hours.checked_mul(3600)?))
 }
 
-fn check_address(text: &str, may_be_port_zero: bool) -> Result<(), String> {
+/// Checks that a text is `host:port`.
+///
+/// # Errors
+/// What is wrong with it, and how to write it.
+pub fn check_address(text: &str, may_be_port_zero: bool) -> Result<(), String> {
     let example = "write HOST:PORT, such as 127.0.0.1:2379";
     let Some((host, port)) = text.rsplit_once(':') else {
         return Err(format!("{text:?} has no port; {example}"));

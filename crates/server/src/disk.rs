@@ -26,6 +26,7 @@ const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_WAIT: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
 /// What the log's thread is asked to do. Not bounded by count: consensus bounds the bytes it has in flight, on a leader and on a follower.
+#[allow(clippy::large_enum_variant, reason = "a handful waits at a time")]
 pub(crate) enum LogTask {
     Persist(Persist),
     Fetch {

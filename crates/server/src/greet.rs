@@ -73,12 +73,23 @@ impl Me {
         Welcome {
             protocol,
             not_yet: self.cluster == 0 && !refusal.is_empty(),
+            departed: false,
             refusal,
             feature_level: FEATURE_LEVEL,
             cluster: self.cluster,
             cell: self.cell,
             from: Some(self.party()),
         }
+    }
+
+    /// The answer to a member that left this one's cluster; `None` to all others.
+    pub(crate) fn farewell(&self, greeting: &Greeting, departed: &[MemberId]) -> Option<Welcome> {
+        let from = MemberId(greeting.from.as_ref()?.member);
+        let ours = self.cluster != 0 && greeting.cluster == self.cluster;
+        (ours && departed.contains(&from)).then(|| Welcome {
+            departed: true,
+            ..self.welcome(0, format!("member {from} was removed from the cluster"))
+        })
     }
 
     /// Judges who dialled: the protocol to speak and what the connection is for.
@@ -143,6 +154,8 @@ pub(crate) enum DialError {
     Unreachable { reason: String, hung_up: bool },
     /// The other side still looks for its cluster.
     NotYet,
+    /// This member was removed from the cluster.
+    Departed,
     /// The other side refused, or is not who it should be.
     Rejected(String),
 }
@@ -170,6 +183,7 @@ impl fmt::Display for DialError {
         match self {
             DialError::NoProcess => f.write_str("nothing listens at its address"),
             DialError::NotYet => f.write_str("it still looks for its cluster"),
+            DialError::Departed => f.write_str("this member was removed from the cluster"),
             DialError::Unreachable { reason, .. } | DialError::Rejected(reason) => {
                 f.write_str(reason)
             }
@@ -231,6 +245,9 @@ pub(crate) async fn introduce(
             });
         }
     };
+    if welcome.departed && welcome.cluster == me.cluster {
+        return Err(DialError::Departed);
+    }
     if welcome.not_yet {
         return Err(DialError::NotYet);
     }

@@ -1,11 +1,12 @@
 //! What the doors hold of a running member: requests in, outcomes out.
 
+use crate::members::MemberTable;
 use crate::{Metrics, OpenSnapshot};
 use arc_swap::ArcSwap;
 use raft::Configuration;
 use replica::{
-    Body, Consistency, Failure, Input, Introduction, Response, Status, StreamId, Ticket,
-    WatchRequest, WatchResponse,
+    Body, ChangeRequest, Consistency, Failure, Input, Introduction, Response, Status, StreamId,
+    Ticket, WatchRequest, WatchResponse,
 };
 use state::auth::{Auth, Caller};
 use state::{Command, Query};
@@ -69,14 +70,16 @@ pub(crate) enum Control {
 pub struct MemberView {
     /// Its id.
     pub id: u64,
-    /// Its name.
+    /// Its name; empty until a process takes its place.
     pub name: String,
     /// Where other members reach it, as `host:port`.
     pub peer_addresses: Vec<String>,
     /// Where clients reach it, as `host:port`; empty until it has told.
     pub client_addresses: Vec<String>,
-    /// It receives the log and does not vote.
+    /// It receives the log and does not vote until an operator promotes it.
     pub is_learner: bool,
+    /// It votes: a member that is to vote and has not caught up does not yet.
+    pub votes: bool,
 }
 
 /// The loop's end of what a [`Handle`] holds.
@@ -84,7 +87,7 @@ pub(crate) struct Inbox {
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) control: mpsc::UnboundedReceiver<Control>,
     pub(crate) status: watch::Sender<Arc<Status>>,
-    pub(crate) members: watch::Sender<Arc<Vec<MemberView>>>,
+    pub(crate) members: watch::Sender<MemberTable>,
     auth: Arc<ArcSwap<Auth>>,
 }
 
@@ -101,7 +104,7 @@ struct Shared {
     requests: mpsc::Sender<Request>,
     control: mpsc::UnboundedSender<Control>,
     status: watch::Receiver<Arc<Status>>,
-    members: watch::Receiver<Arc<Vec<MemberView>>>,
+    members: watch::Receiver<MemberTable>,
     auth: Arc<ArcSwap<Auth>>,
     next: AtomicU64,
     cluster: u64,
@@ -134,7 +137,7 @@ impl Handle {
         let (requests, requests_out) = mpsc::channel(REQUESTS_QUEUED_MAX);
         let (control, control_out) = mpsc::unbounded_channel();
         let (status_in, status) = watch::channel(Arc::new(status));
-        let (members_in, members) = watch::channel(Arc::default());
+        let (members_in, members) = watch::channel(MemberTable::default());
         let auth = Arc::new(ArcSwap::from_pointee(Auth::default()));
         let shared = Shared {
             requests,
@@ -241,6 +244,19 @@ impl Handle {
         }
     }
 
+    /// Changes members as an operator wants, on any member, and gives the members there are then.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn change_members(&self, request: ChangeRequest) -> Result<Configuration, Failure> {
+        let ask = |ticket| Input::ChangeMembers { ticket, request };
+        let response = self.ask(Failure::Unknown, ask).await?;
+        match response.body {
+            Body::MembershipChanged(configuration) => Ok(configuration),
+            other => unreachable!("a change of members was answered with {other:?}"),
+        }
+    }
+
     /// Queues a request and waits. `lost` is the outcome when the member stops before it has one.
     async fn ask(&self, lost: Failure, input: impl FnOnce(Ticket) -> Input) -> Outcome {
         let ticket = Ticket(self.shared.next.fetch_add(1, Relaxed));
@@ -330,8 +346,13 @@ impl Handle {
     }
 
     /// The members of the cell, by id, with what they told of themselves.
-    pub fn members(&self) -> Arc<Vec<MemberView>> {
-        self.shared.members.borrow().clone()
+    pub fn members(&self) -> Vec<MemberView> {
+        self.shared.members.borrow().view()
+    }
+
+    /// The members of a configuration, with what they told of themselves.
+    pub fn members_of(&self, configuration: &Configuration) -> Vec<MemberView> {
+        self.shared.members.borrow().view_of(configuration)
     }
 
     /// Users, roles and permissions. Whoever got an answer from this member sees them as of that answer, or newer.
@@ -364,12 +385,18 @@ impl Handle {
         if self.status().raft.leader != Some(me) {
             return Err(Failure::LeaderChanged);
         }
+        if target == Some(me.member.0) {
+            return Ok(());
+        }
         let _ = self
             .shared
             .control
             .send(Control::Transfer(target.map(raft::MemberId)));
-        let moved =
-            changes.wait_for(|status| status.raft.leader.is_some_and(|leader| leader != me));
+        let is_moved = |leader: raft::PeerId| match target {
+            Some(target) => leader.member.0 == target,
+            None => leader != me,
+        };
+        let moved = changes.wait_for(|status| status.raft.leader.is_some_and(is_moved));
         match tokio::time::timeout(TRANSFER_TIMEOUT, moved).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Failure::NoLeader),

@@ -8,6 +8,7 @@ mod clock;
 pub mod config;
 mod connection;
 mod disk;
+mod etcd_flags;
 mod greet;
 mod grpc;
 mod handle;

@@ -2,12 +2,11 @@
 
 use crate::handle::MemberView;
 use crate::wire::Party;
-use raft::{Configuration, MemberId};
+use raft::{Configuration, Member, MemberId, PeerId};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// The table behind [`crate::Handle::members`].
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct MemberTable {
     configuration: Configuration,
     /// Client addresses, by the members' own word.
@@ -50,6 +49,7 @@ impl MemberTable {
         self.configuration
             .members
             .get(&id)
+            .filter(|member| !member.name.is_empty())
             .map_or_else(|| id.to_string(), |member| member.name.clone())
     }
 
@@ -62,14 +62,19 @@ impl MemberTable {
             .collect()
     }
 
-    /// All members by id.
-    pub(crate) fn view(&self) -> Arc<Vec<MemberView>> {
-        let learners = &self.configuration.learners;
-        let members = self
-            .configuration
-            .members
-            .iter()
-            .map(|(id, member)| MemberView {
+    /// All members by id, by the configuration in force.
+    pub(crate) fn view(&self) -> Vec<MemberView> {
+        self.view_of(&self.configuration)
+    }
+
+    /// The members of a configuration by id.
+    pub(crate) fn view_of(&self, configuration: &Configuration) -> Vec<MemberView> {
+        let view = |(id, member): (&MemberId, &Member)| {
+            let peer = PeerId {
+                member: *id,
+                incarnation: member.incarnation,
+            };
+            MemberView {
                 id: id.0,
                 name: member.name.clone(),
                 peer_addresses: self.shown(&member.peer_addresses),
@@ -78,8 +83,10 @@ impl MemberTable {
                     .get(id)
                     .unwrap_or(&member.client_addresses)
                     .clone(),
-                is_learner: learners.iter().any(|learner| learner.member == *id),
-            });
-        Arc::new(members.collect())
+                is_learner: configuration.learners.contains(&peer) && member.stays_learner,
+                votes: configuration.is_voter(peer),
+            }
+        };
+        configuration.members.iter().map(view).collect()
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::clock::Clock;
 use crate::handle::{Control, Inbox, Request, WatchStream};
-use crate::{Handle, MemberView, Metrics};
+use crate::members::MemberTable;
+use crate::wire::Party;
+use crate::{Handle, Metrics};
 use raft::{
     Boot, Configuration, Incarnation, Index, Instant, Member, MemberId, PeerId, Restored,
     SnapshotMark, Standing, Term, Vote,
@@ -67,7 +69,7 @@ fn with(settings: Settings) -> (Handle, MemoryMember) {
         snapshot: SnapshotMark {
             index: Index(0),
             term: Term(0),
-            configuration,
+            configuration: configuration.clone(),
         },
         terms: Vec::new(),
         last: Index(0),
@@ -84,14 +86,14 @@ fn with(settings: Settings) -> (Handle, MemoryMember) {
     };
     let replica = Replica::new(settings, boot, clock.now());
     let (handle, inbox) = Handle::new(0xc, replica.status(), Arc::new(Metrics::default()));
-    let view = MemberView {
-        id: id.member.0,
-        name: member.name,
-        peer_addresses: member.peer_addresses,
+    let party = Party {
+        member: id.member.0,
         client_addresses: member.client_addresses,
-        is_learner: false,
+        ..Party::default()
     };
-    inbox.members.send_replace(Arc::new(vec![view]));
+    let mut members = MemberTable::new(&party, false);
+    members.configure(configuration);
+    inbox.members.send_replace(members);
     let member = MemoryMember {
         replica,
         clock,

@@ -10,15 +10,15 @@ use crate::members::MemberTable;
 use crate::peers::{PeerEvent, Peers};
 use crate::space::SpaceWatch;
 use crate::{Metrics, wire::Party};
-use raft::{Instant, PeerId};
+use raft::{Instant, MemberId, PeerId};
 use replica::{Effect, Input, Now, Replica, StreamId, Ticket, WatchResponse};
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Sleep;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 /// Events of one kind taken in one turn at most; the rest waits for the next, so that no kind starves another.
 const EVENTS_PER_TURN_MAX: usize = 4096;
@@ -40,6 +40,10 @@ pub(crate) struct Node {
     pub(crate) members: MemberTable,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) space: SpaceWatch,
+    /// Members that left, for those who accept connections.
+    pub(crate) departed: watch::Sender<Vec<MemberId>>,
+    /// Told when this member itself left.
+    pub(crate) leave: Arc<Notify>,
 }
 
 /// What the loop keeps besides: who waits for what.
@@ -229,6 +233,7 @@ impl Running {
                 .replica
                 .handle(now, Input::PeerLost { peer, refused }),
             PeerEvent::Greeted(party) => self.greeted(&party),
+            PeerEvent::Departed => self.node.leave.notify_one(),
         }
     }
 
@@ -238,7 +243,7 @@ impl Running {
             self.node
                 .inbox
                 .members
-                .send_replace(self.node.members.view());
+                .send_replace(self.node.members.clone());
         }
     }
 
@@ -370,7 +375,7 @@ impl Running {
                 self.node
                     .inbox
                     .members
-                    .send_replace(self.node.members.view());
+                    .send_replace(self.node.members.clone());
                 self.status_due = Some(Instant(0));
             }
             Effect::Halted(reason) => {
@@ -379,6 +384,10 @@ impl Running {
             Effect::StateDiffers(what) => {
                 self.node.metrics.states_differ.inc();
                 error!(what, "states of the members differ");
+            }
+            Effect::Departed => {
+                warn!("this member was removed from the cluster");
+                self.node.leave.notify_one();
             }
             Effect::Reopen(why) => {
                 self.reopen = Some(why);
@@ -411,6 +420,14 @@ impl Running {
         self.status_published = now;
         let status = self.node.replica.status();
         self.node.space.look(&status, &self.node.metrics);
+        let departed = &status.raft.configuration_decided.departed;
+        self.node.departed.send_if_modified(|told| {
+            let new = told != departed;
+            if new {
+                told.clone_from(departed);
+            }
+            new
+        });
         self.node.inbox.status.send_replace(Arc::new(status));
     }
 

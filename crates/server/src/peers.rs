@@ -11,14 +11,14 @@ use crate::wire::{self, FrameKind, Party, Purpose};
 use bytes::{Bytes, BytesMut};
 use raft::{Configuration, PeerId};
 use replica::Message;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{debug, info, warn};
 
 /// Messages waiting for a lane at most; more are dropped.
@@ -37,6 +37,8 @@ const REDIAL_WAIT: [Duration; 2] = [Duration::from_millis(20), Duration::from_se
 const REDIALS_AT_ONCE: u32 = 10;
 /// The pause between such attempts.
 const REDIAL_PAUSE: Duration = Duration::from_millis(2);
+/// How long a member that left is still spoken to.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// Members that are not in the configuration but greeted this one, at most: a leader this member has not heard of yet is among them.
 const STRANGERS_MAX: usize = 16;
 
@@ -48,6 +50,8 @@ pub(crate) enum PeerEvent {
     Lost { peer: PeerId, refused: bool },
     /// A member told who it is.
     Greeted(Party),
+    /// A member told that this one was removed from the cluster.
+    Departed,
 }
 
 /// All lanes of a member.
@@ -56,6 +60,8 @@ pub(crate) struct Peers {
     events: mpsc::Sender<PeerEvent>,
     metrics: Arc<Metrics>,
     links: BTreeMap<PeerId, Link>,
+    /// Members that left, oldest first: they are still to hear that.
+    leaving: VecDeque<(PeerId, Instant)>,
 }
 
 struct Link {
@@ -97,6 +103,7 @@ impl Peers {
             events,
             metrics,
             links: BTreeMap::new(),
+            leaving: VecDeque::new(),
         }
     }
 
@@ -112,10 +119,30 @@ impl Peers {
                 wanted.insert(peer, member.peer_addresses.clone());
             }
         }
-        self.links
-            .retain(|peer, link| wanted.contains_key(peer) || !link.configured);
+        let until = Instant::now() + FAREWELL;
+        for (&peer, link) in &mut self.links {
+            if link.configured && !wanted.contains_key(&peer) {
+                link.configured = false;
+                self.leaving.push_back((peer, until));
+            }
+        }
+        self.dismiss();
         for (peer, addresses) in wanted {
             self.connect(peer, addresses, true);
+        }
+    }
+
+    /// Forgets members that left long enough ago.
+    fn dismiss(&mut self) {
+        while self
+            .leaving
+            .front()
+            .is_some_and(|(_, until)| *until <= Instant::now())
+        {
+            let (peer, _) = self.leaving.pop_front().expect("there is one");
+            if self.links.get(&peer).is_some_and(|link| !link.configured) {
+                self.links.remove(&peer);
+            }
         }
     }
 
@@ -172,7 +199,10 @@ impl Peers {
     }
 
     /// Queues a message, or drops it.
-    pub(crate) fn send(&self, to: PeerId, message: &Message) {
+    pub(crate) fn send(&mut self, to: PeerId, message: &Message) {
+        if !self.leaving.is_empty() {
+            self.dismiss();
+        }
         let Some(link) = self.links.get(&to) else {
             self.metrics.peer_messages_dropped_down.inc();
             return;
@@ -247,6 +277,9 @@ impl Dialler {
                 }
                 Err(error) => {
                     self.complain(&error);
+                    if error == DialError::Departed {
+                        let _ = self.events.send(PeerEvent::Departed).await;
+                    }
                     // Not even: two members that start together should not keep missing each other.
                     let jitter = Duration::from_millis(u64::from(greet::random() as u8 % 16));
                     let _ = timeout(wait + jitter, self.state.redial.notified()).await;
@@ -263,7 +296,7 @@ impl Dialler {
         }
         let address = self.addresses.join(",");
         match error {
-            DialError::Rejected(_) => {
+            DialError::Rejected(_) | DialError::Departed => {
                 self.metrics.peer_refusals.inc();
                 warn!(peer = %self.peer, address, reason = text, "connection to member refused");
             }

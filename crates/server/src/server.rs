@@ -46,6 +46,8 @@ pub enum StartError {
     Bootstrap(String),
     /// It cannot authenticate users as it was told to.
     Auth(String),
+    /// It was removed from its cluster, and does not come back under this identity.
+    Departed(String),
     /// It was stopped before it had started.
     Stopped,
     /// It met a fault of its own; the message is in the log.
@@ -60,7 +62,8 @@ impl fmt::Display for StartError {
             | StartError::Disk(text)
             | StartError::Tls(text)
             | StartError::Bootstrap(text)
-            | StartError::Auth(text) => f.write_str(text),
+            | StartError::Auth(text)
+            | StartError::Departed(text) => f.write_str(text),
             StartError::Taken { setting, address } => write!(
                 f,
                 "{setting}: {address} cannot be listened on: another process has it; stop that one, or pass another --{setting}"
@@ -72,6 +75,16 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+impl StartError {
+    pub(crate) fn departed(config: &Config, id: raft::PeerId) -> StartError {
+        let directory = config.data_dir.display();
+        StartError::Departed(format!(
+            "member {} ({}) was removed from the cluster and does not come back under this identity; to bring this machine back, run `synod member add {}`, and start it with an empty --data-dir ({directory} is not needed any more)",
+            config.name, id.member, config.advertise_peer_addr
+        ))
+    }
+}
 
 /// How far a member has come.
 #[derive(Clone)]
@@ -310,6 +323,7 @@ async fn live(
         node,
         handle,
         acceptor,
+        leave,
     } = started;
     let mut node = tokio::spawn(node.run());
     let client_listener = listen(ports.clients, "client-addr")?;
@@ -336,8 +350,15 @@ async fn live(
     info!(client_addr = addresses.0, peer_addr = addresses.1, peer_tls = certificates.peer.is_some(), data_dir = %config.data_dir.display(), "member serves");
     phase.send_replace(Phase::Running(handle.clone()));
 
+    let mut departed = false;
     let how = tokio::select! {
         how = &mut *stop => how.unwrap_or(Stop::Abrupt),
+        () = leave.notified() => {
+            departed = true;
+            // The others may still be told that its last change is decided.
+            tokio::time::sleep(FAREWELL).await;
+            Stop::Orderly { transfer: false }
+        }
         ended = &mut node => {
             // The loop ends by itself only to begin anew; anything else is a broken invariant, whose message the panic has printed.
             let end = ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
@@ -372,6 +393,9 @@ async fn live(
     handle.control(Control::Stop);
     let _ = node.await;
     info!("member stopped");
+    if departed {
+        return Err(StartError::departed(config, handle.status().raft.id));
+    }
     Ok(End::Stopped)
 }
 

@@ -68,6 +68,12 @@ pub const SETTINGS: &[Setting] = &[
         help: "All members the cluster begins with, this one included, with their peer addresses; the same on every member",
     },
     Setting {
+        name: "cluster-state",
+        value: "new|existing",
+        default: "new",
+        help: "existing: with an empty directory, only join the cluster that prepared a place for this member's peer address, never found one",
+    },
+    Setting {
         name: "heartbeat-interval",
         value: "DURATION",
         default: "100ms",
@@ -78,6 +84,12 @@ pub const SETTINGS: &[Setting] = &[
         value: "DURATION",
         default: "500ms",
         help: "Silence after which a member asks for an election, at least 3 heartbeats; each round waits up to twice as long, drawn at random",
+    },
+    Setting {
+        name: "leader-priority",
+        value: "NUMBER",
+        default: "0",
+        help: "Preference of this member as the leader, 0 to 1000: one that is ready and has a higher number takes leadership over",
     },
     Setting {
         name: "state-bytes-max",

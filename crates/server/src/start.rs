@@ -15,11 +15,13 @@ use crate::tls::{Admission, Certificates, Port};
 use crate::wire::FEATURE_LEVEL;
 use crate::{Handle, Metrics};
 use log::{FileDisk, Identity, OpenError, Opened, Recovered};
-use raft::{Boot, Incarnation, Index, PeerId, Restored, SnapshotMark, Standing, Term, Vote};
+use raft::{
+    Boot, Configuration, Incarnation, Index, PeerId, Restored, SnapshotMark, Standing, Term, Vote,
+};
 use replica::{Advertised, Bootstrap, BootstrapOutcome, Introduction, KnownCluster, Replica};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
@@ -35,6 +37,8 @@ pub(crate) struct Started {
     pub(crate) node: Node,
     pub(crate) handle: Handle,
     pub(crate) acceptor: JoinHandle<()>,
+    /// Told when the member was removed from the cluster.
+    pub(crate) leave: Arc<Notify>,
 }
 
 /// Opens the directory, finds the cluster and builds the loop.
@@ -72,16 +76,18 @@ pub(crate) async fn start(
     let shared_me: Arc<SharedMe> = Arc::new(RwLock::new(Arc::new(me.clone())));
     let (events, peer_events) = mpsc::channel::<PeerEvent>(PEER_EVENTS_MAX);
     let (questions_in, mut questions) = mpsc::channel::<Question>(QUESTIONS_MAX);
+    let (departed, departed_out) = watch::channel(Vec::new());
     let acceptor = Arc::new(Acceptor::new(
         shared_me.clone(),
         events.clone(),
         questions_in,
+        departed_out,
         Admission::new(Port::Peer, certificates.peer.clone(), metrics.clone()),
         metrics.clone(),
     ));
     let acceptor = AbortOnDrop(tokio::spawn(acceptor.run(peer_listener)));
 
-    let introduction = Introduction {
+    let mut introduction = Introduction {
         name: config.name.clone(),
         member: identity.member,
         incarnation: if votes_lost {
@@ -95,6 +101,8 @@ pub(crate) async fn start(
         let now = clock.monotonic();
         let asking = if votes_lost {
             Bootstrap::again(introduction.clone(), identity.cluster, now)
+        } else if config.cluster_exists {
+            Bootstrap::joining(introduction.clone(), now)
         } else {
             Bootstrap::new(introduction.clone(), now)
         };
@@ -107,6 +115,7 @@ pub(crate) async fn start(
                 configuration,
             } => Identity {
                 member: id.member,
+                directory: identity.directory,
                 incarnation: id.incarnation,
                 cluster,
                 bootstrap: configuration,
@@ -129,12 +138,17 @@ pub(crate) async fn start(
             incarnation = identity.incarnation.0,
             "member belongs to a cluster now"
         );
+        // In a place that was prepared it has the place's id from now on.
+        introduction.member = identity.member;
         me.id = peer_of(&identity);
         me.cluster = identity.cluster;
         *shared_me.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(me.clone());
     }
 
     let restored = restored(&identity, boot, recovered);
+    if decided(&restored).departed.contains(&identity.member) {
+        return Err(StartError::departed(config, me.id));
+    }
     let configuration = restored
         .configurations
         .last()
@@ -153,7 +167,7 @@ pub(crate) async fn start(
 
     let mut members = MemberTable::new(&me.party(), me.tls.is_some());
     members.configure(configuration.clone());
-    inbox.members.send_replace(members.view());
+    inbox.members.send_replace(members.clone());
     let mut peers = Peers::new(Arc::new(me), events, metrics.clone());
     peers.configure(&configuration);
     let known = {
@@ -174,6 +188,7 @@ pub(crate) async fn start(
         handle.clone(),
         known,
     ));
+    let leave = Arc::new(Notify::new());
     let node = Node {
         replica,
         clock,
@@ -185,8 +200,11 @@ pub(crate) async fn start(
         members,
         metrics,
         space: SpaceWatch::new(config.state_bytes_warn),
+        departed,
+        leave: leave.clone(),
     };
     Ok(Started {
+        leave,
         node,
         handle,
         acceptor: acceptor.keep(),
@@ -316,6 +334,14 @@ fn restored(identity: &Identity, boot: Boot, recovered: Recovered) -> Restored {
     }
 }
 
+/// The newest configuration known to be decided.
+fn decided(restored: &Restored) -> &Configuration {
+    let mut newest_first = restored.configurations.iter().rev();
+    newest_first
+        .find(|(index, _)| *index <= restored.commit)
+        .map_or(&restored.snapshot.configuration, |(_, newest)| newest)
+}
+
 fn replica_settings(config: &Config) -> replica::Settings {
     let raft = raft::Settings {
         heartbeat: config.heartbeat_interval,
@@ -337,6 +363,7 @@ fn replica_settings(config: &Config) -> replica::Settings {
         peer_addresses: vec![config.advertise_peer_addr.clone()],
         client_addresses: vec![config.client_address_told()],
         feature_level: FEATURE_LEVEL,
+        priority: config.leader_priority,
     };
     replica::Settings {
         raft,

@@ -81,6 +81,9 @@ pub(crate) struct Welcome {
     /// The refusal is only for now: the member still looks for its cluster.
     #[prost(bool, tag = "7")]
     pub not_yet: bool,
+    /// The refusal is for good: the member that dialled was removed from the cluster.
+    #[prost(bool, tag = "8")]
+    pub departed: bool,
 }
 
 /// One end of a connection.

@@ -3,7 +3,9 @@
 use replica::AutoCompaction;
 use std::time::Duration;
 use synod_server::Config;
-use synod_server::config::{PortTls, SETTINGS, Settings, parse_bytes, parse_duration};
+use synod_server::config::{
+    ETCD_FLAGS, Form, Meaning, PortTls, SETTINGS, Settings, parse_bytes, parse_duration,
+};
 
 fn flags(pairs: &[(&str, &str)]) -> Settings {
     Settings::default().flags(
@@ -110,7 +112,7 @@ fn refusals_say_what_to_write_instead() {
             &[("cluster", "n1=h:1"), ("advertise-peer-addr", "h:2")],
             "h:2 differs from h:1",
         ),
-        (&[("heartbeat-interval", "5")], "such as 100ms"),
+        (&[("heartbeat-interval", "five")], "such as 100ms"),
         (&[("heartbeat-interval", "1ms")], "10ms to 10s is allowed"),
         (
             &[("election-timeout", "200ms")],
@@ -169,6 +171,70 @@ fn the_page_of_settings_is_current() {
     }
     let written = std::fs::read_to_string(path).expect("the page is there");
     assert_eq!(written, page, "run this test with UPDATE_GOLDEN=1");
+}
+
+/// So is the page for those who come from etcd.
+#[test]
+fn the_page_of_etcds_flags_is_current() {
+    let mut page = "# Starting with etcd's flags\n\n`synod serve` takes etcd's flags and `ETCD_` variables, so that a unit file or a manifest goes on working. Flags win over variables, and \
+                    those of Synod over those of etcd. A flag that has no effect here is accepted with a warning that says why (none if its value asks for what is so anyway); one that \
+                    must not be passed over, and an unknown one, is refused. `--heartbeat-interval` and `--election-timeout` take bare milliseconds as well, `--log-level` and \
+                    `--log-format` etcd's words.\n\n| flag | here |\n|---|---|\n"
+        .to_owned();
+    for flag in ETCD_FLAGS {
+        let meaning = match &flag.meaning {
+            Meaning::Is(setting, _) if *setting == flag.name => "the setting of this name".into(),
+            Meaning::Is(setting, Form::Url) => {
+                format!("`--{setting}`, the first URL's host and port")
+            }
+            Meaning::Is(setting, _) => format!("`--{setting}`"),
+            Meaning::Nothing { why, .. } => format!("no effect: {why}"),
+            Meaning::Refused { why, .. } => format!("refused: {why}"),
+        };
+        page += &format!("| `--{}` | {meaning} |\n", flag.name);
+    }
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../docs/operate/etcd-flags.md"
+    );
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, &page).expect("the page can be written");
+    }
+    let written = std::fs::read_to_string(path).expect("the page is there");
+    assert_eq!(written, page, "run this test with UPDATE_GOLDEN=1");
+}
+
+#[test]
+fn etcds_variables_and_flags_are_settings_and_ours_win() {
+    let variable = |name: &str| match name {
+        "ETCD_NAME" => Some("from-etcd".to_owned()),
+        "ETCD_LISTEN_PEER_URLS" => Some("http://10.0.0.1:2380".to_owned()),
+        "ETCD_INITIAL_CLUSTER_STATE" => Some("existing".to_owned()),
+        "ETCD_WAL_DIR" => Some("/wal".to_owned()),
+        "SYNOD_NAME" => Some("ours".to_owned()),
+        _ => None,
+    };
+    let settings = Settings::default()
+        .etcd_environment(variable, ["ETCD_SPELT_WRONG".to_owned()].into_iter())
+        .expect("all is good")
+        .environment(variable)
+        .etcd_flags([("listen-client-urls", "http://10.0.0.1:23".to_owned())])
+        .expect("all is good");
+    let told = settings.warnings().join("; ");
+    assert!(told.contains("ETCD_WAL_DIR has no effect"), "{told}");
+    assert!(told.contains("ETCD_SPELT_WRONG is no setting"), "{told}");
+    let config = settings.resolve().expect("all is good");
+    assert_eq!(config.name, "ours");
+    assert_eq!(config.peer_addr, "10.0.0.1:2380");
+    assert_eq!(config.client_addr, "10.0.0.1:23");
+    assert!(config.cluster_exists);
+    // Who wrote it wrong hears the name it was written with.
+    let refused = Settings::default()
+        .etcd_flags([("max-request-bytes", "much".to_owned())])
+        .expect("it is understood later")
+        .resolve()
+        .expect_err("must be refused");
+    assert!(refused.0.starts_with("--max-request-bytes: "), "{refused}");
 }
 
 /// Both files may be missing: settings are judged before anything is read.

@@ -144,6 +144,7 @@ pub struct Process {
 
 /// Work for the log's thread.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a handful waits at a time")]
 pub enum LogTask {
     /// Write, sync, tell.
     Persist(Persist),
@@ -262,6 +263,7 @@ impl Member {
         } = self.asking.take().expect("the caller has looked");
         opened.identity = Identity {
             member: id.member,
+            directory: opened.identity.directory,
             incarnation: id.incarnation,
             cluster,
             bootstrap,
@@ -353,6 +355,7 @@ impl Member {
             peer_addresses: vec![format!("{}:2380", self.lane)],
             client_addresses: vec![format!("{}:2379", self.lane)],
             feature_level: self.feature_level,
+            priority: 0,
         });
         self.process = Some(Process {
             replica: Replica::new(settings, start, now),

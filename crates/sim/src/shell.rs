@@ -295,6 +295,8 @@ impl World {
                 }
             }
             Effect::Reopen(why) => self.reopen(member, why),
+            // An operator's script ends it; until then it harms nobody, which is what is looked at.
+            Effect::Departed => {}
             Effect::Halted(text) if self.members[member].rotten => {
                 self.out_of_order(member, text);
             }

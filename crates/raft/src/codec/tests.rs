@@ -19,11 +19,21 @@ fn member() -> impl Strategy<Value = (MemberId, Member)> {
         ".{0,6}",
         addresses(),
         addresses(),
-        any::<u32>(),
-        any::<u32>(),
+        (any::<u32>(), any::<u32>()),
+        (any::<Option<u64>>(), any::<bool>(), any::<Option<u64>>()),
+        addresses(),
     )
         .prop_map(
-            |(id, incarnation, name, peer_addresses, client_addresses, feature_level, priority)| {
+            |(
+                id,
+                incarnation,
+                name,
+                peer_addresses,
+                client_addresses,
+                (feature_level, priority),
+                (taken_by, stays_learner, replaces),
+                overruled,
+            )| {
                 let incarnation = Incarnation(incarnation);
                 (
                     MemberId(id),
@@ -34,6 +44,10 @@ fn member() -> impl Strategy<Value = (MemberId, Member)> {
                         client_addresses,
                         feature_level,
                         priority,
+                        taken_by: taken_by.map(MemberId),
+                        stays_learner,
+                        replaces: replaces.map(MemberId),
+                        overruled,
                     },
                 )
             },
@@ -47,14 +61,16 @@ fn configuration() -> impl Strategy<Value = Configuration> {
         peers(),
         peers(),
         prop::collection::btree_map(any::<u64>(), member(), 0..4),
+        prop::collection::vec(any::<u64>(), 0..3),
     )
         .prop_map(
-            |(voters, outgoing, learners, learners_next, members)| Configuration {
+            |(voters, outgoing, learners, learners_next, members, departed)| Configuration {
                 voters,
                 outgoing,
                 learners,
                 learners_next,
                 members: members.into_values().collect(),
+                departed: departed.into_iter().map(MemberId).collect(),
             },
         )
 }

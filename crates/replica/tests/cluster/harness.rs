@@ -20,6 +20,8 @@ pub struct Host {
     pub replica: Option<Replica>,
     pub paused: bool,
     pub halted: Option<String>,
+    /// The member told that it left.
+    pub departed: bool,
     /// Why it was to begin anew, each time, and how often it did.
     pub reopened: Vec<String>,
     lives_begun_anew: usize,
@@ -120,6 +122,7 @@ impl Cell {
             replica: None,
             paused: false,
             halted: None,
+            departed: false,
             reopened: Vec::new(),
             lives_begun_anew: 0,
             disputes: Vec::new(),
@@ -342,6 +345,7 @@ impl Cell {
             Effect::DiscardSnapshot(_) => disk.discard_snapshot(),
             Effect::Reopen(why) => host.reopened.push(why),
             Effect::Halted(text) => host.halted = Some(text),
+            Effect::Departed => host.departed = true,
             Effect::SetTimer(at) => host.timer = Some(at),
         }
     }

@@ -8,6 +8,7 @@ mod harness;
 mod leases;
 mod locks;
 mod membership;
+mod places;
 mod reads;
 mod removals;
 mod repair;

@@ -46,7 +46,9 @@ impl Rule {
             | "etcdserverpb.Auth"
             | "v3lockpb.Lock"
             | "v3electionpb.Election" => Rule::Checked,
-            _ if method == method::MEMBER_LIST || method == method::ALARM => Rule::User,
+            _ if [method::MEMBER_LIST, method::LIST_MEMBERS, method::ALARM].contains(&method) => {
+                Rule::User
+            }
             _ => Rule::Admin,
         }
     }

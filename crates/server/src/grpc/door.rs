@@ -3,18 +3,16 @@
 use super::context::Context;
 use super::failure;
 use super::waiting::Waiting;
+use crate::Handle;
 use crate::auth::Authenticator;
-use crate::{Handle, MemberView};
 use etcd::{Change, Code, Header, Read, Status, Transaction};
 use proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DefragmentRequest, DefragmentResponse,
     DeleteRangeRequest, DeleteRangeResponse, DowngradeInfo, HashKvRequest, HashKvResponse,
     HashRequest, HashResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
     LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest,
-    LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, Member,
-    MemberListRequest, MemberListResponse, MoveLeaderRequest, MoveLeaderResponse, PutRequest,
-    PutResponse, RangeRequest, ResponseHeader, StatusRequest, StatusResponse, TxnRequest,
-    TxnResponse,
+    LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest, PutResponse,
+    RangeRequest, ResponseHeader, StatusRequest, StatusResponse, TxnRequest, TxnResponse,
 };
 use replica::{Body, Consistency, Failure, Response, Stamp};
 use state::auth::{AuthRejection, Caller};
@@ -83,7 +81,8 @@ pub(crate) struct Answered<T> {
 }
 
 impl<T> Answered<T> {
-    fn unstamped(message: T) -> Answered<T> {
+    /// An answer that saw none of the replicated state.
+    pub fn unstamped(message: T) -> Answered<T> {
         Answered {
             message,
             stamp: None,
@@ -256,47 +255,13 @@ impl Door {
         })
     }
 
-    /// Lists the members as the configuration in force names them.
-    pub async fn member_list(
-        &self,
-        context: &Context,
-        request: MemberListRequest,
-    ) -> Outcome<MemberListResponse> {
-        let mut stamp = None;
-        if request.linearizable {
-            stamp = Some(
-                self.read(
-                    context,
-                    Read {
-                        query: Query::Position,
-                        serializable: false,
-                    },
-                    REQUEST_TIMEOUT,
-                )
-                .await?
-                .2,
-            );
-        }
-        let members = self.handle.members().iter().map(member).collect();
-        // etcd leaves the revision out of this one.
-        let header = ResponseHeader {
-            revision: 0,
-            ..self.header()
-        };
-        Ok(Answered {
-            message: MemberListResponse {
-                header: Some(header),
-                members,
-            },
-            stamp,
-        })
-    }
-
     /// What the member says of itself.
     pub async fn status(&self, _: &Context, _: StatusRequest) -> Outcome<StatusResponse> {
         let status = self.handle.status_now().await;
         let leader = status.raft.leader.map_or(0, |leader| leader.member.0);
-        let is_learner = status.raft.configuration.learners.contains(&status.raft.id);
+        let me = status.raft.id.member;
+        let members = &status.raft.configuration.members;
+        let is_learner = members.get(&me).is_some_and(|member| member.stays_learner);
         Ok(Answered::unstamped(StatusResponse {
             header: Some(self.header()),
             version: etcd::VERSION.into(),
@@ -381,39 +346,6 @@ impl Door {
         _: DefragmentRequest,
     ) -> Outcome<DefragmentResponse> {
         Ok(Answered::unstamped(DefragmentResponse::default()))
-    }
-
-    /// Hands leadership over; only the leader does.
-    pub async fn move_leader(
-        &self,
-        _: &Context,
-        request: MoveLeaderRequest,
-    ) -> Outcome<MoveLeaderResponse> {
-        let status = self.handle.status();
-        if status.raft.leader != Some(status.raft.id) {
-            return Err(Status::NOT_LEADER);
-        }
-        if !status
-            .raft
-            .configuration
-            .voters
-            .iter()
-            .any(|voter| voter.member.0 == request.target_id)
-        {
-            return Err(Status::BAD_LEADER_TRANSFEREE);
-        }
-        match self
-            .handle
-            .transfer_leadership(Some(request.target_id))
-            .await
-        {
-            Ok(()) => Ok(Answered::unstamped(MoveLeaderResponse::default())),
-            Err(Failure::NoLeader) => Err(Status::new(
-                Code::Unknown,
-                "etcdserver: request timed out, leader transfer took too long",
-            )),
-            Err(failure) => Err(failure::status(failure)),
-        }
     }
 
     /// The header of answers that read nothing of the replicated state.
@@ -525,7 +457,8 @@ impl Door {
     }
 }
 
-async fn within<T>(
+/// Waits for an outcome, but not for ever.
+pub(crate) async fn within<T>(
     timeout: Duration,
     call: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Status> {
@@ -562,25 +495,5 @@ fn random_lease_id() -> Result<i64, Status> {
         if id != 0 {
             return Ok(id);
         }
-    }
-}
-
-/// A member as a message.
-pub(crate) fn member(view: &MemberView) -> Member {
-    let urls = |addresses: &[String]| {
-        addresses
-            .iter()
-            .map(|address| match address.contains("://") {
-                true => address.clone(),
-                false => format!("http://{address}"),
-            })
-            .collect()
-    };
-    Member {
-        id: view.id,
-        name: view.name.clone(),
-        peer_ur_ls: urls(&view.peer_addresses),
-        client_ur_ls: urls(&view.client_addresses),
-        is_learner: view.is_learner,
     }
 }

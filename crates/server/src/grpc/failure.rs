@@ -1,7 +1,7 @@
 //! What clients are told when a request ends without an answer.
 
 use etcd::{Code, Status};
-use replica::Failure;
+use replica::{Failure, RefusalReason};
 
 /// A member's failure in etcd's words, which say whether a retry can help.
 pub(crate) fn status(failure: Failure) -> Status {
@@ -30,9 +30,24 @@ pub(crate) fn status(failure: Failure) -> Status {
             Code::InvalidArgument,
             "synod: the stamp is of another cluster or cell",
         ),
-        Failure::MembershipRefused(reason) => {
-            Status::new(Code::FailedPrecondition, format!("etcdserver: {reason}"))
-        }
+        Failure::MembershipRefused(refusal) => refused(refusal.reason),
         Failure::Halted => Status::STOPPED,
+    }
+}
+
+/// Why members were not changed, in etcd's words.
+fn refused(reason: RefusalReason) -> Status {
+    match reason {
+        RefusalReason::NotLeader => Status::LEADER_CHANGED,
+        RefusalReason::Busy => Status::TOO_MANY_REQUESTS,
+        RefusalReason::UnknownMember => Status::MEMBER_NOT_FOUND,
+        RefusalReason::MemberExists => Status::MEMBER_EXISTS,
+        RefusalReason::AddressTaken => Status::PEER_URL_EXISTS,
+        RefusalReason::NotALearner => Status::MEMBER_NOT_LEARNER,
+        RefusalReason::NotCaughtUp => Status::LEARNER_NOT_READY,
+        RefusalReason::TooManyLearners => Status::TOO_MANY_LEARNERS,
+        RefusalReason::NotEnoughStarted => Status::MEMBERS_NOT_ENOUGH_STARTED,
+        RefusalReason::LosesQuorum => Status::UNHEALTHY,
+        RefusalReason::Invalid => Status::MEMBER_BAD_URLS,
     }
 }

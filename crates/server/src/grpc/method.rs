@@ -100,6 +100,8 @@ methods! {
     LEADER "unary" "v3electionpb.Election" "Leader"
     OBSERVE "server_stream" "v3electionpb.Election" "Observe"
     RESIGN "unary" "v3electionpb.Election" "Resign"
+    LIST_MEMBERS "unary" "synodpb.Members" "List"
+    CHANGE_MEMBERS "unary" "synodpb.Members" "Change"
 }
 
 #[cfg(test)]

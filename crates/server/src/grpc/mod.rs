@@ -4,6 +4,7 @@ mod alarm;
 pub(crate) mod auth;
 pub(crate) mod body;
 pub(crate) mod calls;
+mod cluster;
 pub(crate) mod context;
 pub(crate) mod door;
 mod election;

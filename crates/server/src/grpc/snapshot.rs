@@ -3,8 +3,9 @@
 //! The member makes a durable snapshot of its own first; a thread of lower priority tells it as etcd's and waits whenever the client does. Neither
 //! holds up anybody else, and what it needs in memory does not grow with the values.
 
+use super::cluster::member;
 use super::context::Context;
-use super::door::{Door, member};
+use super::door::Door;
 use super::failure;
 use crate::OpenSnapshot;
 use bytes::Bytes;
@@ -55,7 +56,7 @@ impl Door {
             () = pieces.closed() => return Ok(()),
         }
         let snapshot = self.handle.open_snapshot().await.map_err(unreadable)?;
-        let members: Vec<_> = self.handle.members().iter().map(member).collect();
+        let members: Vec<_> = self.handle.members().into_iter().map(member).collect();
         let pieces = pieces.clone();
         let write = move || {
             // Its own priority only: this is how Linux counts threads. Without it the thread is merely less polite.

@@ -134,7 +134,12 @@ pub fn message(message: &Message) -> String {
         }
         Message::StateHash { index, .. } => format!("StateHash at index {index}"),
         Message::StateWanted { from } => format!("StateWanted, of index {from} or later"),
-        Message::Publish { .. } => "Publish: where I am reached".into(),
+        Message::Publish(_) => "Publish: where I am reached".into(),
+        Message::ChangeAsked { request, .. } => format!("ChangeAsked: {:?}", request.changes),
+        Message::ChangeAnswered { outcome, .. } => match outcome {
+            Ok(begun) => format!("ChangeAnswered: begins at index {}", begun.index),
+            Err(why) => format!("ChangeAnswered: refused: {why}"),
+        },
     };
     match text.char_indices().nth(MESSAGE_CHARS_MAX) {
         Some((cut, _)) => format!("{}...", &text[..cut]),
@@ -151,7 +156,9 @@ pub fn label(message: &Message) -> String {
         Message::SnapshotAck { .. } => return "has a piece".into(),
         Message::StateHash { .. } => return "hash".into(),
         Message::StateWanted { .. } => return "a state, please".into(),
-        Message::Publish { .. } => return "address".into(),
+        Message::Publish(_) => return "address".into(),
+        Message::ChangeAsked { .. } => return "change members?".into(),
+        Message::ChangeAnswered { .. } => return "members".into(),
     };
     let term = message.term;
     let yes_no = |granted: bool| if granted { "yes" } else { "no" }.to_string();

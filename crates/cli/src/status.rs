@@ -1,76 +1,18 @@
-//! `member list` and `status`.
+//! `status`: how each endpoint is.
 
+use crate::member::bare;
 use crate::output::{Failed, Output, json_head, line};
 use crate::terminal::{table, text};
-use clap::{Args, Subcommand};
+use clap::Args;
 use client::{Answer, Client, ClientError, Security};
 use proto::etcdserverpb as pb;
 use serde_json::{Map, Value, json};
-
-#[derive(Subcommand)]
-pub(crate) enum MemberCommand {
-    /// List the members of the cluster
-    List,
-}
 
 #[derive(Args)]
 pub(crate) struct StatusArgs {
     /// Ask every member of the cluster, by the addresses they tell clients
     #[arg(long)]
     all: bool,
-}
-
-pub(crate) async fn list(client: &Client, output: Output) -> Result<(), Failed> {
-    let answer = client.member_list().await?;
-    let members = &answer.message.members;
-    match output {
-        Output::Text => {
-            let mut table = table(["NAME", "ID", "PEERS AT", "CLIENTS AT", "ROLE"]);
-            for member in members {
-                let role = if member.is_learner {
-                    "learner"
-                } else {
-                    "voter"
-                };
-                let id = format!("{:x}", member.id);
-                table.add_row([
-                    &member.name,
-                    &id,
-                    &addresses(&member.peer_ur_ls),
-                    &addresses(&member.client_ur_ls),
-                    role,
-                ]);
-            }
-            line(text(&table))
-        }
-        Output::Json => {
-            let mut result = json_head(&answer, answer.message.header.as_ref());
-            let members = members.iter().map(|member| {
-                json!({
-                    "name": member.name,
-                    "id": format!("{:x}", member.id),
-                    "peer_urls": member.peer_ur_ls,
-                    "client_urls": member.client_ur_ls,
-                    "learner": member.is_learner,
-                })
-            });
-            result.insert("members".into(), members.collect());
-            line(Value::Object(result))
-        }
-    }
-}
-
-fn bare(url: &str) -> &str {
-    url.strip_prefix("http://").unwrap_or(url)
-}
-
-fn addresses(urls: &[String]) -> String {
-    let bare: Vec<&str> = urls.iter().map(|url| bare(url)).collect();
-    if bare.is_empty() {
-        "-".into()
-    } else {
-        bare.join(",")
-    }
 }
 
 type Told = (String, Result<Answer<pb::StatusResponse>, ClientError>);
