@@ -4,6 +4,7 @@ mod support;
 
 use bytes::Bytes;
 use prost::Message;
+use synod_state::client::*;
 use synod_state::lock::*;
 use synod_state::*;
 
@@ -22,17 +23,18 @@ impl Cell {
 
     /// Applies a batch; gives what came of it, and the largest number of slices of a budget of 100 that it took.
     fn batch(&mut self, renewals: Vec<i64>, operations: Vec<Operation>) -> (Applied, u64) {
-        let commands = operations.into_iter().map(|operation| Command {
-            operation: Some(operation),
-            ..Command::default()
-        });
+        let commands = operations.into_iter().map(support::plain);
+        self.commands(renewals, commands.collect())
+    }
+
+    fn commands(&mut self, renewals: Vec<i64>, commands: Vec<Command>) -> (Applied, u64) {
         let batch = Batch {
             format: 1,
             clock_ms: self.clock_ms,
             wall_ms: 1000 + self.clock_ms,
             groups: vec![Group {
                 renewals,
-                commands: commands.collect(),
+                commands,
                 ..Group::default()
             }],
         };
@@ -102,12 +104,24 @@ fn a_session_with_very_many_locks_ends_in_portions() {
     let mut cell = Cell::new();
     cell.session(1, 10_000);
     cell.session(2, 100_000);
+    let register = Operation::Client(ClientCommand {
+        operation: Some(ClientOperation::Register(Register { lease: 1 })),
+    });
+    let (applied, _) = cell.batch(vec![], vec![register]);
+    let Reply::Client(ClientReply::Registered { client }) = applied.groups[0].replies[0].0 else {
+        panic!("the lease is there");
+    };
     for from in (0..20_000).step_by(500) {
         let locks = from..from + 500;
         let operations = locks.map(|n| acquire(&format!("lock/{n}"), 1, n, Mode::Exclusive));
         cell.batch(vec![], operations.collect());
     }
     cell.batch(vec![], vec![acquire("lock/19999", 2, 1, Mode::Exclusive)]);
+    let name = Bytes::from_static(b"lock/19998");
+    let show = LockQuery::Check { name, token: 0 };
+    let LockAnswer::Check { newest: token, .. } = cell.ask(show) else {
+        panic!("the lock is held");
+    };
     cell.clock_ms = 10_200;
     let mut batches = 0;
     loop {
@@ -117,10 +131,26 @@ fn a_session_with_very_many_locks_ends_in_portions() {
             key: Bytes::from_static(b"k"),
             ..Put::default()
         });
-        let (applied, slices) = cell.batch(
-            renewals,
-            vec![put, acquire("lock/x", 1, 99_999, Mode::Exclusive)],
-        );
+        let guarded = Command {
+            guards: vec![Guard {
+                model: GUARD_MODEL,
+                name: Bytes::from_static(b"lock/19998"),
+                token,
+            }],
+            ..support::plain(put.clone())
+        };
+        let of_client = Command {
+            client,
+            sequence: batches + 1,
+            ..support::plain(put.clone())
+        };
+        let commands = vec![
+            support::plain(put),
+            support::plain(acquire("lock/x", 1, 99_999, Mode::Exclusive)),
+            guarded,
+            of_client,
+        ];
+        let (applied, slices) = cell.commands(renewals, commands);
         batches += 1;
         assert!(slices < 200, "a batch took {slices} slices");
         let replies = &applied.groups[0].replies;
@@ -128,6 +158,14 @@ fn a_session_with_very_many_locks_ends_in_portions() {
         assert_eq!(
             replies[1].0,
             Reply::Rejected(Rejection::Lock(LockRejection::SessionNotFound))
+        );
+        assert!(matches!(
+            replies[2].0,
+            Reply::Rejected(Rejection::Guard(GuardRejection::NotHeld { .. }))
+        ));
+        assert_eq!(
+            replies[3].0,
+            Reply::Rejected(Rejection::Client(ClientRejection::Unknown))
         );
         assert!(
             applied.groups[0]
