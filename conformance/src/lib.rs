@@ -8,6 +8,7 @@ pub mod differential;
 pub mod etcdctl;
 pub mod faults;
 pub mod http;
+pub mod kubernetes;
 pub mod ledger;
 pub mod load;
 pub mod process;

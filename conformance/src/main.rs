@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use conformance::faults::{self, Scenario};
 use conformance::process::until_stopped;
-use conformance::{abuse, churn, differential, smoke, wiped};
+use conformance::{abuse, churn, differential, kubernetes, smoke, wiped};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -76,6 +76,36 @@ enum Test {
     Abuse {
         #[command(flatten)]
         program: Binary,
+    },
+    /// The requests of a kube-apiserver's storage, one by one and then all at once
+    Kubernetes {
+        /// The binary under test: Synod's, or etcd's for comparison
+        #[arg(long, default_value = "target/release/synod", value_parser = found, value_name = "BINARY")]
+        subject: PathBuf,
+        /// Members
+        #[arg(long, default_value_t = 3)]
+        members: usize,
+        /// Objects in the store
+        #[arg(long, default_value_t = 50_000)]
+        objects: usize,
+        /// Bytes of each
+        #[arg(long, default_value_t = 2048)]
+        object_bytes: usize,
+        /// Watches
+        #[arg(long, default_value_t = 1000)]
+        watches: usize,
+        /// Resources the objects belong to; an apiserver watches each once
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        resources: u16,
+        /// Clients that change objects at the same time
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+        writers: u16,
+        /// Changes made while all watch
+        #[arg(long, default_value_t = 20_000)]
+        changes: usize,
+        /// Seed of all choices
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
     /// Processes, networks, disks and clocks fail under load from etcd's own client, whose history is judged by the simulator's oracles
     Faults {
@@ -186,6 +216,31 @@ async fn run(test: Test, directory: PathBuf) -> conformance::Outcome<bool> {
         }
         Test::Wiped { program } => wiped::run(&program.path, &directory).await,
         Test::Abuse { program } => abuse::run(&program.path, &directory).await,
+        Test::Kubernetes {
+            subject,
+            members,
+            objects,
+            object_bytes,
+            watches,
+            resources,
+            writers,
+            changes,
+            seed,
+        } => {
+            kubernetes::run(&kubernetes::Plan {
+                program: subject,
+                members,
+                objects,
+                object_bytes,
+                watches,
+                resources: resources.into(),
+                writers: writers.into(),
+                changes,
+                seed,
+                directory,
+            })
+            .await
+        }
         Test::Faults { list: true, .. } => {
             for scenario in Scenario::ALL {
                 let (name, deed) = scenario.name_and_deed();

@@ -7,7 +7,7 @@ use super::operation::Operation;
 use super::side::{Side, Stream};
 use crate::Outcome;
 use crate::connection::Connection;
-use crate::process::{Cluster, Program};
+use crate::process::{Cluster, Product, Program};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -261,7 +261,12 @@ async fn server(
     }
     let program = Program::at(place.as_ref())
         .map_err(|error| format!("--{role} is neither an address nor a binary: {error}"))?;
-    let cluster = Cluster::start(&program, members, &plan.directory.join(role), &[])?;
+    // Ours is generous by default; here both count alike.
+    let extra: &[&str] = match program.product {
+        Product::Synod => &["--txn-operations-max", "128"],
+        Product::Etcd => &[],
+    };
+    let cluster = Cluster::start(&program, members, &plan.directory.join(role), extra)?;
     let address = cluster.clients()[0];
     Ok((Some(cluster), address))
 }
