@@ -41,8 +41,7 @@ pub struct Page {
 impl Page {
     /// Where the next page begins: right behind the last key, as a continue token says.
     pub fn next(&self) -> Option<Bytes> {
-        let last = self.kvs.last().filter(|_| self.more)?;
-        Some([&last.key[..], b"\0"].concat().into())
+        continue_from(&self.kvs, self.more)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The one binary: runs members and talks to them. Results go to stdout, talk to stderr.
 
+mod alarm;
 mod cert;
 mod dev;
 mod keys;
@@ -152,6 +153,9 @@ enum Command {
     /// Roles: which keys their users may read and write
     #[command(subcommand)]
     Role(users::RoleCommand),
+    /// Alarms: what stops the cluster from taking writes
+    #[command(subcommand)]
+    Alarm(alarm::AlarmCommand),
     /// Show how each endpoint is
     Status(status::StatusArgs),
     /// Make an authority and certificates of one's own, for TLS
@@ -217,6 +221,7 @@ async fn talk(global: Global, command: Command) -> Result<(), Failed> {
         Command::Lease(command) => lease::run(&client, output, command).await,
         Command::Member(command) => member::run(&client, &security, output, command).await,
         Command::Status(args) => status::status(&client, &security, output, &args).await,
+        Command::Alarm(command) => alarm::run(&client, output, command).await,
         Command::Auth(command) => users::auth(&client, output, command).await,
         Command::User(command) => users::user(&client, output, command).await,
         Command::Role(command) => users::role(&client, output, command).await,

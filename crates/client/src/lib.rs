@@ -444,6 +444,20 @@ impl Client {
         .await
     }
 
+    /// Lists, raises or lowers alarms. Doing so twice harms nobody.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn alarm(
+        &self,
+        request: pb::AlarmRequest,
+    ) -> Result<Answer<pb::AlarmResponse>, ClientError> {
+        self.unary(Kind::Read, request, async |channel, request| {
+            MaintenanceClient::new(channel).alarm(request).await
+        })
+        .await
+    }
+
     /// Hears of changes, from the first one at or after the start revision; goes on at another endpoint when one fails.
     pub fn watch(&self, request: pb::WatchCreateRequest) -> Watch {
         Watch::new(self.clone(), request)

@@ -65,3 +65,52 @@ impl SpaceWatch {
         self.alarms.clone_from(&status.alarms);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory_member;
+    use state::AlarmKind;
+
+    #[test]
+    fn the_operator_is_warned_once_until_there_is_room_again() {
+        let (handle, _member) = memory_member::stalled();
+        let metrics = Metrics::default();
+        let mut space = SpaceWatch::new(160);
+        let mut look = |bytes| {
+            let mut status = (*handle.status()).clone();
+            status.state_bytes = bytes;
+            let before = space.warned;
+            space.look(&status, &metrics);
+            (metrics.above_warning.get(), space.warned && !before)
+        };
+        let looks = [100, 160, 200, 155, 160, 149, 160].map(&mut look);
+        let expected = [
+            (0, false),
+            (1, true),
+            (1, false),
+            // Not far enough below to be worth another warning.
+            (0, false),
+            (1, false),
+            (0, false),
+            (1, true),
+        ];
+        assert_eq!(looks, expected);
+    }
+
+    #[test]
+    fn alarms_are_told_when_they_come_and_go() {
+        let (handle, _member) = memory_member::stalled();
+        let mut space = SpaceWatch::new(160);
+        let alarm = Alarm {
+            kind: AlarmKind::NoSpace,
+            member: 7,
+        };
+        let mut status = (*handle.status()).clone();
+        for alarms in [vec![alarm], vec![]] {
+            status.alarms = alarms.clone();
+            space.look(&status, &Metrics::default());
+            assert_eq!(space.alarms, alarms);
+        }
+    }
+}

@@ -22,7 +22,8 @@ use bytes::Bytes;
 /// Limits of the state. Equal on all members.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Live and history bytes above which growing writes are refused, until the log says another limit.
+    /// Live and history bytes above which growing writes are refused, until the log says another limit. The default is the same in all
+    /// versions, as members apply by it.
     pub state_bytes_max: u64,
     /// A removal of more keys takes effect at once and is written down later, so that no command waits for it.
     pub removal_keys_min: u64,
