@@ -8,6 +8,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"math/rand"
@@ -17,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -41,6 +43,9 @@ var (
 	writers   = flag.Int("writers", 9, "clients that read and write keys; each third knows all members, the others one each")
 	lessees   = flag.Int("lessees", 4, "clients that hold leases")
 	think     = flag.Duration("think", 10*time.Millisecond, "mean pause between two requests of a writer")
+	cacert    = flag.String("cacert", "", "authorities to trust; with it TLS is spoken")
+	cert      = flag.String("cert", "", "certificate to show")
+	key       = flag.String("key", "", "its key")
 	seed      = flag.Int64("seed", 1, "seed of all choices")
 )
 
@@ -53,6 +58,20 @@ type Load struct {
 	// Values as somebody saw or wrote them last, so that swaps may succeed.
 	lock sync.Mutex
 	seen map[string]*string
+	// Without it plain text is spoken.
+	tls *tls.Config
+}
+
+func security() *tls.Config {
+	if *cacert == "" {
+		return nil
+	}
+	config, err := transport.TLSInfo{TrustedCAFile: *cacert, CertFile: *cert, KeyFile: *key}.ClientConfig()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "client:", err)
+		os.Exit(3)
+	}
+	return config
 }
 
 func main() {
@@ -64,6 +83,7 @@ func main() {
 		running:  running,
 		began:    time.Now(),
 		seen:     map[string]*string{},
+		tls:      security(),
 	}
 	first := load.revision()
 	watchers := load.startWatchers(first)
@@ -135,6 +155,7 @@ func (l *Load) client(number int, member int) *Client {
 	}
 	etcd, err := clientv3.New(clientv3.Config{
 		Endpoints:            addresses,
+		TLS:                  l.tls,
 		DialKeepAliveTime:    keepAlive,
 		DialKeepAliveTimeout: patience,
 		Logger:               zap.NewNop(),

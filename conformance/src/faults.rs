@@ -9,7 +9,7 @@ mod disks;
 mod field;
 pub mod history;
 pub mod judge;
-mod load;
+pub mod load;
 mod network;
 mod networks;
 mod processes;
@@ -156,7 +156,7 @@ async fn record(
 }
 
 /// How soon a healed cluster serves: two election timeouts, which are drawn between the set one and its double, and what a client takes to connect anew.
-fn promise(product: Product) -> Promise {
+pub(crate) fn promise(product: Product) -> Promise {
     let election = match product {
         Product::Synod => Duration::from_millis(1000),
         Product::Etcd => Duration::from_millis(2000),
@@ -182,7 +182,7 @@ pub fn check(file: &Path) -> Outcome<bool> {
     Ok(report.finish())
 }
 
-fn tell(verdict: &Verdict, report: &mut Report) {
+pub(crate) fn tell(verdict: &Verdict, report: &mut Report) {
     const SHOWN_MAX: usize = 10;
     report.note(format!(
         "{} answers, {} refused, {} changes of unknown outcome, {} revisions, {} events on watches, {} leases with keys",

@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use conformance::faults::{self, Scenario};
 use conformance::process::until_stopped;
-use conformance::{abuse, churn, differential, kubernetes, smoke, wiped};
+use conformance::{abuse, certificates, churn, differential, kubernetes, smoke, wiped};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -66,6 +66,17 @@ enum Test {
         /// Shell command to run meanwhile, with ETCD_ENDPOINT and ENDPOINTS set; the churn ends with it
         #[arg(long, required_if_eq("writers", "0"))]
         command: Option<String>,
+    },
+    /// Certificates of all members are replaced under load; no request may fail
+    Certificates {
+        #[command(flatten)]
+        program: Binary,
+        /// Seconds to go on
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+        /// Seed of the load
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
     /// Members lose their disks and are started with their old flags
     Wiped {
@@ -213,6 +224,14 @@ async fn run(test: Test, directory: PathBuf) -> conformance::Outcome<bool> {
                 directory,
             })
             .await
+        }
+        Test::Certificates {
+            program,
+            seconds,
+            seed,
+        } => {
+            let duration = Duration::from_secs(seconds);
+            certificates::run(&program.path, &directory, duration, seed).await
         }
         Test::Wiped { program } => wiped::run(&program.path, &directory).await,
         Test::Abuse { program } => abuse::run(&program.path, &directory).await,

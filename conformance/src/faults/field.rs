@@ -135,7 +135,13 @@ impl Field {
         history: &Path,
         faulty: Duration,
     ) -> Outcome<()> {
-        self.load = Some(Load::start(client, &self.cluster.clients(), seed, history)?);
+        self.load = Some(Load::start(
+            client,
+            &self.cluster.clients(),
+            seed,
+            history,
+            &[],
+        )?);
         tokio::time::sleep(Duration::from_secs(1)).await;
         self.until = Instant::now() + faulty;
         Ok(())

@@ -43,7 +43,7 @@ pub fn program() -> Outcome<PathBuf> {
 }
 
 impl Load {
-    /// Starts it against these members.
+    /// Starts it against these members, with flags of its own.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -52,6 +52,7 @@ impl Load {
         members: &[SocketAddr],
         seed: u64,
         history: &Path,
+        more: &[String],
     ) -> Outcome<Load> {
         let endpoints: Vec<String> = members.iter().map(ToString::to_string).collect();
         let mut child = Command::new(program)
@@ -61,6 +62,7 @@ impl Load {
                 "-seed",
                 &seed.to_string(),
             ])
+            .args(more)
             .stdin(Stdio::piped())
             .stdout(File::create(history)?)
             .kill_on_drop(true)
