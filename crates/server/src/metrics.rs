@@ -1,6 +1,8 @@
 //! What a member counts while it runs. Plain atomics that anybody may read; the door gives them names and a format.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A number that only rises.
@@ -91,6 +93,33 @@ impl Histogram {
     }
 }
 
+/// Histograms of other members.
+#[derive(Debug, Default)]
+pub struct ByMember(Mutex<BTreeMap<u64, Arc<Histogram>>>);
+
+impl ByMember {
+    /// Members remembered; those of the others that came and went are not counted.
+    const MEMBERS_MAX: usize = 64;
+
+    /// That of a member.
+    pub fn of(&self, member: u64) -> Arc<Histogram> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= ByMember::MEMBERS_MAX && !known.contains_key(&member) {
+            return Arc::default();
+        }
+        known.entry(member).or_default().clone()
+    }
+
+    /// All, by member.
+    pub fn all(&self) -> Vec<(u64, Arc<Histogram>)> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .iter()
+            .map(|(member, histogram)| (*member, histogram.clone()))
+            .collect()
+    }
+}
+
 /// Everything a member counts.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -124,6 +153,8 @@ pub struct Metrics {
     pub peer_bytes_sent: Counter,
     /// Bytes read from other members.
     pub peer_bytes_received: Counter,
+    /// How soon other members answer.
+    pub peer_round_trips: ByMember,
     /// Connections to other members that were made.
     pub peer_connects: Counter,
     /// Connections refused by either side for who the other is.

@@ -336,6 +336,8 @@ impl Dialler {
         let mut incoming = BytesMut::with_capacity(64);
         let mut batch = Vec::new();
         let mut unanswered = 0;
+        let mut asked: Option<Instant> = None;
+        let round_trips = self.metrics.peer_round_trips.of(self.peer.member.0);
         let mut ping = interval(PING_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -346,7 +348,12 @@ impl Dialler {
                     Ok(0) => return "closed by the other side".into(),
                     Err(error) => return error.to_string(),
                     Ok(_) => match take_pongs(&mut incoming) {
-                        Ok(()) => unanswered = 0,
+                        Ok(()) => {
+                            unanswered = 0;
+                            if let Some(asked) = asked.take() {
+                                round_trips.observe(asked.elapsed());
+                            }
+                        }
                         Err(reason) => return reason,
                     }
                 },
@@ -360,6 +367,7 @@ impl Dialler {
                         return format!("no answer to {unanswered} pings");
                     }
                     unanswered += 1;
+                    asked = (self.purpose == Purpose::Cell).then(Instant::now);
                     wire::put_frame(&mut out, FrameKind::Ping, &[]);
                 }
             }

@@ -394,6 +394,12 @@ async fn members_find_each_other_over_tls_and_take_up_new_certificates() {
         "{list}"
     );
 
+    let round_trips = || {
+        let all = handles[0].metrics().peer_round_trips.all();
+        all.len() == 2 && all.iter().all(|(_, times)| times.count() > 0)
+    };
+    until("answers to pings", round_trips).await;
+
     for name in ["n1", "n2", "n3"] {
         place.issue(Usage::Server, name);
     }

@@ -99,6 +99,17 @@ fn consensus(handle: &Handle, text: &mut Text) {
         "",
         &metrics.log_syncs,
     );
+    // There is no second place to commit to: what is synced is committed to disk.
+    text.family(
+        "etcd_disk_backend_commit_duration_seconds",
+        "histogram",
+        "Time to commit changes to disk, which is the write of the log.",
+    );
+    text.histogram(
+        "etcd_disk_backend_commit_duration_seconds",
+        "",
+        &metrics.log_syncs,
+    );
 }
 
 fn keys(handle: &Handle, text: &mut Text) {
@@ -160,6 +171,12 @@ fn peers(handle: &Handle, text: &mut Text) {
         "Messages that could not be sent.",
         failures,
     );
+    let round_trips = "etcd_network_peer_round_trip_time_seconds";
+    let help = "Time until another member answers, by its connection for messages.";
+    text.family(round_trips, "histogram", help);
+    for (member, histogram) in metrics.peer_round_trips.all() {
+        text.histogram(round_trips, &format!("To=\"{member:x}\""), &histogram);
+    }
 }
 
 fn our_own(handle: &Handle, text: &mut Text) {

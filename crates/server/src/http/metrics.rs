@@ -1,5 +1,6 @@
 //! Calls as every gRPC dashboard counts them, and the text form of `/metrics`.
 
+use super::health::HealthMetrics;
 use crate::grpc::method::{METHODS, Method};
 use crate::{Counter, Histogram};
 use std::fmt::Write;
@@ -31,10 +32,12 @@ const CODES: [&str; 17] = [
 pub(crate) struct Metrics {
     /// By [`Method::index`].
     calls: Vec<Calls>,
-    /// Health checks answered well.
-    pub health_success: Counter,
-    /// Health checks answered badly.
-    pub health_failures: Counter,
+    /// Health checks.
+    pub health: HealthMetrics,
+    /// Bytes read from clients.
+    pub client_bytes_received: Counter,
+    /// Bytes written to clients.
+    pub client_bytes_sent: Counter,
 }
 
 #[derive(Default)]
@@ -51,8 +54,9 @@ impl Metrics {
         let calls = METHODS.iter().map(|_| Calls::default()).collect();
         Metrics {
             calls,
-            health_success: Counter::default(),
-            health_failures: Counter::default(),
+            health: HealthMetrics::default(),
+            client_bytes_received: Counter::default(),
+            client_bytes_sent: Counter::default(),
         }
     }
 
@@ -109,15 +113,16 @@ impl Metrics {
             }
         }
         text.counter(
-            "etcd_server_health_success",
-            "Health checks answered well.",
-            self.health_success.get(),
+            "etcd_network_client_grpc_received_bytes_total",
+            "Bytes received from clients.",
+            self.client_bytes_received.get(),
         );
         text.counter(
-            "etcd_server_health_failures",
-            "Health checks answered badly.",
-            self.health_failures.get(),
+            "etcd_network_client_grpc_sent_bytes_total",
+            "Bytes sent to clients.",
+            self.client_bytes_sent.get(),
         );
+        self.health.write(text);
     }
 }
 

@@ -1,8 +1,10 @@
 //! The client port: gRPC, its JSON form and the operators' pages, over HTTP/1 and HTTP/2 on one listener.
 
 mod authority;
+mod counted;
 mod crowd;
 mod gateway;
+mod health;
 pub(crate) mod json;
 mod member_metrics;
 pub(crate) mod metrics;
@@ -19,6 +21,7 @@ use crate::grpc::{queue, snapshot};
 use crate::tls::{Admission, Admitted, answer_mismatched};
 use authority::AnyAuthority;
 use axum::Router;
+use counted::Counted;
 use crowd::{Crowd, Place};
 use http::{HeaderValue, Method, Request, Response, Uri, header};
 use hyper::body::Incoming;
@@ -109,7 +112,10 @@ pub(crate) async fn serve(
         pages: Router::new(),
         limits,
     });
-    let pages = pages::router().fallback(pages::not_found).with_state(bare);
+    let pages = pages::router()
+        .merge(health::router())
+        .fallback(pages::not_found)
+        .with_state(bare);
     let server = Arc::new(Server {
         services,
         pages,
@@ -216,13 +222,14 @@ async fn connection(
         .keep_alive_timeout(PING_TIMEOUT)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES);
+    let counted = Counted::new(stream, server.services.metrics.clone());
     let service = service_fn(|mut request: Request<Incoming>| {
         let server = server.clone();
         request.extensions_mut().insert(known.clone());
         async move { Ok::<_, Infallible>(server.answer(place, request).await) }
     });
     let mut connection =
-        pin!(builder.serve_connection(TokioIo::new(AnyAuthority::new(stream)), service));
+        pin!(builder.serve_connection(TokioIo::new(AnyAuthority::new(counted)), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stopping.as_mut() => {
