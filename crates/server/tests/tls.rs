@@ -27,7 +27,8 @@ async fn alone(place: &Place, name: &str, more: &[(&str, String)]) -> Member {
     ];
     let member = Member::start(config(own.iter().chain(more))).expect("its certificates are good");
     let ready = timeout(PATIENCE, member.ready()).await;
-    ready.expect("it starts in time").expect("it starts");
+    let handle = ready.expect("it starts in time").expect("it starts");
+    until("a leader", || handle.status().raft.leader.is_some()).await;
     member
 }
 
