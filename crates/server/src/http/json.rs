@@ -10,6 +10,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use replica::Stamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use state::RangeReply;
 
 /// Keys whose size is summed up in one go before others get their turn.
@@ -17,6 +18,9 @@ const MEASURE_KEYS: usize = 4096;
 
 /// Keys written in one go.
 const PIECE_KEYS: usize = 256;
+
+/// Below this every whole number is a fraction's value exactly.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -36,8 +40,43 @@ pub(crate) fn parse<M: DeserializeOwned>(body: &[u8]) -> Result<M, Status> {
     let mut messages = serde_json::Deserializer::from_slice(body).into_iter();
     match messages.next() {
         Some(Ok(message)) => Ok(message),
-        Some(Err(error)) => Err(malformed(&error)),
+        Some(Err(error)) => parse_plainer(body).ok_or_else(|| malformed(&error)),
         None => Err(Status::new(Code::InvalidArgument, "unexpected EOF")),
+    }
+}
+
+/// Reads a message in which fields are null, which means that they are not there, or whole numbers are written as fractions. Rare enough to be a second try.
+fn parse_plainer<M: DeserializeOwned>(body: &[u8]) -> Option<M> {
+    let values = serde_json::Deserializer::from_slice(body).into_iter();
+    let mut value = values.flatten().next()?;
+    make_plainer(&mut value).then(|| serde_json::from_value(value).ok())?
+}
+
+/// Whether anything in it could be made plainer.
+fn make_plainer(value: &mut Value) -> bool {
+    match value {
+        Value::Object(fields) => {
+            let before = fields.len();
+            fields.retain(|_, field| !field.is_null());
+            let mut changed = fields.len() < before;
+            for field in fields.values_mut() {
+                changed |= make_plainer(field);
+            }
+            changed
+        }
+        Value::Array(values) => values
+            .iter_mut()
+            .fold(false, |changed, value| changed | make_plainer(value)),
+        Value::Number(number) => {
+            let whole = number
+                .as_f64()
+                .filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() < EXACT_MAX);
+            if let Some(whole) = whole {
+                *number = (whole as i64).into();
+            }
+            whole.is_some()
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => false,
     }
 }
 
@@ -225,4 +264,41 @@ fn range_pieces(
         }
         (!piece.is_empty()).then(|| Ok(Bytes::from(piece)))
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::etcdserverpb::RangeRequest;
+
+    #[test]
+    fn what_go_reads_is_read() {
+        let parsed = |body: &str| parse::<RangeRequest>(body.as_bytes());
+        let expected = RangeRequest {
+            key: "foo".into(),
+            limit: 3,
+            ..Default::default()
+        };
+        for body in [
+            r#"{"key":"Zm9v","limit":"3"}"#,
+            r#"{"key":"Zm9v","limit":3,"unknown":[1,{"a":null}]}"#,
+            r#"{"key":"Zm9v","limit":3e0}"#,
+            r#"{"key":"Zm9v","limit":3.0,"revision":null,"rangeEnd":null} and so on"#,
+        ] {
+            assert_eq!(parsed(body), Ok(expected.clone()), "{body}");
+        }
+        assert_eq!(parsed(""), Ok(RangeRequest::default()));
+        for body in [
+            "[]",
+            "null",
+            "3",
+            "{",
+            r#"{"limit":1.5}"#,
+            r#"{"limit":1e300}"#,
+        ] {
+            let status = parsed(body).unwrap_err();
+            assert_eq!(status.code, Code::InvalidArgument, "{body}");
+        }
+        assert_eq!(parsed("{").unwrap_err().text, "unexpected EOF");
+    }
 }
