@@ -21,6 +21,8 @@ use tracing::{error, info, info_span, warn};
 
 /// How long a member stays away before it begins anew: a disk that fails for good is not to be asked without a pause.
 const REOPEN_WAIT: Duration = Duration::from_millis(500);
+/// How long it waits for its ports then, when somebody else has them.
+const PORTS_PATIENCE: Duration = Duration::from_secs(60);
 /// How long connections may take to end when the member begins anew.
 const FAREWELL: Duration = Duration::from_millis(200);
 
@@ -273,11 +275,10 @@ async fn run(
         metrics.reopenings.inc();
         error!(reason = why, "member begins anew from its data directory");
         phase.send_replace(Phase::Starting);
-        tokio::select! {
-            () = tokio::time::sleep(REOPEN_WAIT) => {}
+        ports = tokio::select! {
+            taken = Ports::take_back(peer_addr, client_addr) => taken?,
             _ = &mut stop => return Ok(()),
-        }
-        ports = Ports::take(&peer_addr.to_string(), &client_addr.to_string()).await?;
+        };
     }
 }
 
@@ -293,6 +294,28 @@ impl Ports {
             peers: listen(bind("peer-addr", peer_addr).await?, "peer-addr")?,
             clients: bind("client-addr", client_addr).await?,
         })
+    }
+
+    /// Takes the ports of a member that begins anew, after a pause. Somebody else may have been given one meanwhile, as the port of an outgoing
+    /// connection for example, and it comes back.
+    async fn take_back(
+        peer_addr: SocketAddr,
+        client_addr: SocketAddr,
+    ) -> Result<Ports, StartError> {
+        let since = tokio::time::Instant::now();
+        let mut told = false;
+        loop {
+            tokio::time::sleep(REOPEN_WAIT).await;
+            match Ports::take(&peer_addr.to_string(), &client_addr.to_string()).await {
+                Err(StartError::Taken { setting, address }) if since.elapsed() < PORTS_PATIENCE => {
+                    if !told {
+                        warn!(setting, address, patience = ?PORTS_PATIENCE, "another process took the member's port, it waits for it");
+                        told = true;
+                    }
+                }
+                taken => return taken,
+            }
+        }
     }
 
     /// Those of clients and of members.

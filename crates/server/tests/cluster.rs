@@ -121,6 +121,26 @@ impl Cluster {
         true
     }
 
+    /// Puts ten large keys until a member has a snapshot, damages that, and starts the member with it.
+    async fn with_damaged_snapshot(&mut self, at: usize) {
+        let value = "v".repeat(64 << 10);
+        let handle = self.handle((at + 1) % self.members.len()).await;
+        for n in 0.. {
+            assert!(n < 10, "no snapshot after {n} rounds");
+            for key in 0..10 {
+                put(&handle, &format!("key{key}"), &value).await;
+            }
+            self.converged().await;
+            self.kill(at);
+            let damaged = self.damage_snapshot(at);
+            self.start(at);
+            if damaged {
+                return;
+            }
+            self.handle(at).await;
+        }
+    }
+
     fn quarantined(&self, at: usize) -> usize {
         let names = std::fs::read_dir(self.config(at).data_dir).expect("a directory");
         names
@@ -401,29 +421,14 @@ async fn r1_entries_damaged_on_a_stopped_member_come_back_from_the_others() {
 async fn r1_a_snapshot_damaged_on_a_stopped_member_is_replaced_by_the_others() {
     let mut cluster = Cluster::new(3);
     cluster.start_all();
-    let value = "v".repeat(64 << 10);
     let victim = (cluster.leader().await + 1) % 3;
-    let handle = cluster.handle((victim + 1) % 3).await;
-    for n in 0.. {
-        assert!(n < 10, "no snapshot after {n} rounds");
-        for key in 0..10 {
-            put(&handle, &format!("key{key}"), &value).await;
-        }
-        cluster.converged().await;
-        cluster.kill(victim);
-        let damaged = cluster.damage_snapshot(victim);
-        cluster.start(victim);
-        if damaged {
-            break;
-        }
-        cluster.handle(victim).await;
-    }
+    cluster.with_damaged_snapshot(victim).await;
     cluster.converged().await;
     assert_eq!(cluster.quarantined(victim), 1);
     let healed = cluster.handle(victim).await;
     assert_eq!(
-        get(&healed, "key9").await.as_deref(),
-        Some(value.as_bytes())
+        get(&healed, "key9").await.map(|value| value.len()),
+        Some(64 << 10)
     );
     cluster.stop_all().await;
 }
@@ -453,6 +458,40 @@ async fn r2_a_member_that_lost_its_votes_is_admitted_as_a_new_incarnation() {
     let healed = cluster.handle(victim).await;
     put(&healed, "after", "value").await;
     assert_eq!(healed.status().raft.id.incarnation.0, 2);
+    cluster.stop_all().await;
+}
+
+/// The same inside a process that goes on, whose port somebody else took meanwhile.
+#[tokio::test]
+async fn r2_a_member_that_begins_anew_waits_for_its_ports_and_misses_its_votes() {
+    let mut cluster = Cluster::new(3);
+    cluster.start_all();
+    let victim = (cluster.leader().await + 1) % 3;
+    cluster.with_damaged_snapshot(victim).await;
+    // The damage ends its first life. Whoever gets its port before the second one may do with its directory as he likes.
+    let since = Instant::now();
+    let port = loop {
+        match std::net::TcpListener::bind(&cluster.config(victim).peer_addr) {
+            Ok(port) => break port,
+            Err(error) => assert!(
+                since.elapsed() < PATIENCE,
+                "its port is never free: {error}"
+            ),
+        }
+        sleep(Duration::from_millis(2)).await;
+    };
+    cluster.damage_log(victim, |number, _| number >= 10);
+    sleep(Duration::from_millis(1200)).await;
+    drop(port);
+    cluster.converged().await;
+    let healed = cluster.handle(victim).await;
+    assert_eq!(healed.status().raft.id.incarnation.0, 2);
+    let metrics = healed.metrics();
+    assert_eq!((metrics.votes_lost.get(), metrics.reopenings.get()), (1, 1));
+    assert_eq!(
+        get(&healed, "key9").await.map(|value| value.len()),
+        Some(64 << 10)
+    );
     cluster.stop_all().await;
 }
 
