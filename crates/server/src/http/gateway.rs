@@ -14,7 +14,7 @@ use crate::grpc::watch::WatchSession;
 use bytes::Bytes;
 use etcd::{Code, Status};
 use futures_util::Stream;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::Serialize;
@@ -124,9 +124,16 @@ pub(crate) async fn serve(services: &Services, request: Request<Incoming>) -> Re
     answer.await.unwrap_or_else(|status| json::refuse(&status))
 }
 
-/// What the headers say. Unlike gRPC's, a timeout that cannot be read is an error.
+/// What the headers say; those of a gRPC request come behind this prefix. Unlike gRPC's, a timeout that cannot be read is an error.
 fn context(headers: &HeaderMap) -> Result<Context, Status> {
-    let context = Context::of(headers)?;
+    let mut all = headers.clone();
+    for (name, value) in headers {
+        let name = name.as_str().strip_prefix("grpc-metadata-");
+        if let Some(Ok(name)) = name.map(HeaderName::try_from) {
+            all.insert(name, value.clone());
+        }
+    }
+    let context = Context::of(&all)?;
     match headers.get("grpc-timeout") {
         Some(timeout) if context.timeout.is_none() => Err(Status::new(
             Code::InvalidArgument,
@@ -176,4 +183,21 @@ where
         context.clone(),
         Ended::begin(services.metrics.clone(), method),
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn headers_of_grpc_come_behind_a_prefix() {
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-metadata-hasleader", HeaderValue::from_static("true"));
+        assert!(context(&headers).unwrap().require_leader);
+        headers.insert("grpc-metadata-", HeaderValue::from_static("no name"));
+        assert!(context(&headers).unwrap().require_leader);
+        headers.clear();
+        assert!(!context(&headers).unwrap().require_leader);
+    }
 }
