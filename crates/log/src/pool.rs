@@ -14,7 +14,7 @@ use crate::{Disk, DiskError, DiskFile, directory};
 /// Spare files kept at most; more are removed.
 const SPARES_MAX: usize = 16;
 /// Bytes zeroed or read in one call.
-const SLICE_BYTES: usize = 256 << 10;
+const SLICE_BYTES: usize = 64 << 10;
 /// A file is synced each time this much of it was zeroed, so that no sync takes long.
 const SYNC_BYTES: u64 = 1 << 20;
 

@@ -13,7 +13,7 @@ use raft::{Index, MemberId, Persist, Term, Vote};
 use std::collections::VecDeque;
 
 /// The write buffers are given back above this size once they are empty.
-const BUFFER_BYTES_KEPT: usize = 4 << 20;
+const BUFFER_BYTES_KEPT: usize = 256 << 10;
 
 /// A segment that is part of the log.
 pub struct Segment<D: Disk> {

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 /// What an entry costs in memory and limits beyond its payload.
 const ENTRY_OVERHEAD_BYTES: usize = 48;
 /// Entries that nobody waits for any more are kept up to this: the followers of a leader just elected are a little behind.
-const RECENT_BYTES: usize = 256 << 10;
+const RECENT_BYTES: usize = 128 << 10;
 
 /// A place in history: an index and the term of the entry there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

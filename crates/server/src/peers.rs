@@ -26,7 +26,7 @@ const QUEUE_MESSAGES_MAX: usize = 8192;
 /// Bytes waiting for a lane at most (a message that finds an empty queue always fits). Above what consensus keeps in flight to one member.
 const QUEUE_BYTES_MAX: usize = 16 << 20;
 /// Bytes gathered for one write.
-const WRITE_BYTES: usize = 256 << 10;
+const WRITE_BYTES: usize = 64 << 10;
 /// A lane asks whether the other side is still there this often.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// Questions that may go unanswered before the lane is given up: a healed partition is found by dialling anew, not by waiting for TCP.
