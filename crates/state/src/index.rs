@@ -1,6 +1,6 @@
 //! The key index: every key that has a record, in order, with the place of its newest one.
 //!
-//! A B-tree that holds no keys: they are in the log already. A node keeps the bytes that all its keys begin with, and of each key the eight
+//! A B-tree that holds no keys: they are in the log already. A node keeps the bytes that all its keys begin with, and of each key the four
 //! bytes that follow ("head"), so that a search compares numbers lying side by side and reads a key from the log only where heads are equal.
 //! This takes about 24 bytes per key, where a map of owned keys takes 90.
 //!
@@ -80,7 +80,7 @@ enum Node {
 /// `separators[i]` is above every key of `children[i]`, and not above any of `children[i + 1]`.
 struct Inner {
     prefix: Box<[u8]>,
-    heads: Vec<u64>,
+    heads: Vec<u32>,
     separators: Vec<Box<[u8]>>,
     children: Vec<Node>,
     /// Of each child.
@@ -191,16 +191,16 @@ impl Index {
     }
 }
 
-/// The eight bytes of a key after its first `skip`, as a number that sorts like them. A shorter key is filled with zeros, so keys with
+/// The four bytes of a key after its first `skip`, as a number that sorts like them. A shorter key is filled with zeros, so keys with
 /// equal heads may differ, but keys with different heads are in the order of their heads.
-fn head(key: &[u8], skip: usize) -> u64 {
+fn head(key: &[u8], skip: usize) -> u32 {
     let rest = &key[skip..];
-    match rest.first_chunk::<8>() {
-        Some(bytes) => u64::from_be_bytes(*bytes),
+    match rest.first_chunk::<4>() {
+        Some(bytes) => u32::from_be_bytes(*bytes),
         None => {
-            let mut bytes = [0; 8];
+            let mut bytes = [0; 4];
             bytes[..rest.len()].copy_from_slice(rest);
-            u64::from_be_bytes(bytes)
+            u32::from_be_bytes(bytes)
         }
     }
 }
@@ -228,7 +228,7 @@ fn shared(a: &[u8], b: &[u8]) -> usize {
 /// Finds `key` among entries that begin with `prefix`: where it is, or where it would be. `compare` tells how an entry compares with it.
 fn search(
     prefix: &[u8],
-    heads: &[u64],
+    heads: &[u32],
     key: &[u8],
     compare: impl Fn(usize) -> Ordering,
 ) -> Result<usize, usize> {

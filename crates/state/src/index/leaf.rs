@@ -10,7 +10,7 @@ use std::ops::Bound;
 /// Some keys that follow each other.
 pub(super) struct Leaf {
     pub prefix: Box<[u8]>,
-    pub heads: Vec<u64>,
+    pub heads: Vec<u32>,
     pub slots: Vec<Slot>,
 }
 
