@@ -2,6 +2,7 @@
 //! and to judge what they answered. Knows nothing of Synod's insides: whatever it needs it gets through the ports a user has.
 
 pub mod abuse;
+pub mod auth;
 pub mod certificates;
 pub mod churn;
 pub mod connection;

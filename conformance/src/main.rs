@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use conformance::faults::{self, Scenario};
 use conformance::process::until_stopped;
-use conformance::{abuse, certificates, churn, differential, kubernetes, smoke, wiped};
+use conformance::{abuse, auth, certificates, churn, differential, kubernetes, smoke, wiped};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -82,6 +82,18 @@ enum Test {
     Wiped {
         #[command(flatten)]
         program: Binary,
+    },
+    /// The same users, roles, permissions and tokens in a real etcd and in Synod; every answer compared
+    Auth {
+        /// A real etcd
+        #[arg(long, default_value = "etcd", value_parser = found, value_name = "BINARY")]
+        reference: PathBuf,
+        /// The binary under test
+        #[arg(long, default_value = "target/release/synod", value_parser = found, value_name = "BINARY")]
+        subject: PathBuf,
+        /// Members of the subject
+        #[arg(long, default_value_t = 1)]
+        members: usize,
     },
     /// Broken, greedy and malicious clients
     Abuse {
@@ -221,6 +233,19 @@ async fn run(test: Test, directory: PathBuf) -> conformance::Outcome<bool> {
                 power,
                 spared,
                 command,
+                directory,
+            })
+            .await
+        }
+        Test::Auth {
+            reference,
+            subject,
+            members,
+        } => {
+            auth::run(&auth::Plan {
+                reference,
+                subject,
+                members,
                 directory,
             })
             .await

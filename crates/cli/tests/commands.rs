@@ -417,4 +417,72 @@ fn certificates_are_made_shown_and_taken_back() {
         "{}",
         said(&secret)
     );
+
+#[test]
+fn users_roles_and_authentication_are_managed() {
+    let member = Member::start();
+    assert_eq!(
+        member.text(&["auth", "status"]),
+        "authentication is off, at revision 1 of users and roles\n"
+    );
+    assert_eq!(
+        member.text(&["user", "add", "root:root's"]),
+        "user root added\n"
+    );
+    // A password that is not given comes on standard input.
+    let added = member.run_with(&["user", "add", "ann"], "ann's\n");
+    assert_eq!(String::from_utf8_lossy(&added.stdout), "user ann added\n");
+    member.text(&["user", "grant-role", "root", "root"]);
+    member.text(&["role", "add", "app"]);
+    for range in [
+        &["readwrite", "app/", "--prefix"][..],
+        &["read", "x", "--from-key"],
+        &["write", "b", "c"],
+    ] {
+        member.text(&[&["role", "grant-permission", "app"], range].concat());
+    }
+    assert_eq!(
+        member.text(&["role", "get", "app"]),
+        "readwrite app/*\nwrite [b, c)\nread [x, end)\n"
+    );
+    member.text(&["user", "grant-role", "ann", "app"]);
+    assert_eq!(
+        member.json(&["user", "get", "ann"])["roles"],
+        serde_json::json!(["app"])
+    );
+    assert_eq!(member.text(&["auth", "enable"]), "authentication enabled\n");
+    let refused = |arguments: &[&str], text: &str| {
+        let output = member.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains(text), "{arguments:?}: {said}");
+    };
+    refused(&["get", "app/1"], "user name is empty");
+    refused(
+        &["--user", "ann:x", "get", "app/1"],
+        "authentication failed",
+    );
+    refused(
+        &["--user", "ann:ann's", "put", "z", "1"],
+        "permission denied",
+    );
+    assert_eq!(
+        member.text(&["put", "app/1", "v", "--user", "ann:ann's"]),
+        "OK\n"
+    );
+    let asked = member.run_with(&["get", "app/1", "--user", "ann"], "ann's\n");
+    assert_eq!(String::from_utf8_lossy(&asked.stdout), "app/1\nv\n");
+    let root = ["--user", "root", "--password", "root's"];
+    let as_root = |arguments: &[&str]| member.text(&[&root, arguments].concat());
+    assert_eq!(as_root(&["user", "list"]), "ann\nroot\n");
+    assert!(as_root(&["status"]).contains("leader"));
+    as_root(&["user", "passwd", "ann", "--new-password", "new"]);
+    refused(
+        &["--user", "ann:ann's", "get", "app/1"],
+        "authentication failed",
+    );
+    as_root(&["role", "revoke-permission", "app", "app/", "--prefix"]);
+    refused(&["--user", "ann:new", "get", "app/1"], "permission denied");
+    as_root(&["auth", "disable"]);
+    assert_eq!(member.text(&["get", "app/1"]), "app/1\nv\n");
 }

@@ -216,13 +216,13 @@ impl Auth {
         self.store.roles.keys().map(String::as_str)
     }
 
-    /// The permissions of a role. The role `root` need not exist to have all.
+    /// The permissions of a role. The role `root` has all, and need not exist to be given to users.
     ///
     /// # Errors
     /// There is no such role.
     pub fn permissions(&self, role: &str) -> Result<Vec<Permission>, AuthRejection> {
         match self.store.roles.get(role) {
-            _ if role == ROOT => Ok(vec![Permission::everything()]),
+            Some(_) if role == ROOT => Ok(vec![Permission::everything()]),
             Some(role) => Ok(role.permissions.clone()),
             None => Err(AuthRejection::RoleNotFound),
         }

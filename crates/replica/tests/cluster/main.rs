@@ -2,6 +2,7 @@
 
 extern crate synod_replica as replica;
 
+mod auth;
 mod changes;
 mod disk;
 mod harness;

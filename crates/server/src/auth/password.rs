@@ -43,7 +43,7 @@ enum Job {
         done: oneshot::Sender<Option<String>>,
     },
     Compare {
-        password: String,
+        password: Vec<u8>,
         hash: Bytes,
         done: oneshot::Sender<bool>,
     },
@@ -59,11 +59,11 @@ struct Known {
 type Print = [u8; 32];
 
 impl Known {
-    fn print(&self, hash: &[u8], password: &str) -> Print {
+    fn print(&self, hash: &[u8], password: &[u8]) -> Print {
         let mut context = hmac::Context::with_key(&self.key);
         context.update(&(hash.len() as u64).to_be_bytes());
         context.update(hash);
-        context.update(password.as_bytes());
+        context.update(password);
         let mut print = Print::default();
         print.copy_from_slice(context.sign().as_ref());
         print
@@ -144,6 +144,8 @@ impl Passwords {
         user: Option<&User>,
         password: &str,
     ) -> Result<bool, Status> {
+        // What is beyond counts for nothing, and must cost nothing.
+        let password = &password.as_bytes()[..password.len().min(PASSWORD_BYTES_MAX)];
         let nobody = self.nobody();
         let hash = user.map_or(&nobody, |user| &user.password_hash);
         let print = lock(&self.known).print(hash, password);
@@ -164,7 +166,7 @@ impl Passwords {
         }
         let right = self
             .ask(|done| Job::Compare {
-                password: password.to_owned(),
+                password: password.to_vec(),
                 hash: hash.clone(),
                 done,
             })
@@ -301,6 +303,24 @@ mod tests {
         assert!(!passwords.check("bob", None, "").await.unwrap());
         let empty = user(Bytes::new());
         assert!(!passwords.check("ann", Some(&empty), "").await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn only_the_first_bytes_count_as_in_etcd() {
+        let passwords = Passwords::new(4);
+        let ann = user(passwords.hash(&"x".repeat(72)).await.unwrap());
+        assert!(
+            passwords
+                .check("ann", Some(&ann), &"x".repeat(2000))
+                .await
+                .unwrap()
+        );
+        assert!(
+            !passwords
+                .check("ann", Some(&ann), &"x".repeat(71))
+                .await
+                .unwrap()
+        );
     }
 
     #[tokio::test]

@@ -127,6 +127,11 @@ fn keys(handle: &Handle, text: &mut Text) {
     );
     text.gauge("etcd_debugging_mvcc_keys_total", "Keys.", status.keys);
     text.gauge(
+        "etcd_debugging_auth_revision",
+        "Revision of users and roles.",
+        handle.auth().revision(),
+    );
+    text.gauge(
         "etcd_debugging_mvcc_watcher_total",
         "Watches open.",
         status.watchers,

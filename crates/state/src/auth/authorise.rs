@@ -33,7 +33,13 @@ impl State {
         };
         match query {
             Query::Range(range) => asking.range(range),
-            Query::Txn(txn) => asking.txn(txn),
+            Query::Txn(txn) => {
+                // As in etcd, a transaction that names no key is for everybody, but not by an old token.
+                if principal.revision != 0 {
+                    self.auth.admitted(principal)?;
+                }
+                asking.txn(txn)
+            }
             Query::LeaseTimeToLive { id, keys: true } => asking.lease(*id, PermissionKind::Read),
             Query::LeaseTimeToLive { keys: false, .. } | Query::Alarms => asking.user(),
             Query::Leases => asking.leases(),
