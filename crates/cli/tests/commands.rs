@@ -417,6 +417,7 @@ fn certificates_are_made_shown_and_taken_back() {
         "{}",
         said(&secret)
     );
+}
 
 #[test]
 fn users_roles_and_authentication_are_managed() {
