@@ -137,13 +137,16 @@ fn s1_a_read_that_waits_is_held_to_the_rights_at_its_end() {
     let mut cell = guarded();
     let follower = cell.follower();
     let ann = caller(&cell, follower, "ann");
-    // It is asked before the role is taken, and confirmed after.
+    // It waits for the very entry that takes the role.
+    let mut stamp = cell.put(1, "k", "v").stamp;
+    stamp.index += 1;
+    let late = Consistency::AtLeast(stamp);
+    let ticket = read(&mut cell, follower, ann, late, "a1");
     let taken = propose(
         &mut cell,
         1,
         AuthOperation::UserRevokeRole(role_of("ann", "app")),
     );
-    let ticket = read(&mut cell, follower, ann, Consistency::Linearizable, "a1");
     cell.settle();
     assert_eq!(cell.response(taken).body, Body::Reply(Reply::Auth));
     assert_eq!(refused(&cell, ticket), Some(AuthRejection::OldRevision));
