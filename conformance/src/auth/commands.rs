@@ -135,25 +135,37 @@ fn plain(called: Called) -> String {
     } = called;
     let error = error.lines().filter(|line| !line.starts_with('{'));
     let lines = output.lines().chain(error).map(plain_line);
-    format!("{success} {:?}", lines.collect::<Vec<_>>())
+    let mut lines: Vec<String> = lines.collect();
+    // Commands that ask every member say the same of each.
+    lines.dedup();
+    format!("{success} {lines:?}")
 }
 
 fn plain_line(line: &str) -> String {
+    let mut after_took = false;
+    let words = line.split(' ').map(|word| {
+        // Durations come after this word.
+        let own = after_took && word != "=";
+        after_took = word == "took" || (after_took && word == "=");
+        if own { "N".into() } else { plain_word(word) }
+    });
+    words.collect::<Vec<String>>().join(" ")
+}
+
+/// Long numbers are ids, those after a colon are ports or terms.
+fn plain_word(word: &str) -> String {
     let mut plain = String::new();
-    let mut rest = line;
-    // Long numbers are ids; ports and durations come after these words.
+    let mut rest = word;
     while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
         let (before, from) = rest.split_at(at);
         let digits = from
-            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+            .find(|c: char| !c.is_ascii_digit())
             .unwrap_or(from.len());
-        let number = &from[..digits];
-        let own = number.len() > 9
-            || before.ends_with(':')
-            || before.ends_with("took = ")
-            || before.ends_with("\"raft_term\":");
+        let own = digits > 9
+            || before.ends_with("\"raft_term\":")
+            || (before.ends_with(':') && !before.ends_with("\":"));
         plain.push_str(before);
-        plain.push_str(if own { "N" } else { number });
+        plain.push_str(if own { "N" } else { &from[..digits] });
         rest = &from[digits..];
     }
     plain + rest

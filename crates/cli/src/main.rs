@@ -72,7 +72,8 @@ struct Global {
     security: security::SecurityArgs,
     /// The user, with its password after a colon; without one it is asked for
     #[arg(
-        long,
+        id = "login-user",
+        long = "user",
         global = true,
         env = "SYNOD_USER",
         hide_env_values = true,
@@ -101,7 +102,7 @@ struct NoGlobal {
     output: Option<Output>,
     #[command(flatten)]
     _security: security::NoSecurityArgs,
-    #[arg(long = "user", hide = true, value_parser = refuse::<String>)]
+    #[arg(id = "login-user", long = "user", hide = true, value_parser = refuse::<String>)]
     user: Option<String>,
     #[arg(long = "password", hide = true, value_parser = refuse::<String>)]
     password: Option<String>,

@@ -24,7 +24,7 @@ use state::auth::{Auth, AuthRejection, Caller, Principal, User};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use token::Token;
-use verified::{Verified, VerifiedTokens};
+use verified::{Bound, Verified, VerifiedTokens};
 
 /// aws-lc-rs, or ring, which has the same interface for what is used here.
 #[cfg(feature = "aws-lc")]
@@ -109,74 +109,65 @@ impl Authenticator {
         }
     }
 
-    fn simple(&self, auth: &Auth, token: &HeaderValue, ttl: Duration) -> Option<Caller> {
-        let caller = |user: &str| Caller {
-            user: user.to_owned(),
-            revision: auth.revision(),
-        };
+    fn simple(&self, auth: &Auth, text: &HeaderValue, ttl: Duration) -> Option<Caller> {
         let now = Instant::now();
-        let key = auth.token_key();
         let mut verified = self.verified();
-        if let Some(found) = verified.get(token.as_bytes(), now) {
-            if found.state != auth.hash() {
-                if !is_current(auth.user(&found.user), found.password_revision) || found.key != *key
-                {
+        let user = match verified.get(text.as_bytes(), now) {
+            Some(found) => {
+                if !is_good(auth, found) {
                     return None;
                 }
-                found.state = auth.hash();
+                // Use extends it.
+                found.until = now + ttl;
+                found.user.clone()
             }
-            found.until = now + ttl;
-            return Some(caller(&found.user));
-        }
-        let Token {
+            None => {
+                let key = auth.token_key();
+                let token = Token::verify(key, text.to_str().ok()?)?;
+                let revision = token.password_revision;
+                if token.expires_ms <= wall_ms() || !is_current(auth.user(&token.user), revision) {
+                    return None;
+                }
+                let known = Verified {
+                    user: token.user.clone(),
+                    bound: Bound::Password {
+                        revision,
+                        key: key.clone(),
+                        seen: auth.hash(),
+                    },
+                    until: now + ttl,
+                };
+                verified.insert(text.as_bytes(), known);
+                token.user
+            }
+        };
+        Some(Caller {
             user,
-            password_revision,
-            expires_ms,
-        } = Token::verify(key, token.to_str().ok()?)?;
-        if expires_ms <= wall_ms() || !is_current(auth.user(&user), password_revision) {
-            return None;
-        }
-        let caller = caller(&user);
-        verified.insert(
-            token.as_bytes(),
-            Verified {
-                user,
-                password_revision,
-                key: key.clone(),
-                state: auth.hash(),
-                revision: 0,
-                until: now + ttl,
-            },
-        );
-        Some(caller)
+            revision: auth.revision(),
+        })
     }
 
     /// What a JSON web token claims is bound to the revision it was made at, so that alone decides whether it is still good for keys.
     #[cfg(feature = "aws-lc")]
-    fn jwt(&self, jwt: &jwt::Jwt, token: &HeaderValue) -> Option<Caller> {
+    fn jwt(&self, jwt: &jwt::Jwt, text: &HeaderValue) -> Option<Caller> {
         let now = Instant::now();
         let mut verified = self.verified();
-        if let Some(found) = verified.get(token.as_bytes(), now) {
-            return Some(Caller {
-                user: found.user.clone(),
-                revision: found.revision,
-            });
+        if let Some(found) = verified.get(text.as_bytes(), now)
+            && let Bound::Revision(revision) = found.bound
+        {
+            let user = found.user.clone();
+            return Some(Caller { user, revision });
         }
-        let claims = jwt.verify(token.to_str().ok()?, wall_ms())?;
+        let claims = jwt.verify(text.to_str().ok()?, wall_ms())?;
         let left = claims.expires_ms.map_or(ENDLESS_REMEMBERED, |end| {
             Duration::from_millis(end.saturating_sub(wall_ms()))
         });
-        verified.insert(
-            token.as_bytes(),
-            Verified {
-                user: claims.user.clone(),
-                password_revision: 0,
-                key: Bytes::new(),
-                state: 0,
-                revision: claims.revision,
-                until: now + left.min(ENDLESS_REMEMBERED),
-            },
-        );
+        let known = Verified {
+            user: claims.user.clone(),
+            bound: Bound::Revision(claims.revision),
+            until: now + left.min(ENDLESS_REMEMBERED),
+        };
+        verified.insert(text.as_bytes(), known);
         Some(Caller {
             user: claims.user,
             revision: claims.revision,
@@ -238,6 +229,26 @@ impl Authenticator {
     /// It is too long, or too many wait to be hashed.
     pub async fn hash(&self, password: &str) -> Result<Bytes, Status> {
         self.passwords.hash(password).await
+    }
+}
+
+/// A simple token found before is good still: looked at again only when users or roles have changed.
+fn is_good(auth: &Auth, found: &mut Verified) -> bool {
+    match &mut found.bound {
+        Bound::Password { seen, .. } if *seen == auth.hash() => true,
+        Bound::Password {
+            revision,
+            key,
+            seen,
+        } => {
+            let good = *key == *auth.token_key() && is_current(auth.user(&found.user), *revision);
+            if good {
+                *seen = auth.hash();
+            }
+            good
+        }
+        #[cfg(feature = "aws-lc")]
+        Bound::Revision(_) => false,
     }
 }
 

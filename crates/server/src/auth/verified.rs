@@ -12,16 +12,27 @@ const TOKENS_MAX: usize = 65_536;
 pub(super) struct Verified {
     /// Its user.
     pub user: String,
-    /// Of the password it was given for.
-    pub password_revision: u64,
-    /// The key it was signed with.
-    pub key: Bytes,
-    /// The state of users and roles that it was held against.
-    pub state: u64,
-    /// The revision it claims, if it is one that does.
-    pub revision: u64,
+    /// What it is good for.
+    pub bound: Bound,
     /// Its end.
     pub until: Instant,
+}
+
+/// What a token is bound to.
+#[derive(Clone, Debug)]
+pub(super) enum Bound {
+    /// A simple one, to its user's password.
+    Password {
+        /// The revision at which the password was set.
+        revision: u64,
+        /// The key it was signed with.
+        key: Bytes,
+        /// The hash of the users and roles it was held against last.
+        seen: u64,
+    },
+    /// A JSON web token, to the revision of users and roles it claims.
+    #[cfg(feature = "aws-lc")]
+    Revision(u64),
 }
 
 /// The tokens that were found right before. Bounded by two halves: when the newer one is full, the older one is forgotten.
@@ -66,10 +77,11 @@ mod tests {
     fn verified(until: Instant) -> Verified {
         Verified {
             user: "ann".into(),
-            password_revision: 1,
-            key: Bytes::new(),
-            state: 1,
-            revision: 0,
+            bound: Bound::Password {
+                revision: 1,
+                key: Bytes::new(),
+                seen: 1,
+            },
             until,
         }
     }
