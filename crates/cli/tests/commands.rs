@@ -438,13 +438,13 @@ fn users_roles_and_authentication_are_managed() {
     for range in [
         &["readwrite", "app/", "--prefix"][..],
         &["read", "x", "--from-key"],
-        &["write", "b", "c"],
+        &["write", "b", "d"],
     ] {
         member.text(&[&["role", "grant-permission", "app"], range].concat());
     }
     assert_eq!(
         member.text(&["role", "get", "app"]),
-        "readwrite app/*\nwrite [b, c)\nread [x, end)\n"
+        "readwrite app/*\nwrite [b, d)\nread [x, end)\n"
     );
     member.text(&["user", "grant-role", "ann", "app"]);
     assert_eq!(
