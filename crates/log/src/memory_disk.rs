@@ -358,6 +358,11 @@ impl Platter {
         self.0.borrow_mut().capacity_bytes = bytes;
     }
 
+    /// The names of its files, in order.
+    pub fn names(&self) -> Vec<String> {
+        self.0.borrow().directory.keys().cloned().collect()
+    }
+
     /// Flips one bit of a file, on the medium and in the cache; `false` if there is no such byte.
     pub fn flip_bit(&self, name: &str, offset: u64, bit: u8) -> bool {
         let mut state = self.0.borrow_mut();
@@ -379,22 +384,31 @@ impl Platter {
         self.0.borrow().damaged
     }
 
-    /// Flips one bit of any file, by chance; `false` if there is no byte.
-    pub fn flip_any_bit(&self) -> bool {
+    /// Flips one bit of any file that this concerns, by chance: mostly where something was written, often where it was written last. `false` if there is no
+    /// byte.
+    pub fn flip_any_bit(&self, concerns: impl Fn(&str) -> bool) -> bool {
         let (name, offset, bit) = {
             let mut guard = self.0.borrow_mut();
             let state = &mut *guard;
-            let files: Vec<(String, u64)> = state
+            let files: Vec<(&String, &Vec<u8>)> = state
                 .directory
                 .iter()
-                .map(|(name, inode)| (name.clone(), state.files[inode].content.len() as u64))
-                .filter(|(_, length)| *length > 0)
+                .map(|(name, inode)| (name, &state.files[inode].content))
+                .filter(|(name, content)| concerns(name) && !content.is_empty())
                 .collect();
             if files.is_empty() {
                 return false;
             }
-            let (name, length) = files[state.rng.below(files.len() as u64) as usize].clone();
-            (name, state.rng.below(length), state.rng.below(8) as u8)
+            let (name, content) = files[state.rng.below(files.len() as u64) as usize];
+            let length = content.len() as u64;
+            let last = content.iter().rposition(|byte| *byte != 0).unwrap_or(0) as u64;
+            let (from, to) = match state.rng.below(4) {
+                0 => (0, length),
+                1 => (last.saturating_sub(1024), last + 1),
+                _ => (0, last + 1),
+            };
+            let offset = from + state.rng.below(to - from);
+            (name.clone(), offset, state.rng.below(8) as u8)
         };
         self.flip_bit(&name, offset, bit)
     }

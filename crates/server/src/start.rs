@@ -60,7 +60,8 @@ pub(crate) async fn start(
         mut recovered,
     } = open(config)?;
     tell_damage(config, &identity, &recovered, &metrics);
-    let votes_lost = recovered.vote.is_none();
+    // Who belongs to no cluster yet has voted for nobody: there is nothing to lose.
+    let votes_lost = recovered.vote.is_none() && identity.cluster != 0;
 
     let mut me = Me {
         id: peer_of(&identity),
@@ -129,8 +130,14 @@ pub(crate) async fn start(
             ))
         };
         log.write_identity(&identity).map_err(cannot_write)?;
+        if recovered.vote.is_none() {
+            begin_incarnation(&mut log, &mut recovered).map_err(cannot_write)?;
+        }
         if votes_lost {
-            begin_incarnation(&mut log, &identity, &mut recovered).map_err(cannot_write)?;
+            warn!(
+                incarnation = identity.incarnation.0,
+                "member was admitted as a new incarnation, it learns before it votes"
+            );
             metrics.votes_lost.inc();
         }
         info!(
@@ -244,7 +251,9 @@ fn tell_damage(config: &Config, identity: &Identity, recovered: &Recovered, metr
         metrics.files_quarantined.inc();
         error!(what, directory = %config.data_dir.display(), "damaged data was set aside");
     }
-    let doubt = if recovered.vote.is_none() {
+    let doubt = if identity.cluster == 0 {
+        return;
+    } else if recovered.vote.is_none() {
         "the record of this member's votes is lost: it asks to be admitted as a new incarnation, and counts again when it has caught up"
     } else if recovered.entries_lost {
         "this member may have lost entries: it does not count until the others have made its log good"
@@ -266,7 +275,6 @@ fn tell_damage(config: &Config, identity: &Identity, recovered: &Recovered, metr
 /// The log goes on as that of a new incarnation, which voted for nobody and acknowledged nothing. The identity says so already.
 fn begin_incarnation(
     log: &mut log::Log<FileDisk>,
-    identity: &Identity,
     recovered: &mut Recovered,
 ) -> Result<(), log::StoreError> {
     let snapshot = recovered.snapshot.as_ref().map(|mark| mark.term);
@@ -279,10 +287,6 @@ fn begin_incarnation(
         candidate: None,
     });
     recovered.entries_lost = false;
-    warn!(
-        incarnation = identity.incarnation.0,
-        "member was admitted as a new incarnation, it learns before it votes"
-    );
     Ok(())
 }
 

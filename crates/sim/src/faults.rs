@@ -59,7 +59,7 @@ pub enum Fault {
     Slow(usize, u64),
     /// The process dies at its effect of this number from the first step of a snapshot transfer on.
     CrashInSnapshot(usize, u32),
-    /// So many bits are flipped in files of this disk while the process is down.
+    /// So many bits are flipped in files of this disk, whether the process is down or at work.
     FlipBits(usize, u32),
     /// The machine gets an empty disk, and starts with the flags it had.
     Wipe(usize),

@@ -1,6 +1,6 @@
 //! A member as its machine sees it: a disk, a clock, and at most one process that runs the real replica on the real log.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Micros};
 use crate::oracle::Recovery;
 use log::memory_disk::{MemoryDisk, Platter};
 use log::{Identity, Log, OpenError, Opened, ReadEntries, Snapshots};
@@ -25,6 +25,8 @@ pub struct Member {
     pub process: Option<Process>,
     /// Its process is stopped and gets no time.
     pub paused: bool,
+    /// When it was stopped last.
+    pub paused_at: Micros,
     /// Number of the present (or last) process.
     pub life: u64,
     /// Since when it leads without reaching a majority.
@@ -69,6 +71,7 @@ impl Member {
             clock,
             process: None,
             paused: false,
+            paused_at: 0,
             life: 0,
             cut_off_since: None,
             asking: None,
@@ -185,6 +188,8 @@ pub enum StartError {
     Stopped,
     /// The disk failed or is full; a later start may succeed.
     Disk(String),
+    /// What says whose the directory is, is damaged: only an operator can help.
+    Spoiled(String),
     /// The log refused.
     Refused(String),
 }
@@ -215,6 +220,13 @@ impl Member {
         let opened =
             log::open(disk, common.log.clone(), new_member).map_err(|error| match error {
                 OpenError::Disk(error) => StartError::Disk(error.to_string()),
+                error @ (OpenError::Foreign(_)
+                | OpenError::Damaged(_)
+                | OpenError::NewerVersion { .. })
+                    if self.rotten =>
+                {
+                    StartError::Spoiled(format!("{error:?}"))
+                }
                 error => StartError::Refused(format!("{error:?}")),
             })?;
         let identity = &opened.identity;
@@ -228,10 +240,11 @@ impl Member {
                 opened.recovered.quarantined
             )));
         }
-        self.votes_lost = opened.recovered.vote.is_none();
-        if self.votes_lost && !self.rotten {
+        if opened.recovered.vote.is_none() && !self.rotten {
             return Err(StartError::Refused("the vote record is lost".into()));
         }
+        // Who belongs to no cluster yet has voted for nobody: there is nothing to lose.
+        self.votes_lost = opened.recovered.vote.is_none() && identity.cluster != 0;
         if identity.cluster == 0 || self.votes_lost {
             let bootstrap = if self.votes_lost {
                 Bootstrap::again(self.introduction(), identity.cluster, now.monotonic)
@@ -274,7 +287,7 @@ impl Member {
         }
         written.map_err(|error| StartError::Disk(format!("{error:?}")))?;
         self.began_again = std::mem::take(&mut self.votes_lost);
-        if self.began_again {
+        if opened.recovered.vote.is_none() {
             // As the server does: it has voted for nobody yet, and never again as who it was.
             let recovered = &mut opened.recovered;
             let snapshot = recovered.snapshot.as_ref().map(|mark| mark.term);
@@ -293,7 +306,12 @@ impl Member {
             recovered.entries_lost = false;
         }
         self.id = id;
-        self.run(common, opened, boot, now)
+        let started = self.run(common, opened, boot, now);
+        started.map_err(|error| match error {
+            // It opened its directory long ago; a bit flipped since. The next start will find that.
+            StartError::Refused(text) if self.rotten => StartError::Disk(text),
+            error => error,
+        })
     }
 
     fn run(

@@ -3,6 +3,7 @@
 
 mod elections;
 mod logs;
+mod members;
 mod memory;
 mod stage;
 
@@ -123,5 +124,26 @@ pub const SCENARIOS: &[Scenario] = &[
         members: 3,
         settings: raft::Settings::default,
         script: memory::power_loss_all,
+    },
+    Scenario {
+        name: "raft-amnesia",
+        about: "a member lost an entry that it had acknowledged, and does not count before it has it again",
+        members: 3,
+        settings: raft::Settings::default,
+        script: memory::amnesia,
+    },
+    Scenario {
+        name: "wiped-member",
+        about: "a member comes back with an empty disk: it founds nothing, votes for nobody, and learns before it counts",
+        members: 3,
+        settings: raft::Settings::default,
+        script: members::wiped_member,
+    },
+    Scenario {
+        name: "membership-joint",
+        about: "two of five members leave at once: in between, a majority of the five and one of the three are needed",
+        members: 5,
+        settings: raft::Settings::default,
+        script: members::joint,
     },
 ];

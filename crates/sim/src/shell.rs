@@ -104,7 +104,7 @@ impl World {
                 Effect::Persist(persist) => self.consensus.on_persist(member, persist, self.now),
                 Effect::RoleChanged { role, term, .. } => {
                     if *role == raft::Role::Leader {
-                        self.leases.on_leader(self.now);
+                        self.leases.on_leader(member, *term);
                     }
                     self.consensus.on_role(member, *role, *term)
                 }
@@ -115,6 +115,11 @@ impl World {
                 _ => continue,
             };
             self.judge(check);
+            if let Effect::Persist(persist) = effect
+                && (persist.reset.is_some() || !persist.entries.is_empty())
+            {
+                self.note_newest_batch(member);
+            }
         }
         let Some(process) = &mut self.members[member].process else {
             return;
@@ -143,6 +148,12 @@ impl World {
             Ok(joined) => self.decided(joined),
             Err((property, text)) => self.fail(property, text),
         }
+    }
+
+    /// Tells the oracle of leases that a member counts time from its newest batch on, and how old that was already.
+    pub(crate) fn note_newest_batch(&mut self, member: usize) {
+        let formed_at = self.consensus.newest_batch_formed_at(member);
+        self.leases.on_stored(member, self.now - formed_at);
     }
 
     /// A log that had lost entries has been made good by the others.
@@ -174,6 +185,11 @@ impl World {
                 Ok(applied) => applied,
                 Err((property, text)) => return self.fail(property, text),
             };
+            if matches!(decided.entry.payload, raft::Payload::Batch(_)) {
+                let clock_ms = self.history.model().clock_ms();
+                self.leases
+                    .on_batch(decided.entry.term, decided.formed_at, clock_ms);
+            }
             for expiry in &applied.expired {
                 if let Err((property, text)) = self.leases.on_expiry(expiry, decided.formed_at) {
                     return self.fail(property, text);
@@ -297,9 +313,6 @@ impl World {
             Effect::Reopen(why) => self.reopen(member, why),
             // An operator's script ends it; until then it harms nobody, which is what is looked at.
             Effect::Departed => {}
-            Effect::Halted(text) if self.members[member].rotten => {
-                self.out_of_order(member, text);
-            }
             Effect::Halted(text) => self.fail("U1", format!("n{} halts: {text}", member + 1)),
             Effect::SetTimer(at) => self.set_timer(member, at),
         }

@@ -217,6 +217,8 @@ pub(crate) struct World {
     healed_at: Option<Micros>,
     must_serve_from: Option<Micros>,
     ended: bool,
+    /// When everything must have come to rest at the latest.
+    rests_by: Micros,
     /// How many voters there are at least: those the cluster began with.
     voters_min: usize,
     /// Messages of the past, kept if they are to come again.
@@ -245,6 +247,10 @@ pub struct Counts {
     pub installs: u64,
     /// Disks that were replaced by empty ones.
     pub wiped_disks: u64,
+    /// Members that came back without entries they had acknowledged, and were made good by the others.
+    pub entries_lost: u64,
+    /// Members that lost the record of their votes and went on as the next incarnation.
+    pub votes_lost: u64,
     /// Changes of the members that were asked for.
     pub changes: u64,
     /// Features switched on.
@@ -311,7 +317,7 @@ impl World {
             common,
             consensus: Consensus::new(members + spares),
             history: History::new(),
-            leases: Leases::default(),
+            leases: Leases::new(members + spares),
             trace: Trace::new(trace),
             timeline: Timeline::new(timeline),
             director: is_directed.then(Director::default),
@@ -325,6 +331,7 @@ impl World {
             healed_at: None,
             must_serve_from: None,
             ended: false,
+            rests_by: Micros::MAX,
             voters_min: members,
             old_messages: replays.then(Vec::new),
             operator: 0,
@@ -353,6 +360,7 @@ impl World {
             }
         }
         let settled = heal_at + 4_000_000;
+        self.rests_by = settled + 76_000_000;
         for (at, phase) in [
             (heal_at, Phase::Heal),
             (settled, Phase::MustServe),

@@ -90,6 +90,16 @@ fn two_hundred_seeds_keep_every_promise() {
             20,
         ),
         (
+            "logs made good by others",
+            sum(|report| report.stats.counts.entries_lost),
+            5,
+        ),
+        (
+            "members that went on as the next incarnation",
+            sum(|report| report.stats.counts.votes_lost),
+            5,
+        ),
+        (
             "changes of members",
             sum(|report| report.stats.counts.changes),
             50,
@@ -129,6 +139,12 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         18,
         20,
         "a member with a new disk asked only those it was started with, and was never admitted by a leader that had come later",
+    ),
+    (
+        Profile::Bitrot,
+        5,
+        40,
+        "an empty member whose log was damaged before it belonged to a cluster broke an assertion at its start: it had no votes to lose",
     ),
 ];
 

@@ -264,6 +264,9 @@ impl Drawing<'_> {
             return;
         };
         let bits = *self.rng.pick(&[1, 1, 1, 3, 20]);
+        if self.rng.chance(500) {
+            return self.add(at, Fault::FlipBits(member, bits));
+        }
         self.add(at, Fault::Crash(member));
         self.add(at + 1, Fault::FlipBits(member, bits));
         let outage = self.outage();

@@ -138,6 +138,22 @@ impl Consensus {
         log.entries.iter().map(|entry| entry.term.0).collect()
     }
 
+    /// True time when the newest batch in a member's log was formed.
+    pub fn newest_batch_formed_at(&self, member: usize) -> Micros {
+        let log = &self.members[member].log;
+        let is_batch = |entry: &&Entry| matches!(entry.payload, Payload::Batch(_));
+        let in_log = log.entries.iter().rev().find(is_batch).and_then(|entry| {
+            let sighting = self.sightings.get(&(entry.index.0, entry.term.0))?;
+            Some(sighting.at)
+        });
+        let before = &self.chain[..self.chain.len().min(log.start as usize)];
+        let mut before = before.iter().rev();
+        let mut in_snapshot = || before.find(|decided| is_batch(&&decided.entry));
+        in_log
+            .or_else(|| in_snapshot().map(|decided| decided.formed_at))
+            .unwrap_or_default()
+    }
+
     /// Number of terms that had a leader.
     pub fn terms_led(&self) -> usize {
         self.leaders.len()

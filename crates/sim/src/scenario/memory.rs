@@ -4,6 +4,7 @@ use super::stage::Stage;
 use crate::faults::Fault;
 use crate::timeline::What;
 use log::memory_disk::Survival;
+use raft::Standing;
 
 pub fn power_loss_all(stage: &mut Stage<'_>) {
     stage.say("Three members, n1 leads term 1. Some changes are made.");
@@ -59,5 +60,68 @@ pub fn power_loss_all(stage: &mut Stage<'_>) {
     stage.check(
         "all three found everything else on their disks again",
         restarts == 3,
+    );
+}
+
+pub fn amnesia(stage: &mut Stage<'_>) {
+    stage.say("Three members, n1 leads term 1. n3 is cut off, so that the next changes are decided by n1 and n2 alone.");
+    stage.elect(0);
+    stage.put_done(0);
+    stage.caught_up(0, &[1, 2]);
+    stage.cut_off(&[2]);
+    stage.put_done(0);
+    let acknowledged = stage.put_done(0);
+    stage.caught_up(0, &[1]);
+    let before = stage.log(1).len();
+    stage.say("n1 and n2 are killed.");
+    stage.fault(Fault::Crash(0));
+    stage.fault(Fault::Crash(1));
+    stage.damage_log(1, 3);
+    stage.say("n2 starts, and hears n3 again: a majority, and neither has what was decided.");
+    stage.fault(Fault::Heal);
+    stage.fault(Fault::Start(1));
+    stage.show_logs(&[0, 1, 2]);
+    let after = stage.log(1).len();
+    let forgetful = stage
+        .status(1)
+        .is_some_and(|status| status.standing == Standing::EntriesLost);
+    stage.only_asks(2);
+    stage.may_ask(1);
+    let alone_from = stage.now();
+    stage.pass(5_000);
+    let led = stage.since(alone_from).any(|moment| {
+        let role = raft::Role::Leader;
+        matches!(moment.what, What::Role { role: found, .. } if found == role)
+    });
+    let asked = stage
+        .since(alone_from)
+        .any(|moment| matches!(&moment.what, What::Sends { text, .. } if text.contains("PreVote")));
+    stage.say("n3 asks for votes, and n2, which may have promised what it cannot remember, says nothing. n1 starts again.");
+    stage.fault(Fault::Start(0));
+    stage.elect(0);
+    stage.until("n2 may be believed again", |stage| {
+        let standing = stage.status(1).map(|status| status.standing);
+        standing == Some(Standing::Sound)
+    });
+    stage.caught_up(0, &[1, 2]);
+    stage.show_logs(&[0, 1, 2]);
+    let found = stage.read_value(1);
+    stage.check(
+        &format!(
+            "n2 had {before} entries, came back with {after}, and knew that some were missing"
+        ),
+        before > after && forgetful,
+    );
+    stage.check(
+        "n3 asked for votes, and n2 and n3 together elected nobody",
+        asked && !led,
+    );
+    stage.check(
+        "with n1, n2 got back what it had lost",
+        stage.log(1) == stage.log(0),
+    );
+    stage.check(
+        "the acknowledged change is there",
+        found == Some(acknowledged),
     );
 }

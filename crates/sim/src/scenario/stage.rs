@@ -9,10 +9,10 @@ use crate::network::Weather;
 use crate::oracle::{Request, trace_id, value_of};
 use crate::timeline::{Kind, Moment, Timeline, What, Window, name, sentence, words};
 use crate::world::{Event, Phase, Setup, World};
-use raft::{Role, Status};
+use raft::{Configuration, MemberId, PeerId, Role, Status};
 use replica::{Body, Consistency, Message, Response};
 use state::{Answer, Command, Operation, Put, Query, Range};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest a script waits for something to happen.
 const PATIENCE: Micros = 30_000_000;
@@ -37,6 +37,8 @@ pub struct Stage<'a> {
     requests: u64,
     /// What was asked, by the request's number.
     asked: BTreeMap<u64, String>,
+    /// Configurations told, of which each is news once.
+    configurations: BTreeSet<String>,
     checks: Vec<Checked>,
 }
 
@@ -75,6 +77,7 @@ impl<'a> Stage<'a> {
             leading: vec![false; members],
             requests: 0,
             asked: BTreeMap::new(),
+            configurations: BTreeSet::new(),
             checks: Vec::new(),
         }
     }
@@ -144,6 +147,11 @@ impl<'a> Stage<'a> {
             What::Answers { request, text, .. } => {
                 let asked = &self.asked[request];
                 Some(format!("     {who} answers to \"{asked}\": {text}"))
+            }
+            What::Configuration(text) => {
+                let known = !self.configurations.insert(text.clone());
+                let first = self.configurations.len() == 1;
+                (!known && !first).then_some(told)
             }
             What::Starts { .. }
             | What::CannotStart(_)
@@ -316,6 +324,40 @@ impl<'a> Stage<'a> {
             };
             self.world.queue.plan(at, event);
         }
+    }
+
+    /// Flips a bit in a sector of a member's log, in its first segment.
+    pub fn damage_log(&mut self, member: usize, sector: u64) {
+        let machine = &mut self.world.members[member];
+        let names = machine.platter.names().into_iter();
+        let oldest = names.filter(|name| name.starts_with("log-")).min();
+        let flipped =
+            oldest.is_some_and(|name| machine.platter.flip_bit(&name, sector * 512 + 40, 3));
+        assert!(flipped, "the log has a sector {sector}");
+        machine.rotten = true;
+        self.say(&format!("A bit flips in the log of {}.", name(member)));
+    }
+
+    // Members come and go.
+
+    /// Who a member is.
+    pub fn id(&self, member: usize) -> PeerId {
+        self.world.members[member].id
+    }
+
+    /// The newest decided configuration.
+    pub fn configuration(&self) -> &Configuration {
+        self.world.consensus.decided_configuration()
+    }
+
+    /// An operator asks `leader` for these voters and nobody else.
+    pub fn ask_for_voters(&mut self, leader: usize, voters: &[usize]) {
+        let voters: BTreeSet<PeerId> = voters.iter().map(|member| self.id(*member)).collect();
+        let mut target = self.configuration().clone();
+        let stays = |member: &MemberId| voters.iter().any(|voter| voter.member == *member);
+        target.members.retain(|member, _| stays(member));
+        target.voters = voters;
+        self.world.ask_for_members(leader, target);
     }
 
     // Clients.

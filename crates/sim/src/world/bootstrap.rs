@@ -94,6 +94,10 @@ impl World {
 
     fn send_bootstrap(&mut self, from: usize, to: usize, asker: u64, message: BootstrapMessage) {
         if let Some(at) = self.network.plan(self.now, from, to)[0] {
+            let lane = &self.members[from].lane;
+            self.trace.note(self.now, lane, &[29, to as u64], || {
+                format!("→ n{}: {message:?}", to + 1)
+            });
             let event = Event::Bootstrap {
                 from,
                 to,

@@ -28,10 +28,17 @@ impl World {
         }
     }
 
-    /// A removed member is stopped; its machine is spare.
+    /// A removed member is stopped; its machine is spare. One that was replaced by itself, with another id or incarnation, is not.
     pub(super) fn retire(&mut self, member: usize) {
-        let removed = self.consensus.was_removed(self.members[member].id);
-        if removed && self.members[member].asking.is_none() && self.members[member].in_service {
+        let machine = &self.members[member];
+        let mut named = self.consensus.decided_configuration().members.values();
+        let replaced = named.any(|other| other.name == machine.lane);
+        let removed = self.consensus.was_removed(machine.id);
+        if removed
+            && !replaced
+            && self.members[member].asking.is_none()
+            && self.members[member].in_service
+        {
             self.stop(member, None);
             self.members[member].in_service = false;
         }
@@ -65,10 +72,15 @@ impl World {
         let Some(target) = self.target(&current, change) else {
             return;
         };
+        self.ask_for_members(leader, target);
+    }
+
+    /// Asks a member for this configuration.
+    pub(crate) fn ask_for_members(&mut self, member: usize, target: Configuration) {
         self.counts.changes += 1;
         self.operator += 1;
         let ticket = Ticket(OPERATOR + self.operator);
-        self.give(leader, Input::ChangeMembership { ticket, target });
+        self.give(member, Input::ChangeMembership { ticket, target });
     }
 
     fn target(&mut self, current: &Configuration, change: Change) -> Option<Configuration> {
@@ -101,7 +113,9 @@ impl World {
                 };
                 let caught_up: Vec<PeerId> =
                     current.learners.iter().filter(joined).copied().collect();
-                let mut leaving = (surplus + caught_up.len()).min(2);
+                // One that came back with a new disk is a learner in place of the voter it was: it is no surplus.
+                let voters = current.voters.len() + caught_up.len();
+                let mut leaving = voters.saturating_sub(self.voters_min).min(2);
                 target.learners.retain(|peer| !caught_up.contains(peer));
                 target.voters.extend(&caught_up);
                 while leaving > 0 {

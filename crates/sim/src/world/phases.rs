@@ -6,6 +6,9 @@ use crate::oracle::is_quorum;
 /// A leader steps down when it heard no quorum for an election timeout, at most a second; what was on its way may take a moment more.
 const LINGERS_MAX: Micros = 3_000_000;
 
+/// The cluster is looked at again after so long if it is not at rest yet.
+const REST_AFTER: Micros = 2_000_000;
+
 impl World {
     /// Somebody leads, and can: it hears a majority, and something of its term is decided.
     pub(super) fn led(&self) -> bool {
@@ -47,8 +50,11 @@ impl World {
 
     pub(super) fn look(&mut self) {
         let led = self.led();
-        self.leases.sample(self.now, led);
+        let lossy = self.network.weather().loss > 0;
+        self.leases.sample(self.now, led, lossy);
         let check = self.leases.check_lateness(self.history.model(), self.now);
+        self.judge(check);
+        let check = self.leases.check_silence(self.history.model(), self.now);
         self.judge(check);
         self.check_lingering();
         self.check_overdue();
@@ -126,6 +132,10 @@ impl World {
                 }
             }
             Phase::Close => self.clients.close(),
+            Phase::End if self.is_removing() && self.now < self.rests_by => {
+                self.queue
+                    .plan(self.now + REST_AFTER, Event::Phase(Phase::End));
+            }
             Phase::End => {
                 self.ended = true;
                 let check = self.check_rest();
@@ -134,6 +144,15 @@ impl World {
                 self.judge(check);
             }
         }
+    }
+
+    /// A large removal is being written down, batch by batch, of which watches are told at its end.
+    fn is_removing(&self) -> bool {
+        let mut processes = self.members.iter().filter_map(|it| it.process.as_ref());
+        processes.any(|process| {
+            let status = process.replica.status();
+            status.complete < status.revision
+        })
     }
 
     fn heal(&mut self) {
@@ -183,6 +202,9 @@ impl World {
                         status.applied
                     ),
                 ));
+            }
+            if status.raft.standing != raft::Standing::Sound || !status.serving {
+                return Err(("R1", format!("n{} is not whole at the end", n + 1)));
             }
             if status.pending_commands != 0 {
                 return Err((

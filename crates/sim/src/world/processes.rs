@@ -23,8 +23,10 @@ impl World {
             Ok(Started::Runs(recovery)) => {
                 let last = recovery.last;
                 if std::mem::take(&mut self.members[member].began_again) {
+                    self.counts.votes_lost += 1;
                     self.consensus.on_wiped(member);
                 }
+                self.counts.entries_lost += u64::from(recovery.entries_lost);
                 self.consensus.set_id(member, self.members[member].id);
                 self.trace
                     .note(self.now, &self.members[member].lane, &[21, last.0], || {
@@ -34,6 +36,7 @@ impl World {
                     .note(self.now, Some(member), || What::Starts { last: last.0 });
                 let check = self.consensus.on_recovery(member, *recovery);
                 self.judge(check);
+                self.note_newest_batch(member);
                 self.counts.restarts += 1;
                 self.plan_turn(member);
             }
@@ -53,18 +56,15 @@ impl World {
                 self.queue.plan(self.now + 300_000, Event::Start(member));
             }
             Err(StartError::Stopped) => self.members[member].platter.crash(),
-            Err(StartError::Refused(text)) if self.members[member].rotten => {
-                self.out_of_order(member, text);
+            Err(StartError::Spoiled(text)) => self.out_of_order(member, text),
+            Err(StartError::Refused(text)) => {
+                self.fail("R1", format!("n{} does not start: {text}", member + 1))
             }
-            Err(StartError::Refused(text)) => self.fail(
-                "R1",
-                format!("n{} does not start on a sound disk: {text}", member + 1),
-            ),
         }
     }
 
-    /// A member says that it cannot go on with its damaged disk: it counts as down until an operator puts in another.
-    pub(crate) fn out_of_order(&mut self, member: usize, text: String) {
+    /// A member says that its directory cannot be used: it counts as down until an operator gives it an empty one.
+    fn out_of_order(&mut self, member: usize, text: String) {
         self.trace
             .note(self.now, &self.members[member].lane, &[28], || {
                 format!("cannot go on: {text}")
