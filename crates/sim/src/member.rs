@@ -346,10 +346,11 @@ impl Member {
             entries_lost: recovered.entries_lost,
             rotten: self.rotten,
         };
+        let vote = mutated!(ForgetVote, raft::Vote::default(), vote);
         let restored = Restored {
             id: self.id,
             boot: Boot(boot),
-            vote: mutated!(ForgetVote, raft::Vote::default(), vote),
+            vote,
             snapshot: recovered.snapshot.unwrap_or(first),
             terms: recovered.terms,
             last: recovered.last,
