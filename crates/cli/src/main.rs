@@ -257,7 +257,7 @@ mod tests {
             "synod serve",
             "synod dev --members 5 --data-dir d",
             "synod dev --ephemeral --tls",
-            "synod cert server --dir d --name n1 --host a,10.0.0.1 --days 7 --replace",
+            "synod cert --dir d server --name n1 --host a,10.0.0.1 --days 7 --replace",
             "synod get a --prefix --revision 3 --limit 2 --keys-only --consistency bounded=2s --endpoints a:1,b:2",
             "synod put k v --output json",
             "synod lease keep-alive 1f",

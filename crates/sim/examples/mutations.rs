@@ -16,7 +16,7 @@ const TABLE: &str = concat!(
 const SCRIPTS: &str = include_str!("../../raft/tests/bugs.txt");
 
 /// Seeds tried in each profile.
-const SEEDS_MAX: u64 = 60;
+const SEEDS_MAX: u64 = 64;
 
 /// The same for a bug that a script shows anyway.
 const SEEDS_MAX_WITH_SCRIPT: u64 = 30;

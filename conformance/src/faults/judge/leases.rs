@@ -12,6 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A time without an acknowledged change that counts as time without a leader.
 const LEADERLESS_MICROS: u64 = 300_000;
 
+/// What a change of leaders may cost the replicated clock: the new one goes on from the last batch, and the old leader made one at least this often.
+const CHANGE_MICROS: u64 = 600_000;
+
 /// Judges each lease that had keys.
 pub fn check(records: &[Record], model: &Model, ends_in_time: bool, verdict: &mut Verdict) {
     let oracle = watch_leaders(records);
@@ -193,11 +196,11 @@ fn watch_leaders(records: &[Record]) -> Leases {
     for record in told {
         if record.term > term {
             term = record.term;
-            oracle.on_leader(record.returned);
+            oracle.on_change(record.returned, CHANGE_MICROS);
         }
         if record.changed() {
             let led = before.is_none_or(|before| record.returned - before <= LEADERLESS_MICROS);
-            oracle.sample(record.returned, led);
+            oracle.sample(record.returned, led, true);
             before = Some(record.returned);
         }
     }

@@ -381,8 +381,8 @@ mod tests {
         for method in METHODS {
             let admin = matches!(
                 method.service,
-                "etcdserverpb.Cluster" | "etcdserverpb.Maintenance"
-            ) && !matches!(method.name, "MemberList" | "Alarm");
+                "etcdserverpb.Cluster" | "etcdserverpb.Maintenance" | "synodpb.Members"
+            ) && !matches!(method.name, "MemberList" | "List" | "Alarm");
             assert_eq!(Rule::of(*method) == Rule::Admin, admin, "{}", method.path);
         }
     }

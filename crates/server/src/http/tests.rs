@@ -241,18 +241,6 @@ async fn refusals_have_etcds_codes_and_texts() {
     );
 }
 
-#[tokio::test]
-async fn calls_that_come_later_are_named() {
-    let port = start().await;
-    let answer = port
-        .post("/v3/maintenance/downgrade", "{\"action\":\"CANCEL\"}")
-        .await;
-    assert!(
-        answer.starts_with("HTTP/1.1 501 ") && answer.contains("Downgrade"),
-        "{answer}"
-    );
-}
-
 /// Sends any message to any path.
 async fn call<M: prost::Message + 'static>(
     channel: Channel,

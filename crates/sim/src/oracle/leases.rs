@@ -99,6 +99,11 @@ impl Leases {
         self.changes.push((formed_at, lost));
     }
 
+    /// Somebody else leads, and nobody knows what that cost the clock: this much at most.
+    pub fn on_change(&mut self, at: Micros, lost_max: Micros) {
+        self.changes.push((at, lost_max));
+    }
+
     /// What the changes of leaders since then cost the clock.
     fn lost_since(&self, since: Micros) -> Micros {
         let position = self.changes.partition_point(|(at, _)| *at <= since);
