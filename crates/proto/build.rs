@@ -2,21 +2,28 @@
 
 use std::error::Error;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 12] = [
     "kv.proto",
     "auth.proto",
     "rpc.proto",
     "lock.proto",
     "election.proto",
     "members.proto",
+    "synod/v1/kv.proto",
+    "synod/v1/watch.proto",
+    "synod/v1/lease.proto",
+    "synod/v1/lock.proto",
+    "synod/v1/coordination.proto",
+    "synod/v1/id.proto",
 ];
-const PACKAGES: [&str; 6] = [
+const PACKAGES: [&str; 7] = [
     ".mvccpb",
     ".authpb",
     ".etcdserverpb",
     ".v3lockpb",
     ".v3electionpb",
     ".synodpb",
+    ".synod.v1",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -25,6 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     tonic_prost_build::configure()
         .bytes(".")
+        .btree_map(".")
         .build_server(feature("SERVER"))
         .build_client(feature("CLIENT"))
         .build_transport(feature("CLIENT"))
@@ -37,6 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         json.preserve_proto_field_names()
             .ignore_unknown_fields()
+            .btree_map([".synod.v1"])
             .build(&PACKAGES)?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Messages and service stubs of the etcd API, and later our own. No logic.
+//! Messages and service stubs of the etcd API and of our own. No logic.
 //!
 //! The modules are named as the protobuf packages. Stubs for servers and clients and the JSON form (etcd's: original field names, 64-bit
 //! numbers as strings, bytes in base64) stand behind the features `server`, `client` and `json`.
@@ -49,4 +49,15 @@ pub mod synodpb {
     include!(concat!(env!("OUT_DIR"), "/synodpb.rs"));
     #[cfg(feature = "json")]
     include!(concat!(env!("OUT_DIR"), "/synodpb.serde.rs"));
+}
+
+/// The native API.
+pub mod synod {
+    /// Its first version.
+    #[allow(missing_docs, clippy::all)]
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/synod.v1.rs"));
+        #[cfg(feature = "json")]
+        include!(concat!(env!("OUT_DIR"), "/synod.v1.serde.rs"));
+    }
 }
