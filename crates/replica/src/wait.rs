@@ -126,24 +126,26 @@ impl Replica {
             .filter(|woken| waiting.contains_key(&woken.claimant))
             .map(|woken| (woken.claimant, Some(woken.outcome)))
             .collect();
-        for claimant in std::mem::take(&mut self.waits.fresh) {
+        let fresh = std::mem::take(&mut self.waits.fresh);
+        for &claimant in &fresh {
             ended.entry(claimant).or_default();
         }
         for (claimant, outcome) in ended {
-            self.end_wait(index, claimant, outcome);
+            self.end_wait(index, claimant, outcome, fresh.contains(&claimant));
         }
     }
 
-    /// Ends a wait unless the state says that it goes on.
-    fn end_wait(&mut self, index: u64, claimant: Claimant, outcome: Option<Outcome>) {
+    /// Ends a wait unless the state says that it goes on. One that ended and began again in this batch, here (`fresh`), goes on; one that ended
+    /// while its acquisition waits all the same does not: whoever left a barrier and will wait no longer has left it.
+    fn end_wait(&mut self, index: u64, claimant: Claimant, outcome: Option<Outcome>, fresh: bool) {
         let told = match self.state.acquisition(claimant) {
-            Some(acquisition) if acquisition.waits => return,
-            Some(acquisition) => {
+            Some(acquisition) if acquisition.waits && (fresh || outcome.is_none()) => return,
+            Some(acquisition) if !acquisition.waits => {
                 let token = acquisition.token;
                 Ok(Reply::Lock(LockReply::Granted { token }))
             }
-            // Nothing says how it ended: the client asks again.
-            None => outcome.map(reply_of).ok_or(Failure::Unknown),
+            // If nothing says how it ended, the client asks again.
+            _ => outcome.map(reply_of).ok_or(Failure::Unknown),
         };
         for ticket in self.waits.waiting.remove(&claimant).unwrap_or_default() {
             self.waits.requests.remove(&ticket);
@@ -159,7 +161,7 @@ impl Replica {
         self.waits.fresh.clear();
         let all: Vec<Claimant> = self.waits.waiting.keys().copied().collect();
         for claimant in all {
-            self.end_wait(self.state.applied(), claimant, None);
+            self.end_wait(self.state.applied(), claimant, None, false);
         }
     }
 

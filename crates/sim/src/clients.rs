@@ -1,7 +1,10 @@
-//! The clients of the cluster: some read and write keys, some hold leases, some watch. They know nothing but what members tell them, ask any
+//! The clients of the cluster: some read and write keys, some hold leases, some watch, some use locks, some number their requests. They know nothing but what members tell them, ask any
 //! member, and go to another when one fails them.
 
+mod callers;
 mod lessees;
+mod lockers;
+mod programs;
 mod requests;
 mod watchers;
 
@@ -10,12 +13,15 @@ use crate::model::Model;
 use crate::oracle::{Check, Request, WatchOracle, trace_id, value_of};
 use crate::rng::Rng;
 use bytes::Bytes;
+use callers::Caller;
+use lockers::Locker;
+use programs::{Keeper, Program};
 use replica::{
     Body, Consistency, Failure, Response, Stamp, StreamId, WatchCreate, WatchRequest, WatchResponse,
 };
 use state::{
     Answer, Command, Compact, Compare, DeleteRange, LeaseGrant, LeaseRevoke, Operation, Put, Query,
-    Range, Reply, StepReply, Txn, TxnOperation, TxnStep,
+    Range, Rejection, Reply, StepReply, Txn, TxnOperation, TxnStep,
 };
 use std::collections::BTreeMap;
 
@@ -31,6 +37,8 @@ pub struct Load {
     pub lessees: usize,
     /// Clients that watch.
     pub watchers: usize,
+    /// Programs that use locks, with several clients each.
+    pub programs: usize,
     /// Mean time between the requests of a writer.
     pub think: Micros,
     /// Keys per kind.
@@ -113,6 +121,7 @@ pub enum Outcome {
 /// All clients.
 pub struct Clients {
     clients: Vec<Client>,
+    programs: Vec<Program>,
     load: Load,
     members: usize,
     rng: Rng,
@@ -140,6 +149,9 @@ enum Kind {
     Writer { waiting: Option<u64> },
     Lessee(Lessee),
     Watcher(Watcher),
+    Keeper(Keeper),
+    Locker(Locker),
+    Caller(Caller),
 }
 
 #[derive(Default)]
@@ -183,8 +195,28 @@ impl Clients {
                 kind,
             });
         }
+        for program in 0..load.programs {
+            let keeper = Keeper {
+                program,
+                waiting: None,
+            };
+            for kind in [
+                Kind::Keeper(keeper),
+                Kind::Locker(Locker::of(program)),
+                Kind::Locker(Locker::of(program)),
+                Kind::Caller(Caller::of(program)),
+            ] {
+                clients.push(Client {
+                    member: rng.below(members as u64) as usize,
+                    token: 0,
+                    stamp: None,
+                    kind,
+                });
+            }
+        }
         let mut clients = Clients {
             clients,
+            programs: vec![Program::default(); load.programs],
             load,
             members,
             rng,
@@ -211,8 +243,13 @@ impl Clients {
         self.closing = true;
         // Leases end before the run does: nothing is to change in its last moments.
         for client in 0..self.clients.len() {
-            if matches!(&self.clients[client].kind, Kind::Lessee(lessee) if lessee.waiting.is_none())
-            {
+            let idle = match &self.clients[client].kind {
+                Kind::Lessee(lessee) => lessee.waiting.is_none(),
+                Kind::Keeper(keeper) => keeper.waiting.is_none(),
+                Kind::Locker(locker) => locker.waiting.is_none(),
+                _ => false,
+            };
+            if idle {
                 self.wake_after(client, 50_000);
             }
         }
@@ -257,6 +294,15 @@ impl Clients {
                 None => self.hold(client),
             },
             Kind::Watcher(_) => self.watch(client, model),
+            Kind::Keeper(keeper) => match (keeper.waiting.take(), keeper.program) {
+                (Some(request), _) => self.give_up(client, request),
+                (None, program) => self.keep(client, program),
+            },
+            Kind::Locker(locker) => match locker.waiting.take() {
+                Some(request) => self.give_up(client, request),
+                None => self.lock(client),
+            },
+            Kind::Caller(_) => self.call(client),
         }
     }
 
@@ -276,7 +322,10 @@ impl Clients {
         match &mut self.clients[client].kind {
             Kind::Writer { waiting } => *waiting = Some(request),
             Kind::Lessee(lessee) => lessee.waiting = Some(request),
+            Kind::Keeper(keeper) => keeper.waiting = Some(request),
+            Kind::Locker(locker) => locker.waiting = Some(request),
             Kind::Watcher(_) => unreachable!("watchers ask on their stream"),
+            Kind::Caller(_) => unreachable!("callers do not wait"),
         }
         self.actions.push(Action::Ask {
             client,
@@ -336,6 +385,16 @@ impl Clients {
                 }
                 self.wake_after(client, pause);
             }
+            Kind::Keeper(keeper) if keeper.waiting == Some(request) => {
+                keeper.waiting = None;
+                let program = keeper.program;
+                self.on_kept(client, program, outcome);
+            }
+            Kind::Locker(locker) if locker.waiting == Some(request) => {
+                locker.waiting = None;
+                self.on_locked(client, outcome);
+            }
+            Kind::Caller(_) => self.on_called(client, request, outcome),
             _ => {}
         }
     }

@@ -15,6 +15,8 @@ pub mod linearizability;
 mod member;
 mod model;
 #[cfg(test)]
+mod model_against_locks;
+#[cfg(test)]
 mod model_against_state;
 #[cfg(feature = "mutations")]
 pub mod mutation;

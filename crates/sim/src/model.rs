@@ -1,8 +1,17 @@
 //! A second, naive state machine: what the decided batches mean, written without an eye to speed and without a look at the real one. Replies,
 //! reads and watch events of the real members are compared with it. It keeps the whole history and forgets nothing.
 
+mod clients;
+mod locks;
+
+pub use locks::{Claim, Locks, Moment};
+
 use crate::clock::Micros;
 use bytes::Bytes;
+use clients::{Admission, Clients, Ids};
+use state::client::{ClientOperation, ClientRejection, ClientReply, Register};
+use state::id::{Add, IdOperation, IdRejection, IdReply, TakeSegment, TakeWorker};
+use state::lock::{LockCommand, Woken};
 use state::{
     Batch, Command, Compare, KeyValue, Operation, Put, Range, RangeReply, Rejection, Reply,
     StepReply, Txn, TxnOperation, TxnReply, TxnStep,
@@ -62,6 +71,8 @@ pub struct Applied {
     pub renewals: Vec<(i64, Option<u64>)>,
     /// By its clock.
     pub expired: Vec<Expiry>,
+    /// Acquisitions that began to hold, or ended, otherwise than by being released.
+    pub woken: Vec<Woken>,
 }
 
 /// The model.
@@ -70,11 +81,17 @@ pub struct Model {
     revision: i64,
     compacted: i64,
     clock_ms: u64,
+    wall_ms: u64,
+    /// The cell's counter.
+    ordinal: u64,
     history: BTreeMap<Bytes, Vec<Change>>,
     changes: Vec<Change>,
     leases: BTreeMap<i64, Lease>,
     /// The compacted revision in force from each revision on.
     compactions: Vec<(i64, i64)>,
+    locks: Locks,
+    clients: Clients,
+    ids: Ids,
 }
 
 /// Time to live with the allowance for drifting clocks (DESIGN: State, clock).
@@ -96,10 +113,15 @@ impl Model {
             // As in etcd: an empty store may be compacted up to revision 0, once.
             compacted: -1,
             clock_ms: 0,
+            wall_ms: 0,
+            ordinal: 0,
             history: BTreeMap::new(),
             changes: Vec::new(),
             leases: BTreeMap::new(),
             compactions: Vec::new(),
+            locks: Locks::default(),
+            clients: Clients::default(),
+            ids: Ids::default(),
         }
     }
 
@@ -164,6 +186,17 @@ impl Model {
         &self.leases
     }
 
+    /// The cell's counter.
+    #[cfg(test)]
+    pub fn ordinal(&self) -> u64 {
+        self.ordinal
+    }
+
+    /// The locks.
+    pub fn locks(&self) -> &Locks {
+        &self.locks
+    }
+
     /// A compaction to `compacted` was decided before the store reached `revision`, or at it.
     pub fn was_compacted_to(&self, compacted: i64, revision: i64) -> bool {
         self.compactions
@@ -183,6 +216,7 @@ impl Model {
             ));
         }
         self.clock_ms = batch.clock_ms;
+        self.wall_ms = self.wall_ms.max(batch.wall_ms);
         let mut applied = Applied::default();
         for group in &batch.groups {
             for id in &group.renewals {
@@ -190,17 +224,63 @@ impl Model {
             }
         }
         self.expire(&mut applied);
+        self.with_locks(Locks::pass_time);
         for group in &batch.groups {
             for command in &group.commands {
-                let reply = self.run(command, formed_at);
+                let (reply, revision) = self.run_once(command, formed_at);
                 applied.outcomes.push(Outcome {
                     trace: command.trace.clone(),
                     reply,
-                    revision: self.revision,
+                    revision,
                 });
             }
         }
+        applied.woken = self.locks.take_woken();
         Ok(applied)
+    }
+
+    /// Does something with the locks at the present clock.
+    fn with_locks<R>(&mut self, act: impl FnOnce(&mut Locks, &mut Moment<'_>) -> R) -> R {
+        let mut moment = Moment {
+            leases: &self.leases,
+            clock_ms: self.clock_ms,
+            ordinal: &mut self.ordinal,
+            ending: None,
+        };
+        act(&mut self.locks, &mut moment)
+    }
+
+    fn is_alive(&self, session: i64) -> bool {
+        let lease = self.leases.get(&session);
+        lease.is_some_and(|lease| lease.deadline_ms > self.clock_ms)
+    }
+
+    /// Runs a command unless it is the repetition of one that ran (E1, E2).
+    fn run_once(&mut self, command: &Command, formed_at: Micros) -> (Reply, i64) {
+        let (client, sequence) = (command.client, command.sequence);
+        if client != 0 {
+            let (leases, clock_ms) = (&self.leases, self.clock_ms);
+            let alive = |id: i64| leases.get(&id).is_some_and(|it| it.deadline_ms > clock_ms);
+            let request = (client, sequence, command.acknowledged_below);
+            match self.clients.admit(request, alive) {
+                Admission::Runs => {}
+                Admission::Ran(reply, revision) => return (reply, revision),
+                Admission::Refused(rejection) => {
+                    let reply = Reply::Rejected(Rejection::Client(rejection));
+                    return (reply, self.revision);
+                }
+            }
+        }
+        let guarded = self.with_locks(|locks, moment| locks.check_guards(&command.guards, moment));
+        let reply = match guarded {
+            Ok(()) => self.run(command, formed_at),
+            Err(rejection) => Reply::Rejected(Rejection::Guard(rejection)),
+        };
+        self.ordinal += 1;
+        if client != 0 {
+            self.clients.keep(client, sequence, &reply, self.revision);
+        }
+        (reply, self.revision)
     }
 
     fn renew(&mut self, id: i64, formed_at: Micros) -> Option<u64> {
@@ -221,13 +301,16 @@ impl Model {
         due.sort_unstable();
         for (_, id) in due {
             let lease = self.leases.get(&id).expect("due leases exist").clone();
-            self.end_lease(id);
+            self.end_lease(id, true);
             applied.expired.push(Expiry { id, lease });
         }
     }
 
-    /// Ends a lease and removes its keys, in one revision.
-    fn end_lease(&mut self, id: i64) {
+    /// Ends a lease, gives up its locks and removes its keys, these in one revision. `lost` if its time was over.
+    fn end_lease(&mut self, id: i64, lost: bool) {
+        self.with_locks(|locks, moment| locks.end_session(id, lost, moment));
+        self.clients.end(id);
+        self.ids.end(id);
         let lease = self.leases.remove(&id).expect("the caller has looked");
         if !lease.keys.is_empty() {
             self.revision += 1;
@@ -290,22 +373,76 @@ impl Model {
                 if !self.leases.contains_key(&revoke.id) {
                     return Reply::Rejected(Rejection::LeaseNotFound);
                 }
-                self.end_lease(revoke.id);
+                self.end_lease(revoke.id, false);
                 Reply::LeaseRevoke
             }
             Some(Operation::SetFeatureLevel(_)) => Reply::SetFeatureLevel,
             Some(Operation::SetBytesMax(_)) => Reply::SetBytesMax,
             Some(Operation::AutoCompact(compact)) => self.compact(compact.revision),
-            Some(
-                Operation::Auth(_)
-                | Operation::SetAlarm(_)
-                | Operation::Lock(_)
-                | Operation::Client(_)
-                | Operation::Id(_),
-            ) => {
+            Some(Operation::Lock(LockCommand {
+                operation: Some(operation),
+            })) => {
+                let said = self.with_locks(|locks, moment| locks.run(operation, moment));
+                said.map_or_else(|no| Reply::Rejected(Rejection::Lock(no)), Reply::Lock)
+            }
+            Some(Operation::Client(command)) => {
+                let Some(ClientOperation::Register(register)) = command.operation else {
+                    unreachable!("the workload asks for something")
+                };
+                self.register(register)
+            }
+            Some(Operation::Id(command)) => {
+                let operation = command.operation.as_ref();
+                let said = self.hand_out(operation.expect("the workload asks for something"));
+                said.map_or_else(|no| Reply::Rejected(Rejection::Id(no)), Reply::Id)
+            }
+            Some(Operation::Auth(_) | Operation::SetAlarm(_) | Operation::Lock(_)) => {
                 unreachable!("no workload of this model does that")
             }
             None => Reply::Rejected(Rejection::Invalid(String::new())),
+        }
+    }
+
+    fn register(&mut self, Register { lease }: Register) -> Reply {
+        if !self.is_alive(lease) {
+            return Reply::Rejected(Rejection::Client(ClientRejection::LeaseNotFound));
+        }
+        let client = self.clients.of_lease(lease).unwrap_or_else(|| {
+            self.ordinal += 1;
+            self.clients.register(self.ordinal, lease);
+            self.ordinal
+        });
+        Reply::Client(ClientReply::Registered { client })
+    }
+
+    fn hand_out(&mut self, operation: &IdOperation) -> Result<IdReply, IdRejection> {
+        match operation {
+            IdOperation::Segment(TakeSegment { name, count }) => Ok(IdReply::Segment {
+                first: self.ids.take(name, *count),
+                count: *count,
+            }),
+            IdOperation::Add(Add { name, delta }) => Ok(IdReply::Counter {
+                value: self.ids.add(name, *delta),
+            }),
+            IdOperation::Worker(take) => {
+                let &TakeWorker {
+                    session,
+                    workers,
+                    ahead_ms,
+                    ref pool,
+                } = take;
+                if !self.is_alive(session) {
+                    return Err(IdRejection::SessionNotFound);
+                }
+                let times = (self.wall_ms, ahead_ms);
+                let given = self.ids.worker(pool, session, workers, times);
+                let (worker, from_ms, until_ms) = given.ok_or(IdRejection::NoWorker)?;
+                Ok(IdReply::Worker {
+                    worker,
+                    from_ms,
+                    until_ms,
+                })
+            }
         }
     }
 

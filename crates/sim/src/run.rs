@@ -141,6 +141,12 @@ pub struct Stats {
     pub expiries: u64,
     /// Watch events delivered.
     pub watch_events: u64,
+    /// Locks granted.
+    pub grants: u64,
+    /// Guarded writes that were refused.
+    pub guards_refused: u64,
+    /// Requests answered once more as before.
+    pub repeated: u64,
     /// Bytes written to all disks.
     pub bytes_written: u64,
     /// Syncs of all disks.
@@ -176,6 +182,7 @@ pub fn run(options: &Options) -> Report {
                 2
             },
             watchers: 2,
+            programs: 2,
             think: *rng.pick(&[50_000, 200_000, 400_000, 3_000_000]),
             keys: rng.between(3, 8),
             bulk: rng.chance(200),
@@ -244,6 +251,7 @@ fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 fn stats(world: &World, (keys_checked, searches_given_up): (u64, u64)) -> Stats {
     let (answered, failed) = world.history.counts();
     let disks = world.disk_counts();
+    let (grants, guards_refused) = world.history.locks().counts();
     Stats {
         simulated: world.now,
         counts: world.counts,
@@ -254,6 +262,9 @@ fn stats(world: &World, (keys_checked, searches_given_up): (u64, u64)) -> Stats 
         failed,
         expiries: world.leases.expiries(),
         watch_events: world.clients.events_delivered(),
+        grants,
+        guards_refused,
+        repeated: world.history.once().repeated(),
         bytes_written: disks.iter().map(|counts| counts.bytes_written).sum(),
         syncs: disks.iter().map(|counts| counts.syncs).sum(),
         keys_checked,
@@ -315,6 +326,11 @@ impl fmt::Display for Report {
             counts.power_losses,
             counts.snapshots,
             counts.installs
+        )?;
+        writeln!(
+            f,
+            "  {} locks granted, {} guarded writes refused, {} requests answered again as before",
+            stats.grants, stats.guards_refused, stats.repeated
         )?;
         writeln!(
             f,

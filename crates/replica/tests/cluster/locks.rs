@@ -3,7 +3,7 @@
 use crate::harness::*;
 use replica::{Body, Failure, Input, Limits, Settings, Ticket};
 use state::lock::{
-    Acquire, Claimant, LockCommand, LockOperation, LockRejection, LockReply, Release,
+    Acquire, Claimant, Leave, LockCommand, LockOperation, LockRejection, LockReply, Mode, Release,
 };
 use state::{LeaseRevoke, Operation, Rejection, Reply};
 
@@ -146,6 +146,38 @@ fn the_end_of_a_session_ends_its_wait() {
         reply(&cell, waiting),
         refused(LockRejection::SessionNotFound)
     );
+}
+
+/// Who leaves a barrier keeps its place among those who leave when its time to wait is over; it was never told of that
+/// (`synod sim --profile clockwork --seed 7`).
+#[test]
+fn who_waits_for_others_to_leave_a_barrier_is_told_when_time_is_over() {
+    let mut cell = with_holder(Settings::default());
+    let leader = cell.leader().unwrap();
+    let enter = |session| {
+        lock(LockOperation::Acquire(Acquire {
+            name: "barrier".into(),
+            claimant: Claimant { session, id: 7 },
+            mode: Mode::Enter as i32,
+            limit: 2,
+            wait_ms: u64::MAX,
+            ..Acquire::default()
+        }))
+    };
+    let entered = [2, 3].map(|session| cell.propose(leader, enter(session)));
+    cell.settle();
+    for ticket in entered {
+        granted(&cell, ticket);
+    }
+    let leave = lock(LockOperation::Leave(Leave {
+        claimant: Claimant { session: 2, id: 7 },
+        wait_ms: 500,
+    }));
+    let left = cell.propose(leader, leave);
+    cell.settle();
+    assert_eq!(cell.outcome(left), None);
+    cell.advance(1000);
+    assert_eq!(reply(&cell, left), refused(LockRejection::TimedOut));
 }
 
 /// A member whose state is replaced by a snapshot looks again at everybody who waits.

@@ -3,7 +3,7 @@
 //! Two checks that know nothing of each other: the [`Model`] replays the decided batches and predicts each answer at its own index; and the
 //! histories per key go to the search in [`crate::linearizability`], which trusts no index.
 
-use super::{Check, broken};
+use super::{Check, Locks, Once, broken, locks};
 use crate::clock::Micros;
 use crate::linearizability::{self, Action, Value, Verdict};
 use crate::model::{Applied, Model};
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use raft::Payload;
 use replica::{Body, Consistency, Failure, Response};
+use state::lock::{LockCommand, LockOperation, LockReply};
 use state::{Answer, Batch, Command, Operation, Query, Rejection, Reply, StepReply, TxnStep};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,6 +45,8 @@ struct Effectuated {
     index: u64,
     reply: Reply,
     revision: i64,
+    /// The promise that an answer of another kind would break.
+    property: &'static str,
 }
 
 /// The oracle.
@@ -65,6 +68,8 @@ pub struct History {
     floors: Vec<(Micros, u64)>,
     hashes: BTreeMap<(i64, i64), u32>,
     keys: BTreeMap<Bytes, Vec<linearizability::Operation>>,
+    locks: Locks,
+    once: Once,
     answered: u64,
     failed: u64,
 }
@@ -86,6 +91,8 @@ impl History {
             floors: Vec::new(),
             hashes: BTreeMap::new(),
             keys: BTreeMap::new(),
+            locks: Locks::default(),
+            once: Once::default(),
             answered: 0,
             failed: 0,
         }
@@ -101,6 +108,16 @@ impl History {
         (self.answered, self.failed)
     }
 
+    /// What was seen of locks.
+    pub fn locks(&self) -> &Locks {
+        &self.locks
+    }
+
+    /// What was seen of requests sent again, and of identifiers.
+    pub fn once(&self) -> &Once {
+        &self.once
+    }
+
     /// The next entry was decided; gives what it did.
     pub fn on_decided(
         &mut self,
@@ -108,7 +125,7 @@ impl History {
         formed_at: Micros,
     ) -> Result<Applied, (&'static str, String)> {
         let index = self.after.len() as u64;
-        let mut applied = Applied::default();
+        let (mut applied, mut commands) = (Applied::default(), Vec::new());
         if let Payload::Batch(bytes) = payload {
             let Ok(batch) = Batch::decode(bytes.clone()) else {
                 broken!("C3", "index {index} is decided and no batch")
@@ -119,10 +136,19 @@ impl History {
                 .apply(&batch, formed_at)
                 .map_err(|text| ("L7", format!("at index {index}, {text}")))?;
             self.note_leases(index, &before);
+            self.locks.on_batch(index, &applied.woken, &self.model)?;
+            commands = batch
+                .groups
+                .into_iter()
+                .flat_map(|it| it.commands)
+                .collect();
         }
         self.after
             .push((self.model.revision(), self.model.compacted()));
-        for outcome in &applied.outcomes {
+        for (outcome, command) in applied.outcomes.iter().zip(&commands) {
+            if outcome.trace.is_empty() && self.locks.is_giving_up(command) {
+                continue;
+            }
             let Some(id) = request_id(&outcome.trace) else {
                 broken!("C3", "index {index} holds a command nobody asked for")
             };
@@ -142,7 +168,10 @@ impl History {
                 index,
                 reply: outcome.reply.clone(),
                 revision: outcome.revision,
+                property: promise(command, &outcome.reply, &self.model),
             };
+            self.locks
+                .on_decided((id, index), command, &outcome.reply, &self.model)?;
             if let Some(first) = self.effects.insert(id, effect) {
                 broken!(
                     "E1",
@@ -172,6 +201,9 @@ impl History {
     /// A member got a request.
     pub fn on_request(&mut self, id: u64, request: Request, at: Micros) {
         self.asked.insert(id);
+        if let Request::Propose(command) = &request {
+            self.once.on_request(command);
+        }
         self.pending.insert(
             id,
             Pending {
@@ -188,6 +220,9 @@ impl History {
         if let Some(pending) = self.pending.remove(&id) {
             self.failed += 1;
             self.note_unknown(id, &pending, at);
+            if let Request::Propose(command) = &pending.request {
+                self.locks.on_lost(id, command);
+            }
         }
     }
 
@@ -217,6 +252,9 @@ impl History {
                             ),
                         )
                     })?;
+                if let Request::Propose(command) = &pending.request {
+                    self.once.on_reply(id, command, response)?;
+                }
                 if response.stamp.index > self.floor {
                     self.floor = response.stamp.index;
                     self.floors.push((at, self.floor));
@@ -240,6 +278,7 @@ impl History {
                 }
             }
         }
+        self.locks.on_ended(id);
         Ok(())
     }
 
@@ -257,19 +296,22 @@ impl History {
                 let Some(effect) = self.effects.get(&id) else {
                     broken!("KV2", "it is acknowledged and not decided")
                 };
-                if effect.index != index {
-                    broken!("KV7", "it is decided at index {}", effect.index);
-                }
-                if index <= pending.floor {
+                if effect.index <= pending.floor {
                     broken!(
                         "KV1",
                         "index {} had been seen before it was asked",
                         pending.floor
                     );
                 }
+                if let Reply::Lock(LockReply::Waiting { .. }) = effect.reply {
+                    return self.locks.check_told(id, &self.model, response);
+                }
+                if effect.index != index {
+                    broken!("KV7", "it is decided at index {}", effect.index);
+                }
                 if !same_reply(&effect.reply, reply) || effect.revision != response.revision {
                     broken!(
-                        "KV6",
+                        effect.property,
                         "the log says {:?} at revision {}",
                         effect.reply,
                         effect.revision
@@ -476,6 +518,35 @@ impl History {
             }
         }
         Ok((checked, given_up))
+    }
+}
+
+/// The promise that a reply keeps, so that another one breaks it.
+fn promise(command: &Command, reply: &Reply, model: &Model) -> &'static str {
+    if !command.guards.is_empty() {
+        return "F3";
+    }
+    if command.client != 0 {
+        return match reply {
+            Reply::Rejected(Rejection::Client(_)) => "E2",
+            _ => "E1",
+        };
+    }
+    let Some(Operation::Lock(LockCommand { operation })) = &command.operation else {
+        return match &command.operation {
+            Some(Operation::Id(_)) => "I1",
+            Some(Operation::Client(_)) => "E2",
+            _ => "KV6",
+        };
+    };
+    match (operation, reply) {
+        (_, Reply::Lock(LockReply::Granted { .. })) => "F2",
+        (Some(LockOperation::Acquire(acquire)), Reply::Lock(_)) => {
+            locks::obstacle(model, &acquire.name)
+        }
+        (Some(LockOperation::Acquire(_)), _) => "F4",
+        (Some(LockOperation::Release(_)), _) => "F8",
+        _ => "F6",
     }
 }
 

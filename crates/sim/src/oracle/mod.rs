@@ -4,11 +4,15 @@
 mod consensus;
 mod history;
 mod leases;
+mod locks;
+mod once;
 mod watches;
 
 pub use consensus::{Consensus, Recovery, is_quorum};
 pub use history::{History, Request, trace_id, value_of};
 pub use leases::Leases;
+pub use locks::Locks;
+pub use once::Once;
 pub use watches::WatchOracle;
 
 use crate::clock::Micros;

@@ -49,6 +49,7 @@ impl<'a> Stage<'a> {
             writers: 0,
             lessees: 0,
             watchers: 0,
+            programs: 0,
             think: 1_000_000,
             keys: 1,
             bulk: false,

@@ -58,6 +58,7 @@ impl World {
         self.judge(check);
         self.check_lingering();
         self.check_overdue();
+        self.check_waits();
         self.queue.plan(self.now + LOOK_EVERY, Event::Look);
     }
 
@@ -102,13 +103,34 @@ impl World {
                     asked_at.max(healed_at) + GIVEN_UP_AFTER
                 }
         };
+        let waits = |request: u64| self.history.locks().is_waiting(request);
         let mut flights = self.in_flight.iter();
-        if let Some((request, flight)) = flights.find(|(_, flight)| overdue(flight.asked_at)) {
+        if let Some((request, flight)) =
+            flights.find(|(request, flight)| overdue(flight.asked_at) && !waits(**request))
+        {
             let (waited, member) = (self.now - flight.asked_at, flight.member + 1);
             self.fail(
                 "V1",
                 format!("request {request} to n{member} has no answer after {waited} us"),
             );
+        }
+    }
+
+    /// F5: whoever waits for a lock at a member is told of its end as soon as that member knows.
+    fn check_waits(&mut self) {
+        for (member, machine) in self.members.iter().enumerate() {
+            let Some(process) = &machine.process else {
+                continue;
+            };
+            let applied = process.replica.status().applied;
+            let flights = self.in_flight.iter();
+            let here = flights.filter(|(_, flight)| flight.member == member);
+            let requests = here.map(|(request, _)| *request);
+            let (locks, model) = (self.history.locks(), self.history.model());
+            let check = locks.check_nobody_is_forgotten(applied, requests, model);
+            if check.is_err() {
+                return self.judge(check);
+            }
         }
     }
 

@@ -1,0 +1,268 @@
+//! F1 to F8: what the decided log makes of locks, what clients are told of it, and that nobody waits for an end that has come.
+//!
+//! The [`Model`] foretells each reply; this looks at what it foretells as the promises say it, and at how waits end, of which a member tells
+//! long after the command, or not at all.
+
+use super::{Check, broken};
+use crate::model::{Claim, Locks as State, Model};
+use bytes::Bytes;
+use replica::{Body, Response};
+use state::lock::{
+    Acquire, Claimant, Kind, Leave, LockCommand, LockOperation, LockRejection, LockReply, Mode,
+    Outcome, Release, Woken,
+};
+use state::{Command, Operation, Rejection, Reply};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The oracle.
+#[derive(Debug, Default)]
+pub struct Locks {
+    /// How acquisitions began to hold or ended, by index; of each batch the last.
+    ends: BTreeMap<Claimant, Vec<(u64, Outcome)>>,
+    /// Requests that wait, with their index.
+    waits: BTreeMap<u64, (Claimant, u64)>,
+    /// Acquisitions of which a client gave a wait up, so that a member may.
+    given_up: BTreeSet<Claimant>,
+    /// The newest token of each name.
+    tokens: BTreeMap<Bytes, u64>,
+    /// The newest token of each name under which a guarded command was applied while the lock was held alone.
+    guards: BTreeMap<Bytes, u64>,
+    grants: u64,
+    refused: u64,
+}
+
+/// The acquisition that a command is about, if it may wait.
+fn waiting_for(command: &Command) -> Option<Claimant> {
+    let Some(Operation::Lock(LockCommand { operation })) = &command.operation else {
+        return None;
+    };
+    match operation {
+        Some(
+            LockOperation::Acquire(Acquire {
+                claimant, wait_ms, ..
+            })
+            | LockOperation::Leave(Leave { claimant, wait_ms }),
+        ) => Some(*claimant).filter(|_| *wait_ms > 0),
+        _ => None,
+    }
+}
+
+/// What whoever waits is told of its end.
+fn told(outcome: &Outcome) -> Reply {
+    let rejection = match outcome {
+        Outcome::Granted { token } => return Reply::Lock(LockReply::Granted { token: *token }),
+        Outcome::Passed => return Reply::Lock(LockReply::Passed),
+        Outcome::TimedOut => LockRejection::TimedOut,
+        Outcome::Cancelled => LockRejection::Cancelled,
+        Outcome::SessionEnded => LockRejection::SessionNotFound,
+        Outcome::Forced { reason } => LockRejection::Forced {
+            reason: reason.clone(),
+        },
+    };
+    Reply::Rejected(Rejection::Lock(rejection))
+}
+
+impl Locks {
+    /// Grants, and guarded commands that were refused.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.grants, self.refused)
+    }
+
+    /// A command without a request of its own: a member gives up what its client no longer waits for, and says as of which repetition.
+    pub fn is_giving_up(&self, command: &Command) -> bool {
+        let Some(Operation::Lock(LockCommand {
+            operation: Some(LockOperation::Release(Release { claimant, joined })),
+        })) = &command.operation
+        else {
+            return false;
+        };
+        *joined != 0 && self.given_up.contains(claimant)
+    }
+
+    /// Nobody waits for this request any more.
+    pub fn on_lost(&mut self, request: u64, command: &Command) {
+        self.waits.remove(&request);
+        self.given_up.extend(waiting_for(command));
+    }
+
+    /// The wait of a request was answered, or it failed.
+    pub fn on_ended(&mut self, request: u64) {
+        self.waits.remove(&request);
+    }
+
+    /// A command of a request was decided, and this is its reply.
+    pub fn on_decided(
+        &mut self,
+        (request, index): (u64, u64),
+        command: &Command,
+        reply: &Reply,
+        model: &Model,
+    ) -> Check {
+        if let Reply::Lock(LockReply::Waiting { claimant, .. }) = reply {
+            self.waits.insert(request, (*claimant, index));
+        }
+        for guard in &command.guards {
+            if let Reply::Rejected(Rejection::Guard(_)) = reply {
+                self.refused += 1;
+                continue;
+            }
+            let mut holders = model.locks().holders(&guard.name);
+            let alone = holders.any(|claim| claim.mode == Mode::Exclusive);
+            let newest = self.guards.entry(guard.name.clone()).or_default();
+            if alone && guard.token < *newest {
+                broken!(
+                    "F3",
+                    "request {request} is applied with token {} of {:?} after one with {newest}",
+                    guard.token,
+                    guard.name
+                );
+            }
+            *newest = guard.token.max(*newest);
+        }
+        Ok(())
+    }
+
+    /// A batch was decided: what it makes of the locks must be as promised.
+    pub fn on_batch(&mut self, index: u64, woken: &[Woken], model: &Model) -> Check {
+        for Woken { claimant, outcome } in woken {
+            let ends = self.ends.entry(*claimant).or_default();
+            ends.retain(|(at, _)| *at < index);
+            ends.push((index, outcome.clone()));
+            let Outcome::Granted { token } = outcome else {
+                continue;
+            };
+            self.grants += 1;
+            let Some(claim) = model.locks().claim(*claimant) else {
+                continue;
+            };
+            let newest = self.tokens.entry(claim.name.clone()).or_default();
+            if claim.token == *token && *token <= *newest {
+                broken!("F2", "{:?} gets token {token} after {newest}", claim.name);
+            }
+            *newest = (*newest).max(*token);
+        }
+        check_all(model)
+    }
+
+    /// How a wait that began at an index may be told to have ended, by a member that has applied up to another one.
+    pub fn check_told(&self, request: u64, model: &Model, response: &Response) -> Check {
+        let Some((claimant, since)) = self.waits.get(&request) else {
+            broken!("F5", "it never waited")
+        };
+        let upto = response.stamp.index;
+        let ends = self.ends.get(claimant).into_iter().flatten();
+        let mut possible = ends.filter(|(at, _)| (*since..=upto).contains(at));
+        let matches = |outcome: &Outcome| Body::Reply(told(outcome)) == response.body;
+        if possible.any(|(_, outcome)| matches(outcome)) {
+            return Ok(());
+        }
+        let granted = matches!(
+            response.body,
+            Body::Reply(Reply::Lock(LockReply::Granted { .. }))
+        );
+        let claim = model.locks().claim(*claimant);
+        let property = claim
+            .filter(|_| granted)
+            .map_or("F5", |claim| obstacle(model, &claim.name));
+        broken!(
+            property,
+            "{claimant:?} waits since index {since}, and the log says {claim:?}; it ended {:?}",
+            self.ends.get(claimant)
+        )
+    }
+
+    /// F5, V1: a member that has applied the end of a wait has told whoever waits there. `waiting` are the requests it has not answered.
+    pub fn check_nobody_is_forgotten(
+        &self,
+        applied: u64,
+        waiting: impl Iterator<Item = u64>,
+        model: &Model,
+    ) -> Check {
+        for request in waiting {
+            let Some((claimant, since)) = self.waits.get(&request) else {
+                continue;
+            };
+            // Repeated since, it may wait again.
+            let repeated = |(other, at): &(Claimant, u64)| other == claimant && at > since;
+            if self.waits.values().any(repeated) {
+                continue;
+            }
+            let waits = model.locks().claim(*claimant).is_some_and(Claim::waits);
+            let ends = self.ends.get(claimant).into_iter().flatten();
+            let mut over = ends.filter(|(at, _)| at > since && *at <= applied);
+            if let Some((at, outcome)) = over.next().filter(|_| !waits) {
+                broken!(
+                    "F5",
+                    "request {request} waits since index {since}, ended at {at} with {outcome:?}, and was not told at {applied}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The request waits, as long as others make it.
+    pub fn is_waiting(&self, request: u64) -> bool {
+        self.waits.contains_key(&request)
+    }
+}
+
+/// Which promise keeps a lock from whoever wants it.
+pub fn obstacle(model: &Model, name: &Bytes) -> &'static str {
+    let closed = model.locks().names().get(name);
+    if closed.is_some_and(|name| name.closed_until_ms > model.clock_ms()) {
+        "F7"
+    } else if model.locks().holders(name).next().is_some() {
+        "F1"
+    } else {
+        "F5"
+    }
+}
+
+/// F1, F4 and F5 in a state.
+fn check_all(model: &Model) -> Check {
+    let locks = model.locks();
+    for (name, known) in locks.names() {
+        let holders: Vec<&Claim> = locks.holders(name).collect();
+        check_holders(&holders, known.kind, known.limit)
+            .map_err(|(property, text)| (property, format!("{name:?}: {text}")))?;
+        let owner_lives = |claim: &&Claim| model.leases().contains_key(&claim.claimant.session);
+        if let Some(dead) = holders.iter().find(|claim| !owner_lives(claim)) {
+            broken!(
+                "F4",
+                "{name:?} is held by {dead:?}, whose session has ended"
+            );
+        }
+        check_front(locks, name, &holders, model.clock_ms())?;
+    }
+    Ok(())
+}
+
+/// F1: who holds a lock may hold it together.
+fn check_holders(holders: &[&Claim], kind: Kind, limit: u64) -> Check {
+    let alone = holders.iter().any(|claim| claim.mode == Mode::Exclusive);
+    let grants: BTreeSet<u64> = holders.iter().map(|claim| claim.token).collect();
+    if alone && grants.len() > 1 {
+        broken!("F1", "held alone and by others: {holders:?}");
+    }
+    let permits: u64 = holders.iter().map(|claim| claim.permits).sum();
+    if kind == Kind::Semaphore && permits > limit {
+        broken!("F1", "{permits} permits of {limit} are held: {holders:?}");
+    }
+    Ok(())
+}
+
+/// F5: nobody waits in front of a lock that is free and open.
+fn check_front(locks: &State, name: &Bytes, holders: &[&Claim], clock_ms: u64) -> Check {
+    let known = &locks.names()[name];
+    let free = holders.is_empty() && known.closed_until_ms <= clock_ms;
+    let waits = locks.waiters(name);
+    let ready = match known.kind {
+        Kind::Lock | Kind::Semaphore | Kind::Group => !waits.is_empty(),
+        Kind::Latch => known.limit == 0 && !waits.is_empty(),
+        Kind::Barrier => waits.len() as u64 >= known.limit,
+    };
+    if free && ready {
+        broken!("F5", "{name:?} is free, and {:?} waits", waits[0]);
+    }
+    Ok(())
+}
