@@ -16,6 +16,8 @@ pub enum ClientError {
     Refused {
         /// The kind.
         code: Code,
+        /// A stable word for programs, such as `guard-not-held`; empty from calls of etcd's API.
+        reason: String,
         /// In its words.
         message: String,
     },
@@ -36,8 +38,24 @@ pub enum ClientError {
         /// Which, and what is wrong.
         reason: String,
     },
+    /// The session has ended, and with it all that it held.
+    SessionLost {
+        /// How.
+        reason: String,
+    },
+    /// A value is not of the type asked for, or cannot be written down.
+    BadValue {
+        /// Of which key.
+        key: String,
+        /// What is wrong.
+        reason: String,
+    },
 }
 
+/// Where a member says whether a retry can help.
+const CLASS_METADATA: &str = "synod-class";
+/// Where it says why it refuses, in a word for programs.
+const REASON_METADATA: &str = "synod-reason";
 /// Texts by which a member says that nothing happened and a retry may help.
 const CERTAINLY_NOTHING: [&str; 3] = [
     "etcdserver: no leader",
@@ -48,10 +66,43 @@ const CERTAINLY_NOTHING: [&str; 3] = [
 const STALE: &str = "synod: this member is staler";
 
 impl ClientError {
+    /// Whether the same request can succeed later. A change whose outcome is [unknown](ClientError::Unknown) may have happened already; all other
+    /// errors say that it did not.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            ClientError::Unreachable { .. } | ClientError::Unknown { .. }
+        )
+    }
+
+    /// The stable word of a refusal; empty if it has none, or this is no refusal.
+    pub fn reason(&self) -> &str {
+        match self {
+            ClientError::Refused { reason, .. } => reason,
+            _ => "",
+        }
+    }
+
+    /// The member asked lags behind what the read wants; another one may not.
+    pub(crate) fn is_stale(&self) -> bool {
+        matches!(self, ClientError::Unreachable { reason } if reason.contains(STALE))
+    }
+
     /// Sorts an answer that is none.
     pub(crate) fn of(endpoint: &str, status: &Status) -> ClientError {
         let reason = || format!("{endpoint}: {}", text(status));
         let message = status.message();
+        let trailer = |name| {
+            status
+                .metadata()
+                .get(name)
+                .and_then(|text| text.to_str().ok())
+        };
+        match trailer(CLASS_METADATA) {
+            Some("transient") => return ClientError::Unreachable { reason: reason() },
+            Some("unknown") => return ClientError::Unknown { reason: reason() },
+            _ => {}
+        }
         if never_sent(status) || CERTAINLY_NOTHING.contains(&message) || message.starts_with(STALE)
         {
             return ClientError::Unreachable { reason: reason() };
@@ -71,6 +122,7 @@ impl ClientError {
             }
             code => ClientError::Refused {
                 code,
+                reason: trailer(REASON_METADATA).unwrap_or_default().to_owned(),
                 message: message.to_owned(),
             },
         }
@@ -140,6 +192,8 @@ impl fmt::Display for ClientError {
                 write!(f, "endpoints: {endpoint:?}: {reason}")
             }
             ClientError::BadCertificates { reason } => f.write_str(reason),
+            ClientError::SessionLost { reason } => write!(f, "the session is lost: {reason}"),
+            ClientError::BadValue { key, reason } => write!(f, "the value of {key:?}: {reason}"),
         }
     }
 }

@@ -1,21 +1,96 @@
-//! The Rust client: one cell's endpoints, failover between them, typed errors. Speaks the etcd v3 API.
+//! The Rust client of Synod: locks that stay safe, elections, ids, keys.
 //!
-//! A read is tried on every endpoint until its time is over. A change is tried again only while it is certain that nothing has happened; otherwise
-//! the caller hears [`ClientError::Unknown`] and decides.
+//! ```no_run
+//! use synod_client::{Client, Mutex, Session};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::new(["127.0.0.1:2379", "127.0.0.1:22379", "127.0.0.1:32379"])?;
+//! let session = Session::open(&client).await?;
+//! let guard = Mutex::new(&session, "nightly").lock().await?;
+//! println!("it is ours, with the token {}", guard.token());
+//! guard.release().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | for | take |
+//! |---|---|
+//! | one at a time, many readers or one writer, so many at a time | [`Mutex`], [`RwLock`], [`Semaphore`] |
+//! | one leader, who is there | [`Election`], [`Group`] |
+//! | waiting for each other | [`Barrier`], [`Latch`] |
+//! | numbers | [`Ids`], [`Segments`], [`Counter`] |
+//! | keys, as fresh as wanted, guarded by locks | [`Kv`], [`Level`], [`Kv::update`], [`Cache`], [`Unique`] |
+//! | work and decisions in order | [`Queue`], [`Log`] |
+//! | programs that are not asynchronous | the module `blocking`, behind the feature of that name |
+//!
+//! A [`Client`] knows several endpoints. Changes go to the leader, once that is known, reads to endpoints that are near, and what fails for a reason that
+//! passes goes to the next one, after pauses that double, with jitter, under a budget. A read is repeated until its time is over, and so is a change that
+//! cannot happen twice: everything that goes through a [`Session`] or a [`Kv`]. Other changes, those of etcd's API, are repeated only while it is certain
+//! that nothing has happened; else the caller hears [`ClientError::Unknown`] and decides. Futures can be dropped at any time: what was waited for is given
+//! up.
 
+mod barrier;
+#[cfg(feature = "blocking")]
+pub mod blocking;
+mod cache;
+mod call;
+mod clock;
+mod counter;
+pub mod election;
 mod error;
+mod feed;
+mod follow;
+pub mod group;
+mod guard;
+pub mod ids;
+mod kv;
+mod latch;
+mod level;
+mod links;
+mod log;
 mod login;
+mod look;
+mod mutex;
+mod queue;
+mod retry;
+mod rwlock;
 mod security;
+mod semaphore;
+mod sequence;
+mod session;
+mod unique;
 mod users;
 mod watch;
 
+pub use barrier::{Barrier, Inside};
+pub use cache::Cache;
+pub use counter::Counter;
+pub use election::Election;
 pub use error::ClientError;
+pub use group::Group;
+pub use guard::{Fence, Guard};
+pub use ids::{Ids, Segments};
+pub use kv::{Compare, Kv, Op, Txn, TxnAnswer};
+pub use latch::Latch;
+pub use level::{Level, Stamp};
+pub use log::{Log, LogReader, Record};
+pub use look::Holders;
+pub use mutex::Mutex;
 pub use proto;
+pub use proto::mvccpb::KeyValue;
+pub use queue::Queue;
+pub use rwlock::RwLock;
 pub use security::Security;
+pub use semaphore::Semaphore;
+pub use session::{DEFAULT_TTL, Session};
 pub use tonic::Code;
+pub use unique::{Claim, Unique};
 pub use watch::Watch;
 
-use login::{Login, TOKEN_METADATA, Token, wants_token};
+use call::Kind;
+use level::Seen;
+use links::{Link, Links};
+use login::Login;
 use proto::etcdserverpb as pb;
 use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::kv_client::KvClient;
@@ -23,11 +98,10 @@ use proto::etcdserverpb::lease_client::LeaseClient;
 use proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use proto::synodpb as own;
 use proto::synodpb::members_client::MembersClient;
+use retry::Budget;
 use security::Refusal;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout_at};
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
@@ -36,12 +110,14 @@ use tonic::{Request, Response, Status};
 const STAMP_METADATA: &str = "synod-stamp";
 /// Where requests say how fresh the answer must be.
 const CONSISTENCY_METADATA: &str = "synod-consistency";
+/// Where changes say which locks must be held.
+const GUARD_METADATA: &str = "synod-guard";
 /// How long one endpoint may take for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long one endpoint may take for a read while there are others to ask.
-const READ_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Waits between rounds over all endpoints double from the first to the second.
-const ROUND_WAIT: [Duration; 2] = [Duration::from_millis(25), Duration::from_millis(400)];
+/// How often a connection in use is asked whether it still stands, so that one that died in silence is noticed.
+const PROBE_INTERVAL: Duration = Duration::from_secs(6);
+/// How long it has for its answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// An answer, and how much history it has seen.
 #[derive(Clone, Debug)]
@@ -55,51 +131,18 @@ pub struct Answer<T> {
 /// A client of one cell. Cheap to clone; connects when first used.
 #[derive(Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
+    links: Arc<Links>,
+    budget: Arc<Budget>,
+    seen: Arc<Seen>,
+    zone: Option<Arc<str>>,
     timeout: Duration,
     consistency: Option<MetadataValue<tonic::metadata::Ascii>>,
     login: Option<Arc<Login>>,
-}
-
-struct Shared {
-    endpoints: Vec<Link>,
-    /// The endpoint that answered last.
-    preferred: AtomicUsize,
-}
-
-/// One endpoint and the way there.
-#[derive(Clone)]
-struct Link {
-    /// As it was given.
-    name: String,
-    channel: Channel,
-    refusal: Arc<Refusal>,
-}
-
-impl Link {
-    /// Sorts an answer that is none.
-    fn failed(&self, status: &Status) -> ClientError {
-        let error = ClientError::of(&self.name, status);
-        match (&error, self.refusal.get()) {
-            (ClientError::Unreachable { .. } | ClientError::Unknown { .. }, Some(refusal)) => {
-                ClientError::Unreachable {
-                    reason: format!("{}: {refusal}", self.name),
-                }
-            }
-            _ => error,
-        }
-    }
-}
-
-/// Whether a request may be repeated when nobody knows what became of it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Read,
-    Change,
+    fences: Vec<MetadataValue<tonic::metadata::Ascii>>,
 }
 
 impl Client {
-    /// Makes a client of these endpoints, each `host:port`, `http://host:port` or `https://host:port`.
+    /// Makes a client of these endpoints, each `host:port`, `http://host:port` or `https://host:port`, with `#zone` behind it if zones matter.
     ///
     /// # Errors
     /// An endpoint is none, or there is none.
@@ -126,6 +169,10 @@ impl Client {
         let mut known = Vec::new();
         for text in endpoints {
             let text = text.as_ref().trim();
+            let (text, zone) = match text.split_once('#') {
+                Some((text, zone)) => (text, Some(zone.to_owned())),
+                None => (text, None),
+            };
             let uri = if text.contains("://") {
                 text.to_owned()
             } else {
@@ -144,11 +191,7 @@ impl Client {
             } else {
                 endpoint.connect_lazy()
             };
-            known.push(Link {
-                name: text.to_owned(),
-                channel,
-                refusal,
-            });
+            known.push(Link::new(text, zone, channel, refusal));
         }
         if known.is_empty() {
             return Err(ClientError::BadEndpoint {
@@ -156,15 +199,15 @@ impl Client {
                 reason: "at least one is needed".into(),
             });
         }
-        let shared = Arc::new(Shared {
-            endpoints: known,
-            preferred: AtomicUsize::new(0),
-        });
         Ok(Client {
-            shared,
+            links: Arc::new(Links::new(known)),
+            budget: Arc::default(),
+            seen: Arc::default(),
+            zone: None,
             timeout: Duration::from_secs(5),
             consistency: None,
             login: None,
+            fences: Vec::new(),
         })
     }
 
@@ -186,6 +229,20 @@ impl Client {
         self
     }
 
+    /// The same client, in this zone: reads go to endpoints of it while one of them answers. An endpoint's zone follows it after `#`, as in
+    /// `10.0.0.1:2379#eu-1`.
+    pub fn with_zone(mut self, zone: &str) -> Client {
+        self.zone = Some(zone.into());
+        self
+    }
+
+    /// The same client, whose changes of keys are applied only while this holds; see [`Kv::guarded`].
+    pub fn with_fence(mut self, fence: &Fence) -> Client {
+        let text = fence.metadata().parse();
+        self.fences.push(text.expect("it is plain text"));
+        self
+    }
+
     /// How much time a request has.
     pub fn timeout(&self) -> Duration {
         self.timeout
@@ -198,6 +255,7 @@ impl Client {
     pub fn with_consistency(mut self, consistency: &str) -> Result<Client, ClientError> {
         let value = consistency.parse().map_err(|_| ClientError::Refused {
             code: Code::InvalidArgument,
+            reason: String::new(),
             message: format!("{consistency:?} is no consistency; one of linearizable, local, bounded=500ms, at-least=STAMP"),
         })?;
         self.consistency = Some(value);
@@ -206,21 +264,16 @@ impl Client {
 
     /// The endpoints as they were given.
     pub fn endpoints(&self) -> impl Iterator<Item = &str> {
-        self.shared.endpoints.iter().map(|link| link.name.as_str())
+        self.links.iter().map(|link| link.name.as_str())
     }
 
     /// A client of each endpoint alone.
     pub fn each(&self) -> Vec<Client> {
         let alone = |link: &Link| Client {
-            shared: Arc::new(Shared {
-                endpoints: vec![link.clone()],
-                preferred: AtomicUsize::new(0),
-            }),
-            timeout: self.timeout,
-            consistency: self.consistency.clone(),
-            login: self.login.clone(),
+            links: Arc::new(Links::new(vec![link.clone()])),
+            ..self.clone()
         };
-        self.shared.endpoints.iter().map(alone).collect()
+        self.links.iter().map(alone).collect()
     }
 
     /// Sets a key.
@@ -462,114 +515,6 @@ impl Client {
     pub fn watch(&self, request: pb::WatchCreateRequest) -> Watch {
         Watch::new(self.clone(), request)
     }
-
-    /// Asks one endpoint after the other until one answers, the time is over, or nobody may be asked again.
-    async fn unary<Q: Clone, A>(
-        &self,
-        kind: Kind,
-        request: Q,
-        call: impl AsyncFn(Channel, Request<Q>) -> Result<Response<A>, Status>,
-    ) -> Result<Answer<A>, ClientError> {
-        let deadline = Instant::now() + self.timeout;
-        let endpoints = self.shared.endpoints.len();
-        let first = self.shared.preferred.load(Relaxed);
-        let mut wait = ROUND_WAIT[0];
-        for attempt in 0.. {
-            let endpoint = (first + attempt) % endpoints;
-            let link = &self.shared.endpoints[endpoint];
-            let mut attempt_deadline = deadline;
-            if kind == Kind::Read && endpoints > 1 {
-                attempt_deadline = deadline.min(Instant::now() + READ_ATTEMPT_TIMEOUT);
-            }
-            let error = match timeout_at(
-                attempt_deadline,
-                self.attempt(&link.channel, &request, &call),
-            )
-            .await
-            {
-                Ok(Ok(response)) => {
-                    self.shared.preferred.store(endpoint, Relaxed);
-                    let stamp = response
-                        .metadata()
-                        .get(STAMP_METADATA)
-                        .and_then(|stamp| stamp.to_str().ok())
-                        .map(str::to_owned);
-                    return Ok(Answer {
-                        message: response.into_inner(),
-                        stamp,
-                    });
-                }
-                Ok(Err(status)) => link.failed(&status),
-                Err(_) => ClientError::silent(
-                    &link.name,
-                    kind == Kind::Change,
-                    attempt_deadline == deadline,
-                ),
-            };
-            let may_repeat = match &error {
-                ClientError::Unreachable { .. } => true,
-                ClientError::Unknown { .. } => kind == Kind::Read,
-                ClientError::Refused { .. }
-                | ClientError::BadEndpoint { .. }
-                | ClientError::BadCertificates { .. } => false,
-            };
-            if !may_repeat {
-                return Err(error);
-            }
-            if (attempt + 1) % endpoints == 0 {
-                if Instant::now() + wait >= deadline {
-                    return Err(error.at_all(self.endpoints()));
-                }
-                sleep(wait).await;
-                wait = (wait * 2).min(ROUND_WAIT[1]);
-            }
-            if Instant::now() >= deadline {
-                return Err(error.at_all(self.endpoints()));
-            }
-        }
-        unreachable!("the rounds end by the deadline")
-    }
-
-    /// Asks one endpoint; once more if it wants another token, as then nothing has happened.
-    async fn attempt<Q: Clone, A>(
-        &self,
-        channel: &Channel,
-        request: &Q,
-        call: &impl AsyncFn(Channel, Request<Q>) -> Result<Response<A>, Status>,
-    ) -> Result<Response<A>, Status> {
-        let token = self.token(channel).await?;
-        let first = self.request(request.clone(), token.as_ref());
-        let outcome = call(channel.clone(), first).await;
-        match (&self.login, &outcome) {
-            (Some(login), Err(status)) if wants_token(status.message()) => {
-                login.refused(token.as_ref());
-                let token = self.token(channel).await?;
-                let second = self.request(request.clone(), token.as_ref());
-                call(channel.clone(), second).await
-            }
-            _ => outcome,
-        }
-    }
-
-    async fn token(&self, channel: &Channel) -> Result<Option<Token>, Status> {
-        match &self.login {
-            Some(login) => login.token(channel).await,
-            None => Ok(None),
-        }
-    }
-
-    fn request<Q>(&self, message: Q, token: Option<&Token>) -> Request<Q> {
-        let mut request = Request::new(message);
-        if let Some(token) = token {
-            request.metadata_mut().insert(TOKEN_METADATA, token.clone());
-        }
-        if let Some(consistency) = &self.consistency {
-            request
-                .metadata_mut()
-                .insert(CONSISTENCY_METADATA, consistency.clone());
-        }
-        request
-    }
 }
 
 fn endpoint(text: &str, uri: String) -> Result<Endpoint, ClientError> {
@@ -584,7 +529,11 @@ fn endpoint(text: &str, uri: String) -> Result<Endpoint, ClientError> {
             "it has no port; write it as HOST:PORT, such as 127.0.0.1:2379",
         ));
     }
-    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true))
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(PROBE_INTERVAL)
+        .keep_alive_timeout(PROBE_TIMEOUT))
 }
 
 fn kv(channel: Channel) -> KvClient<Channel> {

@@ -1,10 +1,11 @@
 //! A watch that outlives its connection: after a failure it goes on at another endpoint with the first revision not yet seen.
 
+use crate::links::{Link, Route};
 use crate::login::{Token, wants_token};
-use crate::{Client, ClientError, ROUND_WAIT};
+use crate::retry::Backoff;
+use crate::{Client, ClientError};
 use proto::etcdserverpb as pb;
 use proto::etcdserverpb::watch_client::WatchClient;
-use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,6 +16,8 @@ pub struct Watch {
     client: Client,
     /// What to ask for when the connection is made anew.
     request: pb::WatchCreateRequest,
+    /// The number of the endpoint it is at.
+    endpoint: Option<usize>,
     stream: Option<Stream>,
 }
 
@@ -30,6 +33,7 @@ impl Watch {
         Watch {
             client,
             request,
+            endpoint: None,
             stream: None,
         }
     }
@@ -40,7 +44,7 @@ impl Watch {
     /// # Errors
     /// No endpoint could serve for as long as a request may take, or the watch was refused.
     pub async fn next(&mut self) -> Result<Option<pb::WatchResponse>, ClientError> {
-        let mut wait = ROUND_WAIT[0];
+        let mut backoff = Backoff::new();
         let mut deadline = None;
         loop {
             let error = match self.receive().await {
@@ -52,21 +56,30 @@ impl Watch {
                 return Err(error);
             }
             let give_up = *deadline.get_or_insert_with(|| Instant::now() + self.client.timeout);
-            if Instant::now() + wait >= give_up {
+            let pause = backoff.next();
+            if Instant::now() + pause >= give_up {
                 return Err(error.at_all(self.client.endpoints()));
             }
-            self.client.shared.preferred.fetch_add(1, Relaxed);
-            sleep(wait).await;
-            wait = (wait * 2).min(ROUND_WAIT[1]);
+            if let Some(endpoint) = &mut self.endpoint {
+                self.client.links.failed(*endpoint);
+                *endpoint += 1;
+            }
+            sleep(pause).await;
         }
     }
 
     async fn receive(&mut self) -> Result<Option<pb::WatchResponse>, ClientError> {
-        let endpoint =
-            self.client.shared.preferred.load(Relaxed) % self.client.shared.endpoints.len();
-        let link = &self.client.shared.endpoints[endpoint];
+        let choose = || {
+            self.client
+                .links
+                .choose(Route::Near, self.client.zone.as_deref())
+        };
+        let link = self
+            .client
+            .links
+            .at(*self.endpoint.get_or_insert_with(choose));
         if self.stream.is_none() {
-            self.stream = Some(open(&self.client, endpoint, self.request.clone()).await?);
+            self.stream = Some(open(&self.client, link, self.request.clone()).await?);
         }
         let stream = self.stream.as_mut().expect("it was opened");
         let answer = stream
@@ -104,10 +117,9 @@ impl Watch {
 
 async fn open(
     client: &Client,
-    endpoint: usize,
+    link: &Link,
     request: pb::WatchCreateRequest,
 ) -> Result<Stream, ClientError> {
-    let link = &client.shared.endpoints[endpoint];
     let (requests, outgoing) = mpsc::channel(1);
     let create = pb::WatchRequest {
         request_union: Some(pb::watch_request::RequestUnion::CreateRequest(request)),

@@ -85,7 +85,10 @@ fn check_manifest(
     check_mutations(path, manifest, problems);
     // Tests may look further down, never up: a dev-dependency on `server` would let a pure crate's tests need sockets.
     for dependency in dependencies(manifest, "dev-dependencies") {
-        if ours.contains(&dependency.as_str()) && dependency == "server" && name != "cli" {
+        if ours.contains(&dependency.as_str())
+            && dependency == "server"
+            && !["cli", "client"].contains(&name)
+        {
             problems.push(format!("{path}: tests of {name} must not use server"));
         }
     }

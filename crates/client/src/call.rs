@@ -1,0 +1,230 @@
+//! How a request finds its way: which endpoint is asked, how often, and what of its fate is known in the end.
+
+use crate::links::Route;
+use crate::login::{TOKEN_METADATA, Token, wants_token};
+use crate::retry::Backoff;
+use crate::session::millis;
+use crate::{
+    Answer, CONSISTENCY_METADATA, Client, ClientError, GUARD_METADATA, STAMP_METADATA, Stamp,
+};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+/// How long one endpoint may take for what may be repeated, while there are others to ask; half of the time there is, if that is less.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The reasons of refusals that say: it was not free in the time asked for.
+const NOT_IN_TIME: [&str; 2] = ["lock-busy", "lock-timeout"];
+
+/// How long an acquisition waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Not at all.
+    No,
+    /// Until then.
+    Until(Instant),
+    /// As long as its session lives.
+    Ever,
+}
+
+impl Wait {
+    /// For so long from now on.
+    pub(crate) fn within(time: Duration) -> Wait {
+        Instant::now()
+            .checked_add(time)
+            .map_or(Wait::Ever, Wait::Until)
+    }
+
+    /// What is left, as requests say it.
+    fn left_ms(self) -> Option<u64> {
+        match self {
+            Wait::No => Some(0),
+            Wait::Until(end) => Some(millis(end.saturating_duration_since(Instant::now()))),
+            Wait::Ever => None,
+        }
+    }
+}
+
+/// Where a request goes, and whether it may be repeated when nobody knows what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Changes nothing.
+    Read,
+    /// Changes something, a second time if it is repeated.
+    Change,
+    /// Changes something once, however often it is sent.
+    Once,
+}
+
+impl Kind {
+    fn route(self) -> Route {
+        match self {
+            Kind::Read => Route::Near,
+            Kind::Change | Kind::Once => Route::Leader,
+        }
+    }
+
+    fn may_repeat(self, error: &ClientError) -> bool {
+        match error {
+            ClientError::Unknown { .. } => self != Kind::Change,
+            error => error.is_transient(),
+        }
+    }
+}
+
+impl Client {
+    /// Asks one endpoint after the other until one answers, the time is over, or nobody may be asked again.
+    pub(crate) async fn unary<Q: Clone, A>(
+        &self,
+        kind: Kind,
+        request: Q,
+        call: impl AsyncFn(Channel, Request<Q>) -> Result<Response<A>, Status>,
+    ) -> Result<Answer<A>, ClientError> {
+        let deadline = Instant::now() + self.timeout;
+        let links = &self.links;
+        let mut endpoint = links.choose(kind.route(), self.zone.as_deref());
+        let mut backoff = Backoff::new();
+        let mut asked = 0;
+        loop {
+            let link = links.at(endpoint);
+            let mut attempt_deadline = deadline;
+            if kind != Kind::Change && links.len() > 1 {
+                let patience = ATTEMPT_TIMEOUT.min(self.timeout / 2);
+                attempt_deadline = deadline.min(Instant::now() + patience);
+            }
+            let attempt = self.attempt(&link.channel, &request, &call);
+            let error = match timeout_at(attempt_deadline, attempt).await {
+                Ok(Ok(response)) => return Ok(self.answered(endpoint, response)),
+                Ok(Err(status)) => link.failed(&status),
+                Err(_) => ClientError::silent(
+                    &link.name,
+                    kind == Kind::Change,
+                    attempt_deadline == deadline,
+                ),
+            };
+            if !kind.may_repeat(&error) {
+                return Err(error);
+            }
+            asked += 1;
+            let mut pause = self.budget.take(Instant::now());
+            if asked % links.len() == 0 {
+                pause = pause.max(backoff.next());
+            }
+            if Instant::now() + pause >= deadline {
+                return Err(error.at_all(self.endpoints()));
+            }
+            let stale = error.is_stale();
+            if !stale {
+                links.failed(endpoint);
+            }
+            endpoint = match links.leader() {
+                Some(leader) if stale && asked == 1 => leader,
+                _ => endpoint + 1,
+            };
+            sleep(pause).await;
+        }
+    }
+
+    /// Asks for something that may be answered much later, and goes on asking under the same name as long as it is wanted; `None`: not in time.
+    /// `make` makes the request for what is left of the time.
+    pub(crate) async fn waiting<Q: Clone, A>(
+        &self,
+        wait: Wait,
+        make: impl Fn(Option<u64>) -> Q,
+        call: impl AsyncFn(Channel, Request<Q>) -> Result<Response<A>, Status>,
+    ) -> Result<Option<A>, ClientError> {
+        let give_up = match wait {
+            Wait::No => Some(Instant::now() + self.timeout),
+            Wait::Until(end) => Some(end + self.timeout),
+            Wait::Ever => None,
+        };
+        let mut endpoint = self.links.choose(Route::Leader, self.zone.as_deref());
+        let mut backoff = Backoff::new();
+        loop {
+            let link = self.links.at(endpoint);
+            let request = make(wait.left_ms());
+            let error = match self.attempt(&link.channel, &request, &call).await {
+                Ok(response) => return Ok(Some(self.answered(endpoint, response).message)),
+                Err(status) => link.failed(&status),
+            };
+            if NOT_IN_TIME.contains(&error.reason()) {
+                return Ok(None);
+            }
+            if !error.is_transient() {
+                return Err(error);
+            }
+            let pause = backoff.next().max(self.budget.take(Instant::now()));
+            if give_up.is_some_and(|end| Instant::now() + pause >= end) {
+                return Err(error.at_all(self.endpoints()));
+            }
+            self.links.failed(endpoint);
+            endpoint += 1;
+            sleep(pause).await;
+        }
+    }
+
+    /// Takes note of an answer.
+    fn answered<A>(&self, endpoint: usize, response: Response<A>) -> Answer<A> {
+        self.links.answered(endpoint);
+        let answer = answer(response);
+        if let Some(stamp) = &answer.stamp {
+            self.seen.see(Stamp::new(stamp));
+        }
+        answer
+    }
+
+    /// Asks one endpoint; once more if it wants another token, as then nothing has happened.
+    pub(crate) async fn attempt<Q: Clone, A>(
+        &self,
+        channel: &Channel,
+        request: &Q,
+        call: &impl AsyncFn(Channel, Request<Q>) -> Result<Response<A>, Status>,
+    ) -> Result<Response<A>, Status> {
+        let token = self.token(channel).await?;
+        let first = self.request(request.clone(), token.as_ref());
+        let outcome = call(channel.clone(), first).await;
+        match (&self.login, &outcome) {
+            (Some(login), Err(status)) if wants_token(status.message()) => {
+                login.refused(token.as_ref());
+                let token = self.token(channel).await?;
+                let second = self.request(request.clone(), token.as_ref());
+                call(channel.clone(), second).await
+            }
+            _ => outcome,
+        }
+    }
+
+    pub(crate) async fn token(&self, channel: &Channel) -> Result<Option<Token>, Status> {
+        match &self.login {
+            Some(login) => login.token(channel).await,
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn request<Q>(&self, message: Q, token: Option<&Token>) -> Request<Q> {
+        let mut request = Request::new(message);
+        if let Some(token) = token {
+            request.metadata_mut().insert(TOKEN_METADATA, token.clone());
+        }
+        if let Some(consistency) = &self.consistency {
+            request
+                .metadata_mut()
+                .insert(CONSISTENCY_METADATA, consistency.clone());
+        }
+        for fence in &self.fences {
+            request.metadata_mut().append(GUARD_METADATA, fence.clone());
+        }
+        request
+    }
+}
+
+/// An answer with its stamp.
+fn answer<A>(response: Response<A>) -> Answer<A> {
+    let stamp = response.metadata().get(STAMP_METADATA);
+    let stamp = stamp.and_then(|stamp| stamp.to_str().ok());
+    Answer {
+        stamp: stamp.map(str::to_owned),
+        message: response.into_inner(),
+    }
+}
