@@ -3,17 +3,24 @@
 mod alarm;
 mod cert;
 mod dev;
+mod elect;
+mod guarded;
+mod id;
+mod job;
 mod keys;
 mod lease;
+mod lock;
 mod logging;
 mod member;
 mod output;
 mod password;
 mod security;
 mod serve;
+mod session;
 mod simulate;
 mod status;
 mod terminal;
+mod together;
 mod txn;
 mod users;
 mod watch;
@@ -33,6 +40,7 @@ Examples:
   synod put hello world                    set a key
   synod get hello                          read it
   synod watch --prefix svc/                hear of changes under svc/
+  synod lock nightly -- ./backup.sh        run it when nobody else does
   synod status --all                       how each member is
 
 Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no member could be reached or its answer was lost,
@@ -128,13 +136,13 @@ enum Command {
     /// Run a whole cluster on loopback in this terminal, to try things out
     Dev(Alone<dev::DevArgs>),
     /// Set a key
-    Put(keys::PutArgs),
+    Put(guarded::Guarded<keys::PutArgs>),
     /// Read keys
     Get(keys::GetArgs),
     /// Remove keys
-    Del(keys::DelArgs),
+    Del(guarded::Guarded<keys::DelArgs>),
     /// Compare, then change several keys, all or nothing
-    Txn(txn::TxnArgs),
+    Txn(guarded::Guarded<txn::TxnArgs>),
     /// Hear of changes to keys
     Watch(watch::WatchArgs),
     /// Forget history before a revision
@@ -142,6 +150,18 @@ enum Command {
     /// Leases: keys that go away when their owner does
     #[command(subcommand)]
     Lease(lease::LeaseCommand),
+    /// Locks: run a command while nobody else does
+    Lock(lock::LockArgs),
+    /// Elections: run a command on one machine at a time
+    Elect(elect::ElectArgs),
+    Semaphore(together::SemaphoreArgs),
+    Barrier(together::BarrierArgs),
+    /// Identifiers that are never given out twice
+    #[command(subcommand)]
+    Id(id::IdCommand),
+    /// Sessions: what locks live on
+    #[command(subcommand)]
+    Session(session::SessionCommand),
     /// Members of the cluster
     #[command(subcommand)]
     Member(member::MemberCommand),
@@ -213,13 +233,28 @@ async fn talk(global: Global, command: Command) -> Result<(), Failed> {
     };
     let output = global.output;
     match command {
-        Command::Put(args) => keys::put(&client, output, args).await,
+        Command::Put(args) => {
+            let (client, args) = args.split(&client)?;
+            keys::put(&client, output, args).await
+        }
         Command::Get(args) => keys::get(&client, output, args).await,
-        Command::Del(args) => keys::del(&client, output, args).await,
-        Command::Txn(args) => txn::run(&client, output, &args).await,
+        Command::Del(args) => {
+            let (client, args) = args.split(&client)?;
+            keys::del(&client, output, args).await
+        }
+        Command::Txn(args) => {
+            let (client, args) = args.split(&client)?;
+            txn::run(&client, output, &args).await
+        }
         Command::Watch(args) => watch::run(&client, output, args).await,
         Command::Compact(args) => keys::compact(&client, output, &args).await,
         Command::Lease(command) => lease::run(&client, output, command).await,
+        Command::Lock(args) => lock::run(&client, output, args).await,
+        Command::Elect(args) => elect::run(&client, output, args).await,
+        Command::Semaphore(args) => together::semaphore(&client, args).await,
+        Command::Barrier(args) => together::barrier(&client, args).await,
+        Command::Id(command) => id::run(&client, output, command).await,
+        Command::Session(command) => session::run(&client, output, command).await,
         Command::Member(command) => member::run(&client, &security, output, command).await,
         Command::Status(args) => status::status(&client, &security, output, &args).await,
         Command::Alarm(command) => alarm::run(&client, output, command).await,
@@ -261,6 +296,19 @@ mod tests {
             "synod get a --prefix --revision 3 --limit 2 --keys-only --consistency bounded=2s --endpoints a:1,b:2",
             "synod put k v --output json",
             "synod lease keep-alive 1f",
+            "synod put k v --guard nightly:42 --guarded",
+            "synod lock nightly -- ./backup.sh --full",
+            "synod lock nightly --ttl 5s --wait 1m --shared --owner me -- true",
+            "synod lock list",
+            "synod lock list nightly --output json",
+            "synod lock release nightly --force --reason why --token 7",
+            "synod elect a --text me -- true",
+            "synod elect observe a",
+            "synod semaphore s --limit 4 -- true",
+            "synod barrier b --parties 3",
+            "synod id next --count 3",
+            "synod id counter visits -1",
+            "synod session list",
             "synod sim --seed 42",
             "synod get a --endpoints https://a:1 --cacert ca.pem --cert me.pem --key me-key.pem",
             "synod put k v --insecure-skip-tls-verify --insecure-transport=false",

@@ -27,6 +27,8 @@ pub(crate) enum Failed {
     Usage(String),
     /// No member could be reached, or nobody knows what became of the request.
     Unreachable(String),
+    /// A command that this one ran ended with this code, and has said what there is to say.
+    Command(u8),
     /// The reader of stdout went away; nothing to say about it.
     Quiet,
 }
@@ -48,7 +50,7 @@ impl Failed {
                     "hint: is a member running there? start some with `synod dev`, or name others with --endpoints; one with TLS needs --cacert too"
                 );
             }
-            Failed::Quiet => {}
+            Failed::Command(_) | Failed::Quiet => {}
         }
     }
 
@@ -58,6 +60,7 @@ impl Failed {
             Failed::Usage(_) => 2,
             Failed::Unreachable(_) => 3,
             Failed::Departed(_) => 4,
+            Failed::Command(code) => *code,
             Failed::Quiet => 0,
         })
     }
@@ -70,7 +73,9 @@ impl From<ClientError> for Failed {
             ClientError::Unreachable { .. } | ClientError::Unknown { .. } => {
                 Failed::Unreachable(text)
             }
-            ClientError::Refused { .. } => Failed::Refused(text),
+            ClientError::Refused { .. }
+            | ClientError::SessionLost { .. }
+            | ClientError::BadValue { .. } => Failed::Refused(text),
             ClientError::BadEndpoint { .. } | ClientError::BadCertificates { .. } => {
                 Failed::Usage(text)
             }
