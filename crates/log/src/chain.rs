@@ -56,7 +56,7 @@ impl Findings {
 
     /// Gives up a part of the chain because of damage before it.
     fn cut(&mut self, links: &[Link]) {
-        self.lost = true;
+        self.lost = !mutated!(CutAtDamage);
         for link in links {
             self.damaged
                 .entry(link.generation)
@@ -224,7 +224,7 @@ fn replay<D: Disk>(
             ScanEnd::Limit => None,
             ScanEnd::ChainBroken => Some(scan.sector),
             ScanEnd::NotWhole if limit.is_some() => Some(scan.sector),
-            ScanEnd::NotWhole if lost => None,
+            ScanEnd::NotWhole if lost || mutated!(DamagedTailIsTorn) => None,
             ScanEnd::NotWhole => match judge_tail(
                 &image.bytes,
                 link.generation,

@@ -15,4 +15,12 @@ mutations! {
     SnapshotBeforeSync,
     /// A new segment is written before its name in the directory is durable.
     SegmentNameNotDurable,
+    /// What is read from a segment is compared with no checksum.
+    ServeCorrupt,
+    /// Damage in the newest batches is taken for a write that was cut short.
+    DamagedTailIsTorn,
+    /// Damage cuts the log, as if what follows had never been acknowledged.
+    CutAtDamage,
+    /// A lost record of votes is taken for one without votes: to catch up is enough.
+    LostVoteIsNoVote,
 }

@@ -154,7 +154,7 @@ fn standing<D: Disk>(
         None => None,
     };
     Ok(Standing {
-        vote,
+        vote: mutated!(LostVoteIsNoVote, Some(vote.unwrap_or_default()), vote),
         entries_lost: true,
         // Not that of a later batch: it may speak of entries that are lost.
         commit: kept.end.map_or(0, |end| end.commit),

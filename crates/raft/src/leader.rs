@@ -159,7 +159,7 @@ impl Leader {
 
     /// A change may begin: none is under way, and this leader's commit index is true (the flaw of single-server changes found in 2015).
     pub(crate) fn may_change_membership(&self, core: &Core) -> bool {
-        self.has_own_commit(core)
+        (self.has_own_commit(core) || mutated!(SingleServerChange))
             && !core.configuration().is_joint()
             && core.membership.current_index() <= core.commit
     }

@@ -51,4 +51,6 @@ mutations! {
     LingeringLeader,
     /// In a joint configuration only the incoming voters are counted.
     JointCountsIncomingOnly,
+    /// One voter comes or goes in a single step, also before an entry of the leader's term is committed (the flaw of 2015).
+    SingleServerChange,
 }

@@ -41,6 +41,8 @@ pub struct Status {
     pub first: Index,
     /// How far the member may be believed.
     pub standing: Standing,
+    /// It leads and takes no proposals, because leadership is being handed over.
+    pub handing_over: bool,
     /// The configuration in force.
     pub configuration: Configuration,
     /// The newest one known to be decided; no other can take its place unseen.
@@ -359,9 +361,12 @@ impl Raft {
     /// What this member says of itself.
     pub fn status(&self) -> Status {
         let core = &self.core;
-        let progress = match &self.part {
-            Part::Leader(leader) => leader.matched(core.configuration()),
-            _ => Vec::new(),
+        let (progress, handing_over) = match &self.part {
+            Part::Leader(leader) => (
+                leader.matched(core.configuration()),
+                leader.transfer.is_some(),
+            ),
+            _ => (Vec::new(), false),
         };
         Status {
             id: core.id,
@@ -372,6 +377,7 @@ impl Raft {
             last: core.log.last(),
             first: core.log.first(),
             standing: core.standing,
+            handing_over,
             configuration: core.configuration().clone(),
             configuration_decided: core.membership.committed(core.commit).clone(),
             progress,

@@ -284,7 +284,8 @@ impl Bootstrap {
                 founders.insert(name.clone(), heard.member);
             }
         }
-        if founders.len() < self.me.listed.len() {
+        let all = self.me.listed.len();
+        if founders.len() < mutated!(FoundWithMost, all / 2 + 1, all) {
             return;
         }
         let ids: BTreeSet<MemberId> = founders.values().copied().collect();
@@ -529,6 +530,12 @@ fn first_configuration(
 ) -> Configuration {
     let mut configuration = Configuration::default();
     for (name, address) in listed {
+        mutated!(
+            FoundWithMost,
+            if !founders.contains_key(name) {
+                continue;
+            }
+        );
         let member = founders[name];
         configuration.voters.insert(PeerId {
             member,

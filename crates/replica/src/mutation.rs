@@ -41,6 +41,8 @@ mutations! {
     SnapshotIndexBehind,
     /// A snapshot names the present term instead of that of its last entry.
     SnapshotNamesPresentTerm,
+    /// An empty member founds a cluster when most of the listed ones say that they are empty, whatever the others know.
+    FoundWithMost,
 }
 
 impl crate::Replica {

@@ -197,6 +197,7 @@ impl Replica {
         if written.is_none() {
             self.abandon_snapshot(false);
             self.snapshots.not_before = Some(now + RETRY_AFTER);
+            self.leave_feeding_to_others(now);
         } else if taking.finishing {
             let taking = self.snapshots.taking.take().expect("it is being taken");
             self.snapshots.wanted = false;
@@ -210,6 +211,15 @@ impl Replica {
             taking.under_way -= 1;
         }
         true
+    }
+
+    /// A leader that cannot write the snapshot that others wait for cannot bring them up to date: whoever can is to lead. Without anybody it stays.
+    fn leave_feeding_to_others(&mut self, now: Instant) {
+        let newest = self.snapshots.newest.as_ref();
+        let newest = newest.map_or(Index(0), |file| file.mark.index);
+        if self.snapshots.wanted || self.repair.snapshot_needed() > newest {
+            let _ = self.raft.transfer(now, None);
+        }
     }
 
     /// Gives up the snapshot being taken.

@@ -1,11 +1,14 @@
 //! Looks for the first seed that finds each bug put in on purpose.
 //!
-//! `mutations` rewrites the table docs/design/mutations.md; `mutations NAME [PROFILE [FIRST [LAST]]]` looks for one bug and prints what found it, in
-//! the profile named or in any; `mutations NAME PROFILE SEED trace` prints that run.
+//! `mutations` searches for all of them and rewrites the table docs/design/mutations.md; `mutations check` searches in the same way and fails if the table
+//! says anything else; `mutations refresh` searches only for those that are not in the table or do not show any more where it says; `mutations NAME [PROFILE [FIRST [LAST]]]` looks for one bug and prints what found it, in the profile named or in any;
+//! `mutations NAME PROFILE SEED trace` prints that run.
 
 use std::fmt::Write as _;
+use std::process::ExitCode;
 use synod_sim::mutation::Mutation;
-use synod_sim::{Options, Profile, Report, run};
+use synod_sim::mutation::search::{self, Place, Sight};
+use synod_sim::{Options, Profile, run};
 
 const TABLE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -21,56 +24,54 @@ const SEEDS_MAX: u64 = 64;
 /// The same for a bug that a script shows anyway.
 const SEEDS_MAX_WITH_SCRIPT: u64 = 30;
 
-/// Simulated seconds with faults of each run.
-const SECONDS: u64 = 20;
-
-fn main() {
+fn main() -> ExitCode {
     // Broken assertions of members are findings, not failures of this program.
     std::panic::set_hook(Box::new(|_| {}));
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let Some(name) = args.first() else {
-        return write_table();
-    };
+    match args.first().map(String::as_str) {
+        None => write(&table("")),
+        Some("refresh") => write(&table(&listed())),
+        Some("check") => {
+            if table("") != listed() {
+                eprintln!(
+                    "docs/design/mutations.md is not what the search gives; without \"check\" it is written anew"
+                );
+                return ExitCode::FAILURE;
+            }
+        }
+        Some(name) => look_for(name, &args[1..]),
+    }
+    ExitCode::SUCCESS
+}
+
+fn listed() -> String {
+    std::fs::read_to_string(TABLE).unwrap_or_default()
+}
+
+fn write(table: &str) {
+    std::fs::write(TABLE, table).expect("docs/design/mutations.md can be written");
+}
+
+fn look_for(name: &str, args: &[String]) {
     let mutation = Mutation::named(name).expect("the name of a mutation");
-    let profiles: Vec<Profile> = match args.get(1) {
+    let profiles: Vec<Profile> = match args.first() {
         Some(name) => vec![Profile::named(name).expect("a profile")],
         None => Profile::ALL.to_vec(),
     };
-    let first: u64 = args.get(2).map_or(0, |seed| seed.parse().expect("a seed"));
-    if args.get(3).is_some_and(|word| word == "trace") {
-        let report = run(&options(mutation, profiles[0], first, true));
+    let number = |place: usize| args.get(place).and_then(|word| word.parse::<u64>().ok());
+    let first = number(1).unwrap_or(0);
+    if args.get(2).is_some_and(|word| word == "trace") {
+        let report = run(&Options {
+            trace: true,
+            ..search::options(profiles[0], first, Some(mutation))
+        });
         return println!("{}{report}", report.trace);
     }
-    let last: u64 = args
-        .get(3)
-        .map_or(first + 1, |seed| seed.parse().expect("a seed"));
-    match find(mutation, &profiles, first..last.max(first + 1)) {
+    let last = number(2).unwrap_or(0).max(first + 1);
+    match search::find(mutation, &profiles, first..last) {
         Some(report) => println!("{report}"),
         None => println!("{mutation} is not found"),
     }
-}
-
-fn options(mutation: Mutation, profile: Profile, seed: u64, trace: bool) -> Options {
-    Options {
-        seconds: SECONDS,
-        mutation: Some(mutation),
-        trace,
-        ..Options::new(seed, profile)
-    }
-}
-
-/// The first run in which the bug shows: each seed in all profiles before the next seed.
-fn find(
-    mutation: Mutation,
-    profiles: &[Profile],
-    mut seeds: std::ops::Range<u64>,
-) -> Option<Report> {
-    seeds.find_map(|seed| {
-        let mut reports = profiles
-            .iter()
-            .map(|profile| run(&options(mutation, *profile, seed, false)));
-        reports.find(|report| !report.violations.is_empty())
-    })
 }
 
 /// The golden script of consensus that shows a bug, or nothing.
@@ -81,7 +82,20 @@ fn script(mutation: Mutation) -> &'static str {
     shown.next().map_or("", |(_, script)| script)
 }
 
-fn write_table() {
+/// What a line of the table says of a bug, if that is still so.
+fn known(listed: &str, mutation: Mutation) -> Option<Option<Sight>> {
+    let start = format!("| `{mutation}` |");
+    let line = listed.lines().find(|line| line.starts_with(&start))?;
+    let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+    let Some(place) = Place::parse(cells[4], cells[5]) else {
+        return Some(None);
+    };
+    let sight = search::look_at(mutation, &place)?;
+    Some(Some(sight))
+}
+
+/// The table, searched for what is not `listed`.
+fn table(listed: &str) -> String {
     let mut page = String::from(INTRODUCTION);
     let (mut all, mut found) = (0, 0);
     for (mutation, what) in Mutation::all() {
@@ -91,12 +105,12 @@ fn write_table() {
         } else {
             SEEDS_MAX_WITH_SCRIPT
         };
-        let report = find(mutation, &Profile::ALL, 0..seeds_max);
+        let sight =
+            known(listed, mutation).unwrap_or_else(|| search::search(mutation, 0..seeds_max));
         all += 1;
-        found += usize::from(report.is_some());
-        let seen = report.map_or(" | | ".into(), |report| {
-            let property = report.violations[0].property;
-            format!("{} | {} | {property}", report.profile, report.seed)
+        found += usize::from(sight.is_some());
+        let seen = sight.map_or(" | | ".into(), |sight| {
+            format!("{} | {}", sight.place, sight.property)
         });
         let home = mutation.home();
         println!("{mutation}: {seen}");
@@ -108,20 +122,22 @@ fn write_table() {
     }
     writeln!(
         page,
-        "\n{found} of {all} are found by the simulator, within {SEEDS_MAX} seeds of some profile, {SEEDS_MAX_WITH_SCRIPT} if a script shows them."
+        "\n{found} of {all} are found by the simulator, within {SEEDS_MAX} seeds of some profile, {SEEDS_MAX_WITH_SCRIPT} if a script shows them, or in a scenario."
     )
     .expect("memory");
-    std::fs::write(TABLE, page).expect("docs/design/mutations.md can be written");
+    page
 }
 
 const INTRODUCTION: &str = "\
 # Bugs put in on purpose
 
 How the simulator is tested: each of these bugs can be put into the crates under test (feature `mutations`, which no released binary has), and must be
-found. The seed is the first of the profile that finds it, in runs of 20 simulated seconds with faults. Then the promise that was seen broken (by its name in PROPERTIES where it has one; *assertion*: a member's own invariant), and the golden script of consensus
+found. The seed is the first of the profile that finds it, in runs of 20 simulated seconds with faults; or a scenario (`synod sim --scenario`) breaks with the bug.
+Then the promise that was seen broken (by its name in PROPERTIES where it has one; *assertion*: a member's own invariant), and the golden script of consensus
 that shows the bug too. A few bugs do no harm without a rare accident: they are found by their script alone.
 
-Written by `cargo run -p synod-sim --example mutations`. The tests of `synod-sim` run every line of it, those of `synod-raft` every script.
+Written, all of it in one go, by `cargo run --release -p synod-sim --example mutations`; with `-- check` behind it the command compares instead of writing.
+The tests of `synod-sim` run every line of it, those of `synod-raft` every script.
 
 | bug | in | what it does | profile | seed | seen as | script |
 |---|---|---|---|---|---|---|

@@ -135,6 +135,10 @@ pub struct Process {
     pub snapshot_busy: bool,
     /// The process dies before its effect of this number from now.
     pub doomed_after: Option<u32>,
+    /// When a snapshot took the place of its log last.
+    pub installed_at: Option<Micros>,
+    /// The last sync of the log failed, and the next one is to come.
+    pub log_fails: bool,
     /// The replica was told that the disk is full.
     pub told_full: bool,
     /// Position told to the oracles last: commit and applied index.
@@ -391,6 +395,8 @@ impl Member {
             snapshot_tasks: VecDeque::new(),
             snapshot_busy: false,
             doomed_after: None,
+            installed_at: None,
+            log_fails: false,
             told_full: false,
             told: (0, 0),
             identity,

@@ -1,6 +1,7 @@
 //! Every bug that can be put in on purpose, by name: those of the crates under test and those of the shell, which are listed here. The
 //! simulator must find each; docs/design/mutations.md tells how. Compiled only with the feature `mutations`, which no released binary has.
 
+pub mod search;
 mod shell;
 
 use std::fmt;

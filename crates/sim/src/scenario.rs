@@ -10,6 +10,7 @@ mod stage;
 pub use stage::Checked;
 
 use crate::clock::Micros;
+use crate::oracle::Violation;
 use crate::timeline::{Timeline, Window};
 use stage::Stage;
 
@@ -34,6 +35,8 @@ pub struct Played {
     pub members: usize,
     /// When the story was told; what follows is rest.
     pub end: Micros,
+    /// The promise that was broken, if one was.
+    pub violation: Option<Violation>,
 }
 
 impl Played {
@@ -66,13 +69,7 @@ impl Scenario {
     pub fn play(&self, tell: &mut dyn FnMut(&str)) -> Played {
         let mut stage = Stage::new(self.members, (self.settings)(), tell);
         (self.script)(&mut stage);
-        let (checks, timeline, end) = stage.finish();
-        Played {
-            checks,
-            timeline,
-            members: self.members,
-            end,
-        }
+        stage.finish()
     }
 
     /// The scenario of this name.
@@ -145,5 +142,12 @@ pub const SCENARIOS: &[Scenario] = &[
         members: 5,
         settings: raft::Settings::default,
         script: members::joint,
+    },
+    Scenario {
+        name: "membership-2015",
+        about: "two leaders in a row change one voter each: the flaw of single-server changes, and what keeps it out",
+        members: 5,
+        settings: raft::Settings::default,
+        script: members::flaw_of_2015,
     },
 ];

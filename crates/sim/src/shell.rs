@@ -221,6 +221,10 @@ impl World {
                 );
                 if let Some(mark) = &persist.reset {
                     self.counts.installs += 1;
+                    let now = self.now;
+                    if let Some(process) = &mut self.members[member].process {
+                        process.installed_at = Some(now);
+                    }
                     let index = mark.index.0;
                     self.timeline
                         .note(self.now, Some(member), || What::Installs { index });

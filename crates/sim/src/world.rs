@@ -13,7 +13,7 @@ use crate::clients::{Action, Clients, Load, Outcome};
 use crate::clock::{Clock, Micros};
 use crate::director::Director;
 use crate::faults::{Fault, Planned};
-use crate::member::{Common, Member, StartError, Started};
+use crate::member::{Common, Member, Process, StartError, Started};
 use crate::network::{Network, Weather};
 use crate::oracle::{Check, Consensus, History, Leases, Request, Violation};
 use crate::queue::Queue;
@@ -213,6 +213,8 @@ pub(crate) struct World {
     streams: BTreeMap<StreamId, Stream>,
     /// All lose power at the next acknowledged change; this survives of the unsynced.
     power_fails_at_reply: Option<Survival>,
+    /// When everything is to be mended.
+    heal_at: Micros,
     /// When everything was healed; requests asked some time after must succeed.
     healed_at: Option<Micros>,
     must_serve_from: Option<Micros>,
@@ -328,6 +330,7 @@ impl World {
             in_flight: BTreeMap::new(),
             streams: BTreeMap::new(),
             power_fails_at_reply: None,
+            heal_at,
             healed_at: None,
             must_serve_from: None,
             ended: false,

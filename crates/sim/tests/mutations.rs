@@ -1,8 +1,9 @@
 //! Every bug put in on purpose is found, as docs/design/mutations.md says; and without the bug the same run is clean.
 
 use std::collections::BTreeSet;
+use synod_sim::Profile;
 use synod_sim::mutation::Mutation;
-use synod_sim::{Options, Profile, Report, run};
+use synod_sim::mutation::search::{self, Place, Sight, live};
 
 const TABLE: &str = include_str!("../../../docs/design/mutations.md");
 
@@ -13,7 +14,7 @@ const MORE_SEEDS: u64 = 20;
 struct Row {
     mutation: Mutation,
     /// Where the simulator finds it, and as what.
-    seen: Option<(Profile, u64, &'static str)>,
+    seen: Option<Sight>,
     /// The golden script that shows it.
     script: &'static str,
 }
@@ -23,8 +24,10 @@ fn rows() -> Vec<Row> {
     lines
         .map(|line| {
             let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-            let seen = Profile::named(cells[4])
-                .map(|profile| (profile, cells[5].parse().expect(line), cells[6]));
+            let seen = Place::parse(cells[4], cells[5]).map(|place| Sight {
+                place,
+                property: cells[6].into(),
+            });
             Row {
                 mutation: Mutation::named(cells[1].trim_matches('`')).expect(line),
                 seen,
@@ -32,14 +35,6 @@ fn rows() -> Vec<Row> {
             }
         })
         .collect()
-}
-
-fn live(profile: Profile, seed: u64, mutation: Option<Mutation>) -> Report {
-    run(&Options {
-        seconds: 20,
-        mutation,
-        ..Options::new(seed, profile)
-    })
 }
 
 #[test]
@@ -62,22 +57,24 @@ fn the_simulator_finds_the_bugs() {
     let mut missed = Vec::new();
     let mut found = 0;
     for row in rows() {
-        let Some((profile, seed, property)) = row.seen else {
+        let Some(seen) = row.seen else {
             continue;
         };
         found += 1;
-        let bug = Some(row.mutation);
-        let report = live(profile, seed, bug);
-        match report.violations.first() {
-            Some(violation) if violation.property == property => {
+        let bug = row.mutation;
+        if search::look_at(bug, &seen.place) == Some(seen.clone()) {
+            continue;
+        }
+        let again = match seen.place {
+            Place::Story(_) => None,
+            Place::Life(profile, _) => search::find(bug, &[profile], 0..MORE_SEEDS),
+        };
+        match again {
+            Some(report) => {
                 let text = report.to_string();
                 assert!(text.contains("replay: synod sim --profile"), "{text}");
             }
-            _ if (0..MORE_SEEDS).any(|seed| !live(profile, seed, bug).violations.is_empty()) => {}
-            _ => missed.push(format!(
-                "{} in {MORE_SEEDS} seeds of {profile}",
-                row.mutation
-            )),
+            None => missed.push(format!("{bug} at {}", seen.place)),
         }
     }
     assert!(missed.is_empty(), "not found:\n{}", missed.join("\n"));
@@ -87,8 +84,11 @@ fn the_simulator_finds_the_bugs() {
 #[test]
 fn the_same_runs_are_clean_without_the_bugs() {
     let seen: BTreeSet<(Profile, u64)> = rows()
-        .iter()
-        .filter_map(|row| row.seen.map(|(profile, seed, _)| (profile, seed)))
+        .into_iter()
+        .filter_map(|row| match row.seen?.place {
+            Place::Life(profile, seed) => Some((profile, seed)),
+            Place::Story(_) => None,
+        })
         .collect();
     for (profile, seed) in seen {
         let report = live(profile, seed, None);

@@ -146,6 +146,18 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         40,
         "an empty member whose log was damaged before it belonged to a cluster broke an assertion at its start: it had no votes to lose",
     ),
+    (
+        Profile::Chaos,
+        35,
+        60,
+        "a leader whose log was damaged and whose disk was full went on leading, and could bring nobody up to date",
+    ),
+    (
+        Profile::Crashy,
+        28,
+        60,
+        "of the simulator: a disk that stalled when all faults were over went on stalling",
+    ),
 ];
 
 #[test]

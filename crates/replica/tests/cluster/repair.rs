@@ -64,6 +64,28 @@ fn r1_a_damaged_log_of_a_leader_is_healed_from_its_state() {
     assert_eq!(cell.get(behind, "k059").as_deref(), Some("59"));
 }
 
+/// Found by the simulator (chaos 35): a leader with a damaged log and a full disk went on leading, and fed nobody.
+#[test]
+fn r1_a_leader_that_cannot_feed_a_follower_leaves_that_to_another() {
+    let mut cell = Cell::with(3, cold());
+    let leader = cell.elect();
+    let behind = cell.follower();
+    cell.kill(behind);
+    fill(&mut cell, leader, 60);
+    let end = last(&cell, leader);
+    let disk = &mut cell.hosts.get_mut(&leader).unwrap().disk;
+    disk.damage(end - 40, end - 39);
+    disk.staging_fails = true;
+    cell.start(behind);
+    cell.advance(5000);
+    assert_ne!(cell.leader(), Some(leader), "it hands over");
+    assert_eq!(cell.get(behind, "k059").as_deref(), Some("59"));
+    cell.hosts.get_mut(&leader).unwrap().disk.staging_fails = false;
+    let next = cell.elect();
+    cell.put(next, "after", "v");
+    cell.check_equal();
+}
+
 #[test]
 fn r1_a_lone_member_heals_its_log_too() {
     let mut cell = Cell::with(1, cold());

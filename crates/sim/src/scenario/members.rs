@@ -1,9 +1,11 @@
 //! Stories about members that come, go, and come back as somebody else (Raft thesis §4).
 
 use super::stage::Stage;
+use crate::director::Fate;
 use crate::faults::Fault;
 use crate::timeline::What;
-use raft::Role;
+use raft::{Body, Role};
+use replica::Message;
 
 /// Somebody was elected since then.
 fn elected_since(stage: &Stage<'_>, from: u64) -> bool {
@@ -120,5 +122,65 @@ pub fn joint(stage: &mut Stage<'_>) {
     stage.check(
         "then n3 and n4 decided a change, two of the five of before",
         found == Some(last),
+    );
+}
+
+/// Diego Ongaro, "bug in single-server membership changes", raft-dev, July 2015.
+pub fn flaw_of_2015(stage: &mut Stage<'_>) {
+    stage
+        .say("Five members, n1 leads term 1. n5 is made a learner, so that there are four voters.");
+    stage.elect(0);
+    stage.ask_to_switch(0, 4);
+    stage.until("there are four voters", |stage| {
+        stage.configuration().voters.len() == 4 && !stage.configuration().is_joint()
+    });
+    let acknowledged = stage.put_done(0);
+    stage.caught_up(0, &[1, 2, 3, 4]);
+    let decided = stage.commit(0);
+    stage.say("n1 and n5 are cut off from the others, and n1 is asked to make n5 a voter again. Only the two have that entry.");
+    stage.cut_off(&[0, 4]);
+    stage.ask_to_switch(0, 4);
+    stage.until("n5 has the change", |stage| {
+        stage.log(4).len() as u64 > decided
+    });
+    stage.say("n2 is elected by n2, n3 and n4. What it appends reaches n3 and not n4. It is asked to make a learner of n1.");
+    stage.judge(|from, to, message| match message {
+        Message::Raft(message) if matches!(message.body, Body::Append { .. }) => match (from, to) {
+            (1, 3) => Fate::Lost,
+            _ => Fate::Travels,
+        },
+        _ => Fate::Travels,
+    });
+    stage.only_asks(1);
+    stage.until("n2 leads term 2", |stage| stage.leads(1, 2));
+    stage.ask_to_switch(1, 0);
+    stage.pass(1_000);
+    stage.show_logs(&[0, 1, 2, 3, 4]);
+    let begun = stage.log(1).len() as u64 > decided + 1;
+    let decided_by_two = stage.commit(1) > decided;
+    stage.say("n2 and n3 are cut off, and n1, n4 and n5 hear each other: three of the five voters that n1 wanted.");
+    stage.fault(Fault::Heal);
+    stage.cut_off(&[1, 2]);
+    let from = stage.now();
+    stage.only_asks(0);
+    stage.pass(5_000);
+    let led = elected_since(stage, from);
+    stage.say("All links are mended.");
+    stage.release();
+    stage.fault(Fault::Heal);
+    stage.elect(1);
+    stage.caught_up(1, &[0, 2, 3, 4]);
+    let found = stage.read_value(4);
+    stage.check(
+        "n2 began no change and decided nothing with n3 alone, because an entry of its own was not decided yet",
+        !begun && !decided_by_two,
+    );
+    stage.check(
+        "n1, n4 and n5 elected nobody: n1's change needs a majority of the four voters, too",
+        !led,
+    );
+    stage.check(
+        "what was acknowledged before is there",
+        found == Some(acknowledged),
     );
 }

@@ -1,13 +1,14 @@
 //! The stage of a scenario: a directed world, what its script may do, and what is told of it. Everything told is something that happened;
 //! every check looks at what the members did and hold.
 
+use super::Played;
 use crate::clients::{Load, Outcome};
 use crate::clock::Micros;
 use crate::director::{Director, Fate, way};
 use crate::faults::Fault;
 use crate::network::Weather;
 use crate::oracle::{Request, trace_id, value_of};
-use crate::timeline::{Kind, Moment, Timeline, What, Window, name, sentence, words};
+use crate::timeline::{Kind, Moment, What, Window, name, sentence, words};
 use crate::world::{Event, Phase, Setup, World};
 use raft::{Configuration, MemberId, PeerId, Role, Status};
 use replica::{Body, Consistency, Message, Response};
@@ -361,6 +362,23 @@ impl<'a> Stage<'a> {
         self.world.ask_for_members(leader, target);
     }
 
+    /// An operator asks `leader` to make a voter of a member that is a learner, or a learner, for good, of one that is a voter.
+    pub fn ask_to_switch(&mut self, leader: usize, member: usize) {
+        let mut target = self.configuration().clone();
+        let peer = self.id(member);
+        let was_voter = target.voters.remove(&peer);
+        if was_voter {
+            target.learners.insert(peer);
+        } else {
+            target.learners.remove(&peer);
+            target.voters.insert(peer);
+        }
+        if let Some(told) = target.members.get_mut(&peer.member) {
+            told.stays_learner = was_voter;
+        }
+        self.world.ask_for_members(leader, target);
+    }
+
     // Clients.
 
     /// A client puts key x through a member; the value is the request's number, which is returned.
@@ -457,7 +475,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Mends everything, lets the cluster come to rest and hands over what was found.
-    pub fn finish(mut self) -> (Vec<Checked>, Timeline, Micros) {
+    pub fn finish(mut self) -> Played {
         let end = self.world.now;
         directing(&mut self.world).judge_with(None);
         for member in 0..self.world.members.len() {
@@ -474,7 +492,13 @@ impl<'a> Stage<'a> {
             Some(violation) => format!("no promise was broken: {violation}"),
         };
         self.check(&text, broken.is_none());
-        (self.checks, self.world.timeline, end)
+        Played {
+            checks: self.checks,
+            members: self.world.members.len(),
+            timeline: self.world.timeline,
+            end,
+            violation: broken,
+        }
     }
 }
 

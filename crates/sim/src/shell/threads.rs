@@ -118,6 +118,7 @@ impl World {
         let log_bytes = process.log.log_bytes();
         let low = process.log.low_on_space();
         process.appended_unsynced += appended;
+        process.log_fails = synced.is_err();
         if self.take_down_if_burned(member) {
             return;
         }

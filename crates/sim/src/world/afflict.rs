@@ -53,7 +53,10 @@ impl World {
             Fault::Transfer(member) => self.give(member, Input::Transfer { target: None }),
             Fault::Capacity(member, bytes) => self.members[member].platter.set_capacity(bytes),
             Fault::Replay(count) => self.replay(count),
-            Fault::Stall(member, time) => self.members[member].stalled_until = self.now + time,
+            // What such a disk has begun ends with the stall: no later than all faults do.
+            Fault::Stall(member, time) => {
+                self.members[member].stalled_until = (self.now + time).min(self.heal_at)
+            }
             Fault::Slow(member, times) => self.members[member].slow = times,
             Fault::CrashInSnapshot(member, effects) => {
                 self.members[member].doomed_in_snapshot = Some(effects)

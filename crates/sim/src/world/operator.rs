@@ -19,6 +19,21 @@ impl World {
         self.counts.wiped_disks += 1;
     }
 
+    /// Who is started is told whom to ask: those it was first told of, unless none of them belongs to the cluster any more.
+    pub(super) fn tell_members(&mut self, member: usize) {
+        let configuration = self.consensus.decided_configuration();
+        let machine = &mut self.members[member];
+        let named = configuration.members.values().map(|other| &other.name);
+        let others: Vec<String> = named
+            .filter(|name| **name != machine.lane)
+            .cloned()
+            .collect();
+        if !others.is_empty() && !machine.listed.iter().any(|name| others.contains(name)) {
+            machine.listed = others;
+            machine.listed.push(machine.lane.clone());
+        }
+    }
+
     /// The disk cannot be used; the operator has seen it.
     pub(super) fn new_disk(&mut self, member: usize) {
         let machine = &self.members[member];

@@ -11,13 +11,36 @@ const REST_AFTER: Micros = 2_000_000;
 
 impl World {
     /// Somebody leads, and can: it hears a majority, and something of its term is decided.
-    pub(super) fn led(&self) -> bool {
+    fn led(&self) -> bool {
+        self.consensus
+            .leader()
+            .is_some_and(|leader| self.leads_with(leader, |_| true))
+    }
+
+    /// The same, and it is not handing over, and the majority can store what comes next: a member whose disk fails or has no room, that lost entries, or
+    /// waits for a snapshot of what the leader's log no longer has, cannot yet.
+    fn decides(&self) -> bool {
+        let process = |member: usize| self.members[member].process.as_ref();
         let Some(leader) = self.consensus.leader() else {
             return false;
         };
+        let Some(leading) = process(leader).map(|process| process.replica.status().raft) else {
+            return false;
+        };
+        let able = |process: &Process| {
+            let status = process.replica.status().raft;
+            let stores = !process.log_fails && status.standing == raft::Standing::Sound;
+            stores && status.last.next() >= leading.first
+        };
+        !leading.handing_over && self.leads_with(leader, |member| process(member).is_some_and(able))
+    }
+
+    /// This leader can do its work, by the members that run and are `able`.
+    fn leads_with(&self, leader: usize, able: impl Fn(usize) -> bool) -> bool {
         let works = |member: usize| {
             let machine = &self.members[member];
-            self.runs(member) && machine.slow == 1 && machine.stalled_until <= self.now
+            let in_time = machine.slow == 1 && machine.stalled_until <= self.now;
+            self.runs(member) && in_time && able(member)
         };
         let decided = self.consensus.decided_configuration();
         let weather = self.network.weather();
@@ -49,9 +72,9 @@ impl World {
     }
 
     pub(super) fn look(&mut self) {
-        let led = self.led();
+        let decides = self.decides();
         let lossy = self.network.weather().loss > 0;
-        self.leases.sample(self.now, led, lossy);
+        self.leases.sample(self.now, decides, lossy);
         let check = self.leases.check_lateness(self.history.model(), self.now);
         self.judge(check);
         let check = self.leases.check_silence(self.history.model(), self.now);
@@ -192,6 +215,10 @@ impl World {
             self.new_disk(member);
             if let Some(process) = &mut self.members[member].process {
                 process.doomed_after = None;
+            }
+            // Whom it was told to ask may have left.
+            if self.members[member].asking.is_some() {
+                self.stop(member, None);
             }
             self.start(member);
         }

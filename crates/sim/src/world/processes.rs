@@ -11,6 +11,7 @@ impl World {
         if machine.process.is_some() || machine.asking.is_some() || !machine.in_service {
             return;
         }
+        self.tell_members(member);
         let boot = self.rng.next();
         let machine = &mut self.members[member];
         let now = machine.clock.read(self.now);

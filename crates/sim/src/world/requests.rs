@@ -153,6 +153,7 @@ impl World {
             && self
                 .must_serve_from
                 .is_some_and(|from| flight.asked_at >= from)
+            && !self.is_lost_in_a_snapshot(member, flight.asked_at, failure)
         {
             self.fail(
                 "V1",
@@ -186,6 +187,13 @@ impl World {
             });
             (0..self.members.len()).for_each(|member| self.stop(member, Some(survival)));
         }
+    }
+
+    /// What becomes of a request is not known to a member that installs a snapshot of it, as one with a new disk does.
+    fn is_lost_in_a_snapshot(&self, member: usize, asked_at: Micros, failure: &Failure) -> bool {
+        let process = self.members[member].process.as_ref();
+        let installed_at = process.and_then(|process| process.installed_at);
+        *failure == Failure::Unknown && installed_at.is_some_and(|at| at >= asked_at)
     }
 
     pub(super) fn open_stream(&mut self, client: usize, member: usize, stream: StreamId) {
@@ -267,6 +275,4 @@ impl World {
                 .on_watch_responses(state.client, stream, responses, self.history.model());
         self.judge(check);
     }
-
-    // What must hold.
 }
