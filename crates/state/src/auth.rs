@@ -318,6 +318,20 @@ impl Auth {
         Ok(())
     }
 
+    /// Goes on in another cluster: at this revision, and with this key for tokens if they are in use. Tokens of before are void by both.
+    pub(crate) fn restart(&mut self, revision: u64, token_key: &Bytes) {
+        assert!(
+            revision >= self.store.revision,
+            "the revision of users regressed: {} → {revision}",
+            self.store.revision
+        );
+        self.store.revision = revision;
+        if self.store.enabled {
+            self.store.token_key = token_key.clone();
+        }
+        self.refresh();
+    }
+
     /// Finds anew what follows from the store.
     fn refresh(&mut self) {
         let roles = &self.store.roles;

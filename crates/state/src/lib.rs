@@ -26,6 +26,7 @@ mod range;
 mod record;
 mod removal;
 mod reply;
+mod restore;
 mod revision_log;
 mod scan;
 mod snapshot;
@@ -51,6 +52,7 @@ pub use query::QueryCursor;
 pub use reply::{
     Answer, KeyValue, LeaseView, Query, RangeReply, Rejection, Reply, StepReply, TxnReply,
 };
+pub use restore::{Import, NoRoom, Raise};
 pub use scan::{SnapshotCounters, SnapshotItem, SnapshotScan};
 pub use snapshot::{SnapshotCursor, SnapshotHeader};
 pub use space::{Alarm, AlarmKind};

@@ -453,7 +453,7 @@ fn conclude(
 
 impl Keys {
     /// Takes a record from below the compacted revision: a live key.
-    fn restore_kept(&mut self, record: &NewRecord<'_>) -> Checked<()> {
+    pub(crate) fn restore_kept(&mut self, record: &NewRecord<'_>) -> Checked<()> {
         if record.revision >= self.compacted || record.deleted {
             return Err(format!(
                 "revision {} is kept, but history begins at {}",

@@ -226,6 +226,26 @@ impl Locks {
         self.woken.push(Woken { claimant, outcome });
     }
 
+    /// What outlives all holders and waiters, as if their sessions were lost at this clock: latches, and locks closed for a while.
+    pub fn abandoned(&self, clock_ms: u64) -> Locks {
+        let mut left = Locks::default();
+        for lock in self.locks.range(Bound::Unbounded) {
+            left.set_lock(lock.clone());
+        }
+        for claim in self.claims.range(Bound::Unbounded) {
+            left.close(claim, clock_ms);
+        }
+        let names: Vec<Vec<u8>> = self
+            .locks
+            .range(Bound::Unbounded)
+            .map(|lock| lock.name.clone())
+            .collect();
+        for name in names {
+            left.forget_if_idle(&name);
+        }
+        left
+    }
+
     /// Takes a row of a snapshot.
     ///
     /// # Errors

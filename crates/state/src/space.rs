@@ -83,6 +83,14 @@ impl Space {
         Some(hash::mix_all(&words))
     }
 
+    /// The limit alone: alarms name members of a cluster.
+    pub fn without_alarms(&self) -> Space {
+        Space {
+            bytes_max: self.bytes_max,
+            alarms: BTreeMap::new(),
+        }
+    }
+
     /// As it stands in a snapshot; `None` while nothing was ever set.
     pub fn record(&self) -> Option<SpaceRecord> {
         self.hash()?;

@@ -1,6 +1,7 @@
 //! What identifiers are made from, as it stands in a snapshot, and what follows from it.
 
 use crate::hash;
+use crate::id::AHEAD_MS_MAX;
 use crate::table::{Row, Table};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -165,6 +166,26 @@ impl Ids {
             return 0;
         };
         pool.free.first().copied().unwrap_or(pool.workers)
+    }
+
+    /// Passes over what a cluster may have handed out after the moment that another one goes on from: numbers of sequences, and times of worker ids.
+    /// Counters are values, not ids, and stay.
+    pub fn skip(&mut self, numbers: u64) {
+        let (rows, workers) = self.pin();
+        for number in rows.range(Bound::Unbounded) {
+            if number.name.count == Count::Sequence as i32 {
+                self.set_number(Number {
+                    value: number.value.saturating_add_unsigned(numbers),
+                    ..number.clone()
+                });
+            }
+        }
+        for worker in workers.range(Bound::Unbounded) {
+            self.set_worker(Worker {
+                until_ms: worker.until_ms.saturating_add(AHEAD_MS_MAX),
+                ..worker.clone()
+            });
+        }
     }
 
     /// Adds a worker id, or changes who has it and for how long.

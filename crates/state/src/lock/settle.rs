@@ -127,7 +127,7 @@ impl Locks {
     }
 
     /// Forgets a lock that nobody needs.
-    fn forget_if_idle(&mut self, name: &[u8]) {
+    pub(super) fn forget_if_idle(&mut self, name: &[u8]) {
         let Some(lock) = self.locks.get(name) else {
             return;
         };
@@ -173,8 +173,8 @@ impl Locks {
                 self.wake(claim.claimant, Outcome::SessionEnded);
             }
             self.drop_claim(&claim, moment);
-            if lost && claim.holds() && claim.delay_ms > 0 {
-                self.close(&claim, moment);
+            if lost {
+                self.close(&claim, moment.clock_ms);
             }
             if *fuel == 0 {
                 return false;
@@ -182,10 +182,13 @@ impl Locks {
         }
     }
 
-    /// Closes the lock of a lost session for a while (PROPERTIES F7).
-    fn close(&mut self, claim: &Claim, moment: &Moment<'_>) {
+    /// Closes the lock of a lost session for a while, if it was held and is to be (PROPERTIES F7).
+    pub(super) fn close(&mut self, claim: &Claim, clock_ms: u64) {
+        if !claim.holds() || claim.delay_ms == 0 {
+            return;
+        }
         let delay_ms = claim.delay_ms + slack_ms(claim.delay_ms);
-        let until_ms = moment.clock_ms.saturating_add(delay_ms);
+        let until_ms = clock_ms.saturating_add(delay_ms);
         self.change_lock(&claim.name, |lock| {
             lock.closed_until_ms = lock.closed_until_ms.max(until_ms);
         });
