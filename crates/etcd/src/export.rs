@@ -66,11 +66,11 @@ impl From<SnapshotError> for ExportError {
 
 /// A lease's value in its bucket.
 #[derive(Clone, PartialEq, prost::Message)]
-struct LeaseRecord {
+pub(crate) struct LeaseRecord {
     #[prost(int64, tag = "1")]
-    id: i64,
+    pub id: i64,
     #[prost(int64, tag = "2")]
-    ttl: i64,
+    pub ttl: i64,
 }
 
 /// A bucket whose entries are few.

@@ -9,6 +9,7 @@ pub mod bolt;
 mod cluster;
 mod compare;
 pub mod export;
+pub mod import;
 mod kv;
 mod large;
 mod lease;
