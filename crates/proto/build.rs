@@ -2,13 +2,14 @@
 
 use std::error::Error;
 
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "kv.proto",
     "auth.proto",
     "rpc.proto",
     "lock.proto",
     "election.proto",
     "members.proto",
+    "backup.proto",
     "synod/v1/kv.proto",
     "synod/v1/watch.proto",
     "synod/v1/lease.proto",

@@ -18,6 +18,7 @@ mod security;
 mod serve;
 mod session;
 mod simulate;
+mod snapshot;
 mod status;
 mod terminal;
 mod together;
@@ -177,6 +178,9 @@ enum Command {
     /// Alarms: what stops the cluster from taking writes
     #[command(subcommand)]
     Alarm(alarm::AlarmCommand),
+    /// Keep the state of the cluster in a file, and make new clusters from it
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
     /// Show how each endpoint is
     Status(status::StatusArgs),
     /// Make an authority and certificates of one's own, for TLS
@@ -209,6 +213,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
         Command::Dev(command) => dev::run(&command.args),
         Command::Cert(command) => cert::run(&command.args),
         Command::Sim(command) => simulate::run(&command.args),
+        Command::Snapshot(command) if !command.talks() => snapshot::run(cli.global.output, command),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -257,6 +262,7 @@ async fn talk(global: Global, command: Command) -> Result<(), Failed> {
         Command::Session(command) => session::run(&client, output, command).await,
         Command::Member(command) => member::run(&client, &security, output, command).await,
         Command::Status(args) => status::status(&client, &security, output, &args).await,
+        Command::Snapshot(command) => snapshot::save(&client, output, command).await,
         Command::Alarm(command) => alarm::run(&client, output, command).await,
         Command::Auth(command) => users::auth(&client, output, command).await,
         Command::User(command) => users::user(&client, output, command).await,
@@ -310,6 +316,9 @@ mod tests {
             "synod id counter visits -1",
             "synod session list",
             "synod sim --seed 42",
+            "synod snapshot save f --rate 8MiB --endpoints a:1",
+            "synod snapshot status f --output json",
+            "synod snapshot restore f --data-dir d --name n1 --cluster n1=a:1,n2=b:1 --generation 2",
             "synod get a --endpoints https://a:1 --cacert ca.pem --cert me.pem --key me-key.pem",
             "synod put k v --insecure-skip-tls-verify --insecure-transport=false",
             "synod serve --cert-file c --key-file k --client-cert-auth --trusted-ca-file a --peer-auto-tls=true --tls-min-version TLS1.3",

@@ -166,6 +166,11 @@ pub(crate) fn lease_id(text: &str) -> Result<i64, String> {
         .map_err(|_| "a lease id is a hexadecimal number, as `lease grant` printed it".into())
 }
 
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The end of the range of all keys that begin with `prefix`; one zero byte, "to the end", if there is no upper bound.
 pub(crate) fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();

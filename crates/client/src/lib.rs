@@ -29,6 +29,7 @@
 //! that nothing has happened; else the caller hears [`ClientError::Unknown`] and decides. Futures can be dropped at any time: what was waited for is given
 //! up.
 
+mod backup;
 mod barrier;
 #[cfg(feature = "blocking")]
 pub mod blocking;
@@ -62,6 +63,7 @@ mod unique;
 mod users;
 mod watch;
 
+pub use backup::{Piece, Saving};
 pub use barrier::{Barrier, Inside};
 pub use cache::Cache;
 pub use counter::Counter;

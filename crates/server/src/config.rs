@@ -485,34 +485,7 @@ impl Settings {
             let address = self.advertised("advertise-peer-addr", "peer-addr", peer_addr)?;
             return Ok(([(name.to_owned(), address.clone())].into(), address));
         };
-        let mut cluster = BTreeMap::new();
-        for part in text
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-        {
-            let Some((member, address)) = part.split_once('=') else {
-                return self.refuse("cluster", format_args!("{part:?} is not NAME=HOST:PORT; write it as n1=127.0.0.1:2380,n2=127.0.0.1:22380,n3=127.0.0.1:32380"));
-            };
-            if let Err(why) = check_address(address, false) {
-                return self.refuse("cluster", format_args!("{member}: {why}"));
-            }
-            if cluster.values().any(|other| other == address) {
-                return self.refuse(
-                    "cluster",
-                    format_args!("{address} stands for two members; give each its own"),
-                );
-            }
-            if cluster
-                .insert(member.to_owned(), address.to_owned())
-                .is_some()
-            {
-                return self.refuse(
-                    "cluster",
-                    format_args!("{member} is listed twice; give each member its own name"),
-                );
-            }
-        }
+        let cluster = parse_cluster(text).or_else(|why| self.refuse("cluster", why))?;
         let Some(own) = cluster.get(name).cloned() else {
             let names: Vec<&str> = cluster.keys().map(String::as_str).collect();
             return self.refuse(
@@ -645,6 +618,35 @@ fn plain(value: &toml::Value) -> Option<String> {
 
 fn hours(hours: u64) -> Option<Duration> {
     Some(Duration::from_secs(hours.checked_mul(3600)?))
+}
+
+/// Reads a list of members, as `NAME=HOST:PORT` separated by commas.
+///
+/// # Errors
+/// It is none; the text says why.
+pub fn parse_cluster(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let mut cluster: BTreeMap<String, String> = BTreeMap::new();
+    let parts = text.split(',').map(str::trim);
+    for part in parts.filter(|part| !part.is_empty()) {
+        let (member, address) = part.split_once('=').ok_or_else(|| {
+            format!("{part:?} is not NAME=HOST:PORT; write it as n1=127.0.0.1:2380,n2=127.0.0.1:22380,n3=127.0.0.1:32380")
+        })?;
+        check_address(address, false).map_err(|why| format!("{member}: {why}"))?;
+        if cluster.values().any(|other| other == address) {
+            return Err(format!(
+                "{address} stands for two members; give each its own"
+            ));
+        }
+        if cluster
+            .insert(member.to_owned(), address.to_owned())
+            .is_some()
+        {
+            return Err(format!(
+                "{member} is listed twice; give each member its own name"
+            ));
+        }
+    }
+    Ok(cluster)
 }
 
 /// Checks that a text is `host:port`.

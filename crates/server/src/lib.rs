@@ -2,7 +2,7 @@
 
 mod accept;
 pub mod auth;
-mod backup;
+pub mod backup;
 mod bootstrap;
 mod clock;
 pub mod config;

@@ -381,7 +381,10 @@ mod tests {
         for method in METHODS {
             let admin = matches!(
                 method.service,
-                "etcdserverpb.Cluster" | "etcdserverpb.Maintenance" | "synodpb.Members"
+                "etcdserverpb.Cluster"
+                    | "etcdserverpb.Maintenance"
+                    | "synodpb.Members"
+                    | "synodpb.Backup"
             ) && !matches!(method.name, "MemberList" | "List" | "Alarm");
             assert_eq!(Rule::of(*method) == Rule::Admin, admin, "{}", method.path);
         }

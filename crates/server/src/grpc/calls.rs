@@ -121,6 +121,7 @@ pub(crate) fn call_stream(
         method::RANGE_STREAM => stream!(range_stream),
         method::OBSERVE => stream!(observe),
         method::SNAPSHOT => stream!(snapshot),
+        method::SAVE => stream!(save),
         other => Err(ended.refused(unavailable(other.name))),
     }
 }

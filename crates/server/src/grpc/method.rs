@@ -102,6 +102,7 @@ methods! {
     RESIGN "unary" "v3electionpb.Election" "Resign"
     LIST_MEMBERS "unary" "synodpb.Members" "List"
     CHANGE_MEMBERS "unary" "synodpb.Members" "Change"
+    SAVE "server_stream" "synodpb.Backup" "Save"
 }
 
 #[cfg(test)]
