@@ -12,6 +12,7 @@ mod lease;
 mod lock;
 mod logging;
 mod member;
+mod migrate;
 mod output;
 mod password;
 mod security;
@@ -181,6 +182,9 @@ enum Command {
     /// Keep the state of the cluster in a file, and make new clusters from it
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotCommand),
+    /// Move over what lives in an etcd
+    #[command(subcommand)]
+    Migrate(migrate::MigrateCommand),
     /// Show how each endpoint is
     Status(status::StatusArgs),
     /// Make an authority and certificates of one's own, for TLS
@@ -263,6 +267,7 @@ async fn talk(global: Global, command: Command) -> Result<(), Failed> {
         Command::Member(command) => member::run(&client, &security, output, command).await,
         Command::Status(args) => status::status(&client, &security, output, &args).await,
         Command::Snapshot(command) => snapshot::save(&client, output, command).await,
+        Command::Migrate(command) => migrate::run(client, output, command).await,
         Command::Alarm(command) => alarm::run(&client, output, command).await,
         Command::Auth(command) => users::auth(&client, output, command).await,
         Command::User(command) => users::user(&client, output, command).await,
@@ -318,6 +323,7 @@ mod tests {
             "synod sim --seed 42",
             "synod snapshot save f --rate 8MiB --endpoints a:1",
             "synod snapshot status f --output json",
+            "synod migrate etcd --endpoints a:1 --to b:1,c:1 --prefix p --until-caught-up --force",
             "synod snapshot restore f --data-dir d --name n1 --cluster n1=a:1,n2=b:1 --generation 2",
             "synod get a --endpoints https://a:1 --cacert ca.pem --cert me.pem --key me-key.pem",
             "synod put k v --insecure-skip-tls-verify --insecure-transport=false",

@@ -17,7 +17,11 @@ impl Member {
     }
 
     pub fn start_with(more: &[&str]) -> Member {
-        let directory = tempfile::tempdir().expect("a directory");
+        Member::start_in(tempfile::tempdir().expect("a directory"), more)
+    }
+
+    /// One whose data directory is `n1` in this one.
+    pub fn start_in(directory: tempfile::TempDir, more: &[&str]) -> Member {
         let mut process = Command::new(env!("CARGO_BIN_EXE_synod"))
             .args([
                 "serve",
