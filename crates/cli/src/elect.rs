@@ -24,14 +24,14 @@ pub(crate) struct ElectArgs {
     #[command(subcommand)]
     command: Option<ElectCommand>,
     #[command(flatten)]
-    campaign: Option<CampaignArgs>,
+    campaign: CampaignArgs,
 }
 
 #[derive(Args)]
 struct CampaignArgs {
     /// The election
-    #[arg(value_name = "NAME")]
-    name: String,
+    #[arg(value_name = "NAME", required = true)]
+    name: Option<String>,
     /// The leader's word, for those who look: its address, say [default: this machine and process]
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
@@ -66,25 +66,25 @@ struct NameArgs {
 }
 
 pub(crate) async fn run(client: &Client, output: Output, args: ElectArgs) -> Result<(), Failed> {
-    match (args.command, args.campaign) {
-        (Some(ElectCommand::Leader(args)), _) => match leader(client, &args.name).await? {
+    match args.command {
+        None => campaign(client, args.campaign).await,
+        Some(ElectCommand::Leader(args)) => match leader(client, &args.name).await? {
             Some(leader) => print(output, &args.name, Some(&leader)),
             None => Err(Failed::Refused(format!("nobody leads {:?}", args.name))),
         },
-        (Some(ElectCommand::Observe(args)), _) => {
+        Some(ElectCommand::Observe(args)) => {
             let mut leaders = Leaders::of(client, &args.name);
             loop {
                 print(output, &args.name, leaders.next().await?.as_ref())?;
             }
         }
-        (None, Some(args)) => campaign(client, args).await,
-        (None, None) => Err(Failed::Usage("elect: name an election".into())),
     }
 }
 
 async fn campaign(client: &Client, args: CampaignArgs) -> Result<(), Failed> {
+    let name = args.name.expect("it is required without a subcommand");
     let session = Session::open_with_ttl(client, args.job.ttl).await?;
-    let election = Election::new(&session, &args.name).with_priority(args.priority);
+    let election = Election::new(&session, &name).with_priority(args.priority);
     let text = job::owner(args.text);
     let leadership = match args.wait {
         None => Some(election.campaign(&text).await?),
@@ -92,7 +92,7 @@ async fn campaign(client: &Client, args: CampaignArgs) -> Result<(), Failed> {
     };
     let Some(leadership) = leadership else {
         let _ = session.close().await;
-        return Err(not_in_time(&args.name, args.wait));
+        return Err(not_in_time(&name, args.wait));
     };
     job::run(&args.job, leadership.into_guard()).await
 }

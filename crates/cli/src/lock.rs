@@ -31,14 +31,14 @@ pub(crate) struct LockArgs {
     #[command(subcommand)]
     command: Option<LockCommand>,
     #[command(flatten)]
-    hold: Option<HoldArgs>,
+    hold: HoldArgs,
 }
 
 #[derive(Args)]
 pub(crate) struct HoldArgs {
     /// The lock
-    #[arg(value_name = "NAME")]
-    name: String,
+    #[arg(value_name = "NAME", required = true)]
+    name: Option<String>,
     /// Wait for so long at most; 0s: not at all [default: for ever]
     #[arg(long, value_name = "DURATION", value_parser = wait)]
     wait: Option<Duration>,
@@ -110,24 +110,22 @@ pub(crate) fn wait(text: &str) -> Result<Duration, String> {
 }
 
 pub(crate) async fn run(client: &Client, output: Output, args: LockArgs) -> Result<(), Failed> {
-    match (args.command, args.hold) {
-        (Some(LockCommand::List(ListArgs { name: None })), _) => list(client, output).await,
-        (Some(LockCommand::List(ListArgs { name: Some(name) })), _) => {
-            show(client, output, name).await
-        }
-        (Some(LockCommand::Release(args)), _) => release(client, output, args).await,
-        (Some(LockCommand::Watch(args)), _) => watch(client, output, &args.name).await,
-        (None, Some(args)) => hold(client, args).await,
-        (None, None) => Err(Failed::Usage("lock: name one".into())),
+    match args.command {
+        None => hold(client, args.hold).await,
+        Some(LockCommand::List(ListArgs { name: None })) => list(client, output).await,
+        Some(LockCommand::List(ListArgs { name: Some(name) })) => show(client, output, name).await,
+        Some(LockCommand::Release(args)) => release(client, output, args).await,
+        Some(LockCommand::Watch(args)) => watch(client, output, &args.name).await,
     }
 }
 
 async fn hold(client: &Client, args: HoldArgs) -> Result<(), Failed> {
+    let name = args.name.expect("it is required without a subcommand");
     let session = Session::open_with_ttl(client, args.job.ttl).await?;
     let delay = args.lock_delay.unwrap_or_default();
     let owner = job::owner(args.owner);
     let guard = if args.shared {
-        let lock = RwLock::new(&session, &args.name)
+        let lock = RwLock::new(&session, &name)
             .with_lock_delay(delay)
             .with_text(&owner);
         match args.wait {
@@ -136,7 +134,7 @@ async fn hold(client: &Client, args: HoldArgs) -> Result<(), Failed> {
             Some(time) => lock.read_within(time).await?,
         }
     } else {
-        let lock = Mutex::new(&session, &args.name)
+        let lock = Mutex::new(&session, &name)
             .with_lock_delay(delay)
             .with_priority(args.priority)
             .with_text(&owner);
@@ -148,7 +146,7 @@ async fn hold(client: &Client, args: HoldArgs) -> Result<(), Failed> {
     };
     let Some(guard) = guard else {
         let _ = session.close().await;
-        return Err(not_in_time(&args.name, args.wait));
+        return Err(not_in_time(&name, args.wait));
     };
     job::run(&args.job, guard).await
 }
