@@ -74,11 +74,7 @@ pub async fn run(plan: &Plan) -> Outcome<()> {
 
 async fn one(plan: &Plan, program: &Program) -> Outcome<Vec<Vec<String>>> {
     let cluster = Cluster::start(program, plan.common.members, &plan.common.directory(), &[])?;
-    for address in cluster.clients() {
-        Connection::new(address)
-            .ready(Duration::from_secs(30))
-            .await?;
-    }
+    cluster.ready().await?;
     fill(plan, &cluster).await?;
     // The member that answers is the leader: there the range, the puts and the heartbeats meet.
     let leader = leader_of(&cluster.clients(), Duration::from_secs(10)).await?;

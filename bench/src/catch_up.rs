@@ -55,11 +55,7 @@ pub async fn run(plan: &Plan) -> Outcome<()> {
 
 async fn one(plan: &Plan, program: &Program) -> Outcome<Vec<Vec<String>>> {
     let mut cluster = Cluster::start(program, plan.common.members, &plan.common.directory(), &[])?;
-    for address in cluster.clients() {
-        Connection::new(address)
-            .ready(Duration::from_secs(30))
-            .await?;
-    }
+    cluster.ready().await?;
     let leader = leader_of(&cluster.clients(), Duration::from_secs(10)).await?;
     let late = (leader + 1) % plan.common.members;
     let others: Vec<SocketAddr> = cluster

@@ -5,7 +5,6 @@ use crate::fail_over;
 use crate::table::{markdown, median, mib, short, times};
 use clap::Args;
 use conformance::Outcome;
-use conformance::connection::Connection;
 use conformance::load::{Load, Work, fill};
 use conformance::process::{Cluster, Program};
 use std::collections::BTreeMap;
@@ -99,11 +98,7 @@ pub async fn run(plan: &Plan) -> Outcome<()> {
 
 async fn started(plan: &Plan, program: &Program) -> Outcome<Cluster> {
     let cluster = Cluster::start(program, plan.common.members, &plan.common.directory(), &[])?;
-    for address in cluster.clients() {
-        Connection::new(address)
-            .ready(Duration::from_secs(30))
-            .await?;
-    }
+    cluster.ready().await?;
     Ok(cluster)
 }
 

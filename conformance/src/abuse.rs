@@ -32,11 +32,7 @@ pub async fn run(program: &Path, directory: &Path) -> Outcome<bool> {
     let program = Program::at(program)?;
     let mut report = Report::default();
     let cluster = Cluster::start(&program, 3, directory, &[])?;
-    for address in cluster.clients() {
-        Connection::new(address)
-            .ready(Duration::from_secs(30))
-            .await?;
-    }
+    cluster.ready().await?;
     report.note(format!("{} at {}", program.label(), cluster.endpoints()));
     let mut abuse = Abuse {
         cluster,

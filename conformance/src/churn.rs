@@ -46,18 +46,8 @@ pub async fn run(plan: &Plan) -> Outcome<bool> {
     let program = Program::at(&plan.program)?;
     let mut cluster = Cluster::start(&program, plan.members, &plan.directory, &[])?;
     let addresses = cluster.clients();
-    for address in &addresses {
-        Connection::new(*address)
-            .ready(Duration::from_secs(30))
-            .await?;
-    }
-    println!(
-        "{}, {} members at {}, logs in {}",
-        program.label(),
-        plan.members,
-        cluster.endpoints(),
-        plan.directory.display()
-    );
+    cluster.ready().await?;
+    println!("{}", cluster.label());
     let etcdctl = Etcdctl::find(&cluster.endpoints());
     if etcdctl.is_none() {
         println!("skipped: etcdctl as a writer; it is not installed (Debian: etcd-client)");

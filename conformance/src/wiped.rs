@@ -27,11 +27,7 @@ pub async fn run(program: &Path, directory: &Path) -> Outcome<bool> {
 
 async fn filled(program: &Program, directory: &Path) -> Outcome<(Cluster, u64)> {
     let cluster = Cluster::start(program, 3, directory, &[])?;
-    for address in cluster.clients() {
-        Connection::new(address)
-            .ready(Duration::from_secs(30))
-            .await?;
-    }
+    cluster.ready().await?;
     load::fill(&cluster.clients(), "wiped/", 2_000, 100).await?;
     let id = cluster_id(cluster.clients()[0])
         .await

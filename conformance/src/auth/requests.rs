@@ -13,6 +13,11 @@ pub fn user(name: &str, password: &str) -> pb::AuthUserAddRequest {
     }
 }
 
+/// A user to remove.
+pub fn delete_user(name: &str) -> pb::AuthUserDeleteRequest {
+    pb::AuthUserDeleteRequest { name: name.into() }
+}
+
 /// A role to make.
 pub fn role(name: &str) -> pb::AuthRoleAddRequest {
     pb::AuthRoleAddRequest { name: name.into() }

@@ -17,67 +17,29 @@ pub struct Known {
     pub ours: &'static str,
 }
 
+const fn known(step: &'static str, ours: &'static str) -> Known {
+    Known { step, ours }
+}
+
 const EMPTY: &str = "etcdserver: user name is empty";
 const DENIED: &str = "etcdserver: permission denied";
 
 /// All of them.
 pub const KNOWN: &[Known] = &[
-    Known {
-        step: "nobody: list members",
-        ours: EMPTY,
-    },
-    Known {
-        step: "nobody: list alarms",
-        ours: EMPTY,
-    },
-    Known {
-        step: "nobody: grant lease 101",
-        ours: EMPTY,
-    },
-    Known {
-        step: "nobody: keep alive 100",
-        ours: EMPTY,
-    },
-    Known {
-        step: "nobody: list leases",
-        ours: EMPTY,
-    },
-    Known {
-        step: "ann: list leases",
-        ours: DENIED,
-    },
-    Known {
-        step: "nobody: time of lease 100",
-        ours: EMPTY,
-    },
-    Known {
-        step: "nobody: revoke lease 102",
-        ours: EMPTY,
-    },
-    Known {
-        step: "nobody: compact",
-        ours: EMPTY,
-    },
-    Known {
-        step: "ann: compact",
-        ours: DENIED,
-    },
-    Known {
-        step: "ann: put a2 on lease 103 in a transaction",
-        ours: DENIED,
-    },
-    Known {
-        step: "ann: put b1 in a transaction inside",
-        ours: DENIED,
-    },
-    Known {
-        step: "eve: put b1 in a transaction inside",
-        ours: DENIED,
-    },
-    Known {
-        step: "nobody: put b1 in a transaction inside",
-        ours: EMPTY,
-    },
+    known("nobody: list members", EMPTY),
+    known("nobody: list alarms", EMPTY),
+    known("nobody: grant lease 101", EMPTY),
+    known("nobody: keep alive 100", EMPTY),
+    known("nobody: list leases", EMPTY),
+    known("ann: list leases", DENIED),
+    known("nobody: time of lease 100", EMPTY),
+    known("nobody: revoke lease 102", EMPTY),
+    known("nobody: compact", EMPTY),
+    known("ann: compact", DENIED),
+    known("ann: put a2 on lease 103 in a transaction", DENIED),
+    known("ann: put b1 in a transaction inside", DENIED),
+    known("eve: put b1 in a transaction inside", DENIED),
+    known("nobody: put b1 in a transaction inside", EMPTY),
 ];
 
 /// Plays everything. `signed`: tokens are JSON web tokens, which a change of users makes old.
@@ -125,11 +87,7 @@ async fn before(side: &mut Side) {
     ask!(side, "", user_get(get_user("")));
     ask!(side, "", role_get(get_role("root")));
     ask!(side, "", role_get(get_role("")));
-    ask!(
-        side,
-        "",
-        user_delete(pb::AuthUserDeleteRequest { name: "x".into() })
-    );
+    ask!(side, "", user_delete(delete_user("x")));
     ask!(side, "", auth_disable(pb::AuthDisableRequest {}));
     // A token means nothing while nobody asks for one.
     ask_other!(side, "unknown", "put", kv.put(put("a1", 0)));
@@ -143,13 +101,7 @@ async fn manage(side: &mut Side) {
     ask!(side, "", auth_enable(pb::AuthEnableRequest {}));
     ask!(side, "", user_add(user("long", &"x".repeat(73))));
     ask!(side, "", user_add(user("most", &"x".repeat(72))));
-    ask!(
-        side,
-        "",
-        user_delete(pb::AuthUserDeleteRequest {
-            name: "most".into()
-        })
-    );
+    ask!(side, "", user_delete(delete_user("most")));
     let no_password = |password: &str| pb::AuthUserAddRequest {
         options: Some(UserAddOptions { no_password: true }),
         ..user("bob", password)
@@ -173,56 +125,21 @@ async fn manage(side: &mut Side) {
         perm: None,
     };
     ask!(side, "", role_grant_permission(nothing));
-    ask!(
-        side,
-        "",
-        role_grant_permission(grant("none", Type::Read, "a", ""))
-    );
-    ask!(
-        side,
-        "",
-        role_grant_permission(grant("app", Type::Read, "", ""))
-    );
-    ask!(
-        side,
-        "",
-        role_grant_permission(grant("app", Type::Read, "", "\0"))
-    );
-    ask!(
-        side,
-        "",
-        role_grant_permission(grant("app", Type::Read, "b", "a"))
-    );
-    ask!(
-        side,
-        "",
-        role_grant_permission(grant("app", Type::Read, "a", "b"))
-    );
-    ask!(
-        side,
-        "",
-        role_grant_permission(grant("app", Type::Readwrite, "a", "b"))
-    );
-    ask!(
-        side,
-        "",
-        role_grant_permission(grant("app", Type::Write, "w", ""))
-    );
-    ask!(
-        side,
-        "",
-        role_grant_permission(grant("app", Type::Read, "y", "\0"))
-    );
-    ask!(
-        side,
-        "",
-        role_grant_permission(grant("reader", Type::Read, "b", "c"))
-    );
-    ask!(
-        side,
-        "",
-        role_grant_permission(grant("app", Type::Read, "0", ""))
-    );
+    for (role, kind, key, end) in [
+        ("none", Type::Read, "a", ""),
+        ("app", Type::Read, "", ""),
+        ("app", Type::Read, "", "\0"),
+        ("app", Type::Read, "b", "a"),
+        ("app", Type::Read, "a", "b"),
+        ("app", Type::Readwrite, "a", "b"),
+        ("app", Type::Write, "w", ""),
+        ("app", Type::Read, "y", "\0"),
+        ("reader", Type::Read, "b", "c"),
+        ("app", Type::Read, "0", ""),
+    ] {
+        let permission = grant(role, kind, key, end);
+        ask!(side, "", role_grant_permission(permission));
+    }
     ask!(side, "", role_revoke_permission(revoke("app", "0", "1")));
     ask!(side, "", role_revoke_permission(revoke("none", "0", "")));
     ask!(side, "", role_revoke_permission(revoke("app", "0", "")));
@@ -268,11 +185,7 @@ async fn while_on(side: &mut Side, signed: bool) {
         ask!(side, user, user_list(pb::AuthUserListRequest {}));
         ask!(side, user, role_list(pb::AuthRoleListRequest {}));
         ask!(side, user, user_add(super::requests::user("new", "x")));
-        ask!(
-            side,
-            user,
-            user_delete(pb::AuthUserDeleteRequest { name: "ann".into() })
-        );
+        ask!(side, user, user_delete(delete_user("ann")));
         ask!(side, user, user_change_password(password("ann", "x", "")));
         ask!(side, user, user_grant_role(grant_role("ann", "root")));
         ask!(side, user, user_revoke_role(revoke_role("ann", "app")));
@@ -295,13 +208,7 @@ async fn while_on(side: &mut Side, signed: bool) {
     ask!(side, "root", auth_status(pb::AuthStatusRequest {}));
     ask!(side, "root", user_get(get_user("none")));
     ask!(side, "root", role_get(get_role("none")));
-    ask!(
-        side,
-        "root",
-        user_delete(pb::AuthUserDeleteRequest {
-            name: "root".into()
-        })
-    );
+    ask!(side, "root", user_delete(delete_user("root")));
     ask!(side, "root", role_delete(role_to_delete("root")));
     ask!(side, "root", user_revoke_role(revoke_role("root", "root")));
     ask!(side, "root", user_grant_role(grant_role("eve", "reader")));
@@ -397,11 +304,7 @@ async fn changes(side: &mut Side, signed: bool) {
     );
     ask!(side, "root", user_change_password(password("ann", "", "")));
     side.log_in("ann", "").await;
-    ask!(
-        side,
-        "root",
-        user_delete(pb::AuthUserDeleteRequest { name: "ann".into() })
-    );
+    ask!(side, "root", user_delete(delete_user("ann")));
     ask!(side, "root", user_add(user("ann", "ann's")));
     if !signed {
         ask_other!(
@@ -424,13 +327,7 @@ async fn changes(side: &mut Side, signed: bool) {
         kv.put(put("z", 0))
     );
     side.log_in("root", "root's").await;
-    ask!(
-        side,
-        "",
-        user_delete(pb::AuthUserDeleteRequest {
-            name: "root".into()
-        })
-    );
+    ask!(side, "", user_delete(delete_user("root")));
     ask!(side, "", auth_enable(pb::AuthEnableRequest {}));
     ask!(side, "", user_add(user("root", "root's")));
     ask!(side, "", auth_enable(pb::AuthEnableRequest {}));

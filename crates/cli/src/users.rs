@@ -245,23 +245,15 @@ pub(crate) async fn user(
                 options: Some(options),
                 ..Default::default()
             };
+            let told = format!("user {name} added");
             let answer = client.user_add(request).await?;
-            done(
-                output,
-                &answer,
-                |answer| answer.header,
-                &format!("user {name} added"),
-            )
+            done(output, &answer, |answer| answer.header, &told)
         }
         UserCommand::Delete(UserArgs { name }) => {
             let request = pb::AuthUserDeleteRequest { name: name.clone() };
+            let told = format!("user {name} removed");
             let answer = client.user_delete(request).await?;
-            done(
-                output,
-                &answer,
-                |answer| answer.header,
-                &format!("user {name} removed"),
-            )
+            done(output, &answer, |answer| answer.header, &told)
         }
         UserCommand::Get(UserArgs { name }) => {
             let answer = client.user_get(pb::AuthUserGetRequest { name }).await?;
@@ -345,23 +337,15 @@ pub(crate) async fn role(
     match command {
         RoleCommand::Add(RoleArgs { name }) => {
             let request = pb::AuthRoleAddRequest { name: name.clone() };
+            let told = format!("role {name} added");
             let answer = client.role_add(request).await?;
-            done(
-                output,
-                &answer,
-                |answer| answer.header,
-                &format!("role {name} added"),
-            )
+            done(output, &answer, |answer| answer.header, &told)
         }
         RoleCommand::Delete(RoleArgs { name }) => {
             let request = pb::AuthRoleDeleteRequest { role: name.clone() };
+            let told = format!("role {name} removed");
             let answer = client.role_delete(request).await?;
-            done(
-                output,
-                &answer,
-                |answer| answer.header,
-                &format!("role {name} removed"),
-            )
+            done(output, &answer, |answer| answer.header, &told)
         }
         RoleCommand::Get(RoleArgs { name }) => {
             let answer = client

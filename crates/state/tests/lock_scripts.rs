@@ -4,12 +4,12 @@
 //! A script's first line says its goal, and names the rules of PROPERTIES.md it shows. A line that begins with `> ` is a request; the lines up
 //! to the next one are its answer. Acquisitions are written `session/id`.
 
+mod golden;
 mod support;
 
 use bytes::Bytes;
 use prost::Message;
 use std::fmt::Write;
-use std::path::Path;
 use synod_state::lock::*;
 use synod_state::*;
 
@@ -366,47 +366,12 @@ fn woken_lines(applied: &Applied, own: Option<&str>) -> Vec<String> {
         .collect()
 }
 
-fn play(script: &str) -> String {
-    let mut player = Script {
+#[test]
+fn locks_answer_as_written() {
+    let player = |_: &str| Script {
         state: State::new(Settings::default()),
         index: 0,
         clock_ms: 0,
     };
-    let mut out = String::new();
-    for line in script.lines() {
-        match line.strip_prefix("> ") {
-            Some(request) => {
-                writeln!(out, "{line}").unwrap();
-                for line in player.run(request) {
-                    writeln!(out, "{line}").unwrap();
-                }
-            }
-            None if line.starts_with('#') || line.is_empty() => writeln!(out, "{line}").unwrap(),
-            None => {}
-        }
-    }
-    out
-}
-
-#[test]
-fn locks_answer_as_written() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lock_scripts");
-    let entries = std::fs::read_dir(folder).unwrap();
-    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(paths.len() >= 10, "{} scripts were found", paths.len());
-    for path in paths {
-        let script = std::fs::read_to_string(&path).unwrap();
-        assert!(
-            script.starts_with("# Goal: "),
-            "{} does not say its goal",
-            path.display()
-        );
-        let answered = play(&script);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, &answered).unwrap();
-        }
-        let written = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(answered, written, "{}", path.display());
-    }
+    golden::check_scripts("lock_scripts", 10, player, Script::run);
 }

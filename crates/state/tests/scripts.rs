@@ -3,10 +3,10 @@
 //! A script's first line says its goal. A line that begins with `> ` is a request; the lines up to the next one are its answer.
 //! Ranges are `a` (one key), `a..c` and `a..` (from a on); `..` is everything.
 
+mod golden;
+
 use bytes::Bytes;
 use prost::Message;
-use std::fmt::Write;
-use std::path::Path;
 use synod_state::*;
 
 /// A word, or words in parentheses.
@@ -472,63 +472,22 @@ impl Script {
     }
 }
 
-fn play(script: &str) -> String {
+fn player(script: &str) -> Script {
     let bytes_max = script
         .lines()
         .find_map(|line| line.strip_prefix("# bytes-max "))
         .map_or(u64::MAX, |number| number.parse().expect("a number"));
-    let mut player = Script {
+    Script {
         state: State::new(Settings {
             state_bytes_max: bytes_max,
             ..Settings::default()
         }),
         index: 0,
         clock_ms: 0,
-    };
-    let mut out = String::new();
-    for line in script.lines() {
-        match line.strip_prefix("> ") {
-            Some(request) => {
-                writeln!(out, "{line}").unwrap();
-                player
-                    .run(request)
-                    .iter()
-                    .for_each(|line| writeln!(out, "{line}").unwrap());
-            }
-            None if line.starts_with('#') || line.is_empty() => writeln!(out, "{line}").unwrap(),
-            None => {}
-        }
     }
-    out
 }
 
 #[test]
 fn scripts_answer_as_written() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
-    let mut played = 0;
-    let mut paths: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    paths.sort();
-    for path in paths {
-        let script = std::fs::read_to_string(&path).unwrap();
-        assert!(
-            script.starts_with("# Goal: "),
-            "{} does not say its goal",
-            path.display()
-        );
-        let answered = play(&script);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, &answered).unwrap();
-        }
-        assert_eq!(
-            answered.trim(),
-            std::fs::read_to_string(&path).unwrap().trim(),
-            "{}",
-            path.display()
-        );
-        played += 1;
-    }
-    assert!(played >= 9, "only {played} scripts were found");
+    golden::check_scripts("scripts", 9, player, Script::run);
 }
