@@ -2,11 +2,14 @@
 //!
 //! Precedence: flags, then environment (`SYNOD_` and the name in capitals), then the file, then the default.
 
+pub use crate::address::{Address, Scheme, check_address, parse_cluster};
 use crate::auth::{AuthSettings, TokenSettings};
 pub use crate::etcd_flags::{ETCD_FLAGS, EtcdFlag, Form, Meaning};
 use crate::etcd_flags::{translate, unknown_variables};
 pub use crate::setting::{SETTINGS, SWITCH, Setting};
 pub use crate::tls::{Port, PortTls};
+use crate::trace::SAMPLED_OF;
+pub use crate::trace::TraceSettings;
 pub use crate::units::{parse_bytes, parse_duration};
 use crate::units::{show_bytes, show_duration};
 use replica::AutoCompaction;
@@ -28,12 +31,14 @@ pub struct Config {
     pub name: String,
     /// Its directory.
     pub data_dir: PathBuf,
-    /// Where it listens for clients, as `host:port`.
-    pub client_addr: String,
-    /// Where it listens for members, as `host:port`.
-    pub peer_addr: String,
-    /// Where clients reach it.
-    pub advertise_client_addr: String,
+    /// Where it listens for clients; never empty.
+    pub client_addrs: Vec<Address>,
+    /// Where it shows health and metrics beside the client ports.
+    pub metrics_addrs: Vec<Address>,
+    /// Where it listens for members, as `host:port`; never empty.
+    pub peer_addrs: Vec<String>,
+    /// Where clients reach it; never empty.
+    pub advertise_client_addrs: Vec<Address>,
     /// Where members reach it.
     pub advertise_peer_addr: String,
     /// The members to begin with, by name, this one included.
@@ -80,8 +85,12 @@ pub struct Config {
     pub client_tls: PortTls,
     /// TLS between members.
     pub peer_tls: PortTls,
+    /// Origins of web pages that may talk to it; `*`: all.
+    pub cors: Vec<String>,
     /// How users are authenticated.
     pub auth: AuthSettings,
+    /// Where traces of requests go; `None`: there are none.
+    pub traces: Option<TraceSettings>,
 }
 
 impl Config {
@@ -93,25 +102,21 @@ impl Config {
         }
     }
 
-    /// Where clients reach this member, as the others pass it on: with `https://` if that is needed.
-    pub(crate) fn client_address_told(&self) -> String {
-        match self.client_tls {
-            PortTls::Off => self.advertise_client_addr.clone(),
-            PortTls::Files(_) | PortTls::SelfSigned(_) => {
-                format!("https://{}", self.advertise_client_addr)
-            }
-        }
+    /// Where clients reach this member, as the others pass it on.
+    pub(crate) fn client_addresses_told(&self) -> Vec<String> {
+        let certificates = self.client_tls != PortTls::Off;
+        let all = self.advertise_client_addrs.iter();
+        all.map(|address| address.told(certificates)).collect()
     }
 
     /// Puts the ports the system chose in the place of port 0.
-    pub(crate) fn bound(&mut self, client_addr: SocketAddr, peer_addr: SocketAddr) {
-        if self.advertise_client_addr.ends_with(":0") {
-            self.advertise_client_addr = client_addr.to_string();
+    pub(crate) fn bound(&mut self, clients: &[SocketAddr], peer: SocketAddr) {
+        for (address, bound) in self.advertise_client_addrs.iter_mut().zip(clients) {
+            address.bound(*bound);
         }
         if self.advertise_peer_addr.ends_with(":0") {
-            self.advertise_peer_addr = peer_addr.to_string();
-            self.cluster
-                .insert(self.name.clone(), peer_addr.to_string());
+            self.advertise_peer_addr = peer.to_string();
+            self.cluster.insert(self.name.clone(), peer.to_string());
         }
     }
 }
@@ -299,11 +304,16 @@ impl Settings {
                 ),
             );
         }
-        let client_addr = self.listen_address("client-addr")?;
-        let peer_addr = self.listen_address("peer-addr")?;
-        let advertise_client_addr =
-            self.advertised("advertise-client-addr", "client-addr", &client_addr)?;
-        let (cluster, advertise_peer_addr) = self.cluster(&name, &peer_addr)?;
+        let client_tls = self.tls(Port::Client)?;
+        let certificates = client_tls != PortTls::Off;
+        let client_addrs = self.listened("client-addr", certificates)?;
+        let metrics_addrs = match self.written("metrics-addr") {
+            Some(_) => self.listened("metrics-addr", certificates)?,
+            None => Vec::new(),
+        };
+        let advertise_client_addrs = self.advertised_to_clients(&client_addrs)?;
+        let peer_addrs = self.peer_addresses()?;
+        let (cluster, advertise_peer_addr) = self.cluster(&name, &peer_addrs[0])?;
         let heartbeat_interval = self.duration(
             "heartbeat-interval",
             Duration::from_millis(10),
@@ -324,9 +334,10 @@ impl Settings {
         Ok(Config {
             name,
             data_dir: self.directory()?,
-            client_addr,
-            peer_addr,
-            advertise_client_addr,
+            client_addrs,
+            metrics_addrs,
+            peer_addrs,
+            advertise_client_addrs,
             advertise_peer_addr,
             cluster,
             cluster_exists: self.cluster_exists()?,
@@ -353,10 +364,29 @@ impl Settings {
                 Duration::from_millis(100),
                 Duration::from_secs(600),
             )?,
-            client_tls: self.tls(Port::Client)?,
+            client_tls,
             peer_tls: self.tls(Port::Peer)?,
+            cors: self.parts("cors").map(str::to_owned).collect(),
             auth: self.auth()?,
+            traces: self.traces(self.text("name"))?,
         })
+    }
+
+    fn traces(&self, member: &str) -> Result<Option<TraceSettings>, ConfigError> {
+        if !self.switch("enable-distributed-tracing")? {
+            return Ok(None);
+        }
+        let collector = self.text("distributed-tracing-address");
+        if let Err(why) = check_address(collector, false) {
+            return self.refuse("distributed-tracing-address", why);
+        }
+        let instance = self.written("distributed-tracing-instance-id");
+        Ok(Some(TraceSettings {
+            collector: collector.to_owned(),
+            service: self.text("distributed-tracing-service-name").to_owned(),
+            instance: instance.unwrap_or(member).to_owned(),
+            samples_per_million: self.count("distributed-tracing-sampling-rate", 0, SAMPLED_OF)?,
+        }))
     }
 
     fn auth(&self) -> Result<AuthSettings, ConfigError> {
@@ -453,55 +483,10 @@ impl Settings {
         }
     }
 
-    fn listen_address(&self, name: &str) -> Result<String, ConfigError> {
-        let text = self.text(name);
-        match check_address(text, true) {
-            Ok(()) => Ok(text.to_owned()),
-            Err(why) => self.refuse(name, why),
-        }
-    }
-
-    /// An advertised address: as written, else the one listened on, which must then be one that others can use.
-    fn advertised(&self, name: &str, listened: &str, address: &str) -> Result<String, ConfigError> {
-        if let Some(text) = self.written(name) {
-            return match check_address(text, false) {
-                Ok(()) => Ok(text.to_owned()),
-                Err(why) => self.refuse(name, why),
-            };
-        }
-        if is_everywhere(address) {
-            return self.refuse(listened, format_args!("{address} listens everywhere but tells nobody where; pass --{name} HOST:PORT too"));
-        }
-        Ok(address.to_owned())
-    }
-
-    /// The members, and this one's address among them.
-    fn cluster(
-        &self,
-        name: &str,
-        peer_addr: &str,
-    ) -> Result<(BTreeMap<String, String>, String), ConfigError> {
-        let Some(text) = self.written("cluster") else {
-            let address = self.advertised("advertise-peer-addr", "peer-addr", peer_addr)?;
-            return Ok(([(name.to_owned(), address.clone())].into(), address));
-        };
-        let cluster = parse_cluster(text).or_else(|why| self.refuse("cluster", why))?;
-        let Some(own) = cluster.get(name).cloned() else {
-            let names: Vec<&str> = cluster.keys().map(String::as_str).collect();
-            return self.refuse(
-                "cluster",
-                format_args!(
-                    "this member ({name}) is not among {}; add it, or pass --name",
-                    names.join(", ")
-                ),
-            );
-        };
-        match self.written("advertise-peer-addr") {
-            Some(advertised) if advertised != own => {
-                self.refuse("advertise-peer-addr", format_args!("{advertised} differs from {own}, which --cluster gives for {name}; make them equal"))
-            }
-            _ => Ok((cluster, own)),
-        }
+    /// The parts of a list.
+    pub(crate) fn parts(&self, name: &str) -> impl Iterator<Item = &str> {
+        let parts = self.text(name).split(',').map(str::trim);
+        parts.filter(|part| !part.is_empty())
     }
 
     fn duration(
@@ -618,70 +603,4 @@ fn plain(value: &toml::Value) -> Option<String> {
 
 fn hours(hours: u64) -> Option<Duration> {
     Some(Duration::from_secs(hours.checked_mul(3600)?))
-}
-
-/// Reads a list of members, as `NAME=HOST:PORT` separated by commas.
-///
-/// # Errors
-/// It is none; the text says why.
-pub fn parse_cluster(text: &str) -> Result<BTreeMap<String, String>, String> {
-    let mut cluster: BTreeMap<String, String> = BTreeMap::new();
-    let parts = text.split(',').map(str::trim);
-    for part in parts.filter(|part| !part.is_empty()) {
-        let (member, address) = part.split_once('=').ok_or_else(|| {
-            format!("{part:?} is not NAME=HOST:PORT; write it as n1=127.0.0.1:2380,n2=127.0.0.1:22380,n3=127.0.0.1:32380")
-        })?;
-        check_address(address, false).map_err(|why| format!("{member}: {why}"))?;
-        if cluster.values().any(|other| other == address) {
-            return Err(format!(
-                "{address} stands for two members; give each its own"
-            ));
-        }
-        if cluster
-            .insert(member.to_owned(), address.to_owned())
-            .is_some()
-        {
-            return Err(format!(
-                "{member} is listed twice; give each member its own name"
-            ));
-        }
-    }
-    Ok(cluster)
-}
-
-/// Checks that a text is `host:port`.
-///
-/// # Errors
-/// What is wrong with it, and how to write it.
-pub fn check_address(text: &str, may_be_port_zero: bool) -> Result<(), String> {
-    let example = "write HOST:PORT, such as 127.0.0.1:2379";
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return Err(format!("{text:?} has no port; {example}"));
-    };
-    if text.contains("://") {
-        return Err(format!("{text:?} is a URL; {example}"));
-    }
-    if host.is_empty() {
-        return Err(format!("{text:?} has no host; {example}"));
-    }
-    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
-        return Err(format!(
-            "{text:?} is an IPv6 address without brackets; write [::1]:2379"
-        ));
-    }
-    match port.parse::<u16>() {
-        Ok(0) if !may_be_port_zero => Err(format!(
-            "{text:?} has port 0, which nobody can dial; {example}"
-        )),
-        Ok(_) => Ok(()),
-        Err(_) => Err(format!(
-            "{port:?} is no port, 1 to 65535 is allowed; {example}"
-        )),
-    }
-}
-
-fn is_everywhere(address: &str) -> bool {
-    address
-        .parse::<SocketAddr>()
-        .is_ok_and(|address| address.ip().is_unspecified())
 }

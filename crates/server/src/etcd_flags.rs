@@ -3,7 +3,7 @@
 //! A flag that changes what clients or operators get is translated or refused, never dropped in silence; one that tunes something this server does not have
 //! is accepted with a warning that says why. A flag with the name of one of our settings is that setting, and has a row only for its `ETCD_` variable.
 
-use crate::config::{ConfigError, SETTINGS};
+use crate::config::{ConfigError, SETTINGS, SWITCH, Setting};
 use std::collections::BTreeMap;
 
 /// A flag of etcd.
@@ -43,6 +43,10 @@ pub enum Form {
     Same,
     /// `http://host:port` becomes `host:port`; of several the first counts.
     Url,
+    /// Several of them do, and all count.
+    Addresses,
+    /// Several URLs, as they are.
+    Urls,
     /// `name=http://host:port,...` becomes `name=host:port,...`.
     Cluster,
     /// A bare number gets this unit.
@@ -51,7 +55,7 @@ pub enum Form {
     Quota,
 }
 
-use Form::{Cluster, Number, Quota, Same, Url};
+use Form::{Addresses, Cluster, Number, Quota, Same, Url, Urls};
 
 const fn is(name: &'static str, setting: &'static str, form: Form) -> EtcdFlag {
     EtcdFlag {
@@ -80,7 +84,7 @@ const NO_BACKEND: &str =
 const NO_LOG_LIMITS: &str = "old files of the log and old snapshots go by themselves";
 const GRPC: &str = "connections have bounds of their own here";
 const NO_DISCOVERY: &str = "there is no discovery service; list the members with --initial-cluster";
-const TRACING: &str = "there is no tracing to send";
+const OWN_GATEWAY: &str = "the gateway needs no certificate of its own to reach its member";
 const HASHES: &str = "the states of the members are compared all the time here";
 const LEASES: &str = "what is left of a lease is in the replicated state here";
 const SANS: &str = "which names a peer may have is said by --peer-cert-allowed-cn and --peer-cert-allowed-hostname";
@@ -90,9 +94,9 @@ const LOGGING: &str = "the log goes to stderr";
 pub const ETCD_FLAGS: &[EtcdFlag] = &[
     is("name", "name", Same),
     is("data-dir", "data-dir", Same),
-    is("listen-client-urls", "client-addr", Url),
-    is("listen-peer-urls", "peer-addr", Url),
-    is("advertise-client-urls", "advertise-client-addr", Url),
+    is("listen-client-urls", "client-addr", Urls),
+    is("listen-peer-urls", "peer-addr", Addresses),
+    is("advertise-client-urls", "advertise-client-addr", Urls),
     is("initial-advertise-peer-urls", "advertise-peer-addr", Url),
     is("initial-cluster", "cluster", Cluster),
     is("initial-cluster-state", "cluster-state", Same),
@@ -153,7 +157,7 @@ pub const ETCD_FLAGS: &[EtcdFlag] = &[
     nothing("enable-grpc-gateway", "true", ALWAYS),
     nothing("enable-v2", "false", "version 2 of the API is not there"),
     nothing("v2-deprecation", "", "version 2 of the API is not there"),
-    nothing("cors", "*", "browsers are not answered across origins"),
+    is("cors", "cors", Same),
     nothing(
         "host-whitelist",
         "*",
@@ -167,11 +171,7 @@ pub const ETCD_FLAGS: &[EtcdFlag] = &[
         "",
         "HTTP and gRPC share the client port",
     ),
-    nothing(
-        "listen-metrics-urls",
-        "",
-        "metrics and health are on the client port",
-    ),
+    is("listen-metrics-urls", "metrics-addr", Urls),
     nothing("metrics", "basic", "all metrics are always there"),
     nothing("enable-pprof", "false", "there are no Go profiles to show"),
     nothing("memory-mlock", "false", NO_BACKEND),
@@ -271,27 +271,55 @@ pub const ETCD_FLAGS: &[EtcdFlag] = &[
         "a downgrade is asked for, not looked for",
     ),
     nothing("feature-gates", "", "there are no such gates here"),
-    nothing("enable-distributed-tracing", "false", TRACING),
-    nothing("distributed-tracing-address", "localhost:4317", TRACING),
-    nothing("distributed-tracing-service-name", "etcd", TRACING),
-    nothing("distributed-tracing-instance-id", "", TRACING),
-    nothing("distributed-tracing-sampling-rate", "0", TRACING),
-    nothing("experimental-enable-distributed-tracing", "false", TRACING),
-    nothing(
+    is(
+        "enable-distributed-tracing",
+        "enable-distributed-tracing",
+        Same,
+    ),
+    is(
+        "distributed-tracing-address",
+        "distributed-tracing-address",
+        Same,
+    ),
+    is(
+        "distributed-tracing-service-name",
+        "distributed-tracing-service-name",
+        Same,
+    ),
+    is(
+        "distributed-tracing-instance-id",
+        "distributed-tracing-instance-id",
+        Same,
+    ),
+    is(
+        "distributed-tracing-sampling-rate",
+        "distributed-tracing-sampling-rate",
+        Same,
+    ),
+    is(
+        "experimental-enable-distributed-tracing",
+        "enable-distributed-tracing",
+        Same,
+    ),
+    is(
         "experimental-distributed-tracing-address",
-        "localhost:4317",
-        TRACING,
+        "distributed-tracing-address",
+        Same,
     ),
-    nothing(
+    is(
         "experimental-distributed-tracing-service-name",
-        "etcd",
-        TRACING,
+        "distributed-tracing-service-name",
+        Same,
     ),
-    nothing("experimental-distributed-tracing-instance-id", "", TRACING),
-    nothing(
+    is(
+        "experimental-distributed-tracing-instance-id",
+        "distributed-tracing-instance-id",
+        Same,
+    ),
+    is(
         "experimental-distributed-tracing-sampling-rate",
-        "0",
-        TRACING,
+        "distributed-tracing-sampling-rate",
+        Same,
     ),
     nothing("logger", "zap", LOGGING),
     nothing("log-outputs", "default", LOGGING),
@@ -333,16 +361,8 @@ pub const ETCD_FLAGS: &[EtcdFlag] = &[
     is("cert-file", "cert-file", Same),
     is("key-file", "key-file", Same),
     is("client-cert-auth", "client-cert-auth", Same),
-    nothing(
-        "client-cert-file",
-        "",
-        "the gateway needs no certificate of its own to reach its member",
-    ),
-    nothing(
-        "client-key-file",
-        "",
-        "the gateway needs no certificate of its own to reach its member",
-    ),
+    nothing("client-cert-file", "", OWN_GATEWAY),
+    nothing("client-key-file", "", OWN_GATEWAY),
     is("client-crl-file", "client-crl-file", Same),
     is(
         "client-cert-allowed-hostname",
@@ -392,6 +412,11 @@ impl EtcdFlag {
 
     /// It is one of etcd's switches, which stand alone or with `=true` or `=false`.
     pub fn is_switch(&self) -> bool {
+        if let Meaning::Is(name, _) = self.meaning {
+            let switch = |setting: &&Setting| setting.value == SWITCH;
+            let mut settings = SETTINGS.iter().filter(switch);
+            return settings.any(|setting| setting.name == name);
+        }
         matches!(
             self.meaning,
             Meaning::Nothing {
@@ -481,6 +506,16 @@ fn rewrite(
             Ok(less) if less < 0 => "64TiB".into(),
             Ok(_) | Err(_) => value.to_owned(),
         },
+        Addresses => {
+            let addresses = value.split(',').map(|url| host_and_port(url, name));
+            addresses.collect::<Result<Vec<_>, _>>()?.join(",")
+        }
+        Urls => {
+            for url in value.split(',') {
+                host_and_port(url, name)?;
+            }
+            value.to_owned()
+        }
         Url => {
             let mut addresses = value.split(',').map(|url| host_and_port(url, name));
             let first = addresses.next().expect("a text has a first part")?;
@@ -590,6 +625,10 @@ mod tests {
                 "http://10.0.0.1:2379,http://127.0.0.1:2379",
             ),
             (
+                "listen-peer-urls",
+                "http://10.0.0.1:2380,http://127.0.0.1:2380",
+            ),
+            (
                 "initial-cluster",
                 "m2=http://h2:2380,m2=http://g2:2380,m3=https://[::1]:2380",
             ),
@@ -605,13 +644,14 @@ mod tests {
         assert_eq!(
             settings,
             [
-                ("client-addr", "10.0.0.1:2379"),
+                ("client-addr", "http://10.0.0.1:2379,http://127.0.0.1:2379"),
+                ("peer-addr", "10.0.0.1:2380,127.0.0.1:2380"),
                 ("cluster", "m2=h2:2380,m3=[::1]:2380"),
                 ("election-timeout", "1000ms"),
             ]
         );
-        assert_eq!(got.warnings.len(), 2, "{:?}", got.warnings);
-        assert!(got.warnings[0].contains("127.0.0.1:2379 is not used"));
+        assert_eq!(got.warnings.len(), 1, "{:?}", got.warnings);
+        assert!(got.warnings[0].contains("g2:2380 is not used"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The IO shell: node loop, peers, listeners, disk, clock, config, metrics. Async lives here and above, nowhere below.
 
 mod accept;
+mod address;
 pub mod auth;
 pub mod backup;
 mod bootstrap;
@@ -9,6 +10,7 @@ pub mod config;
 mod connection;
 mod disk;
 mod etcd_flags;
+pub mod examine;
 mod greet;
 mod grpc;
 mod handle;
@@ -25,6 +27,7 @@ mod setting;
 mod space;
 mod start;
 mod tls;
+mod trace;
 mod units;
 mod wire;
 

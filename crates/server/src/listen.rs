@@ -7,11 +7,22 @@ use tokio::net::{TcpListener, TcpSocket};
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// Takes a port. `name` is the setting it comes from.
+/// Takes ports. `name` is the setting they come from.
 ///
 /// # Errors
-/// It cannot be had; the text says why and what to do.
-pub(crate) async fn bind(name: &'static str, address: &str) -> Result<TcpSocket, StartError> {
+/// One cannot be had; the text says why and what to do.
+pub(crate) async fn bind_all(
+    name: &'static str,
+    addresses: &[String],
+) -> Result<Vec<TcpSocket>, StartError> {
+    let mut sockets = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        sockets.push(bind(name, address).await?);
+    }
+    Ok(sockets)
+}
+
+async fn bind(name: &'static str, address: &str) -> Result<TcpSocket, StartError> {
     let failed = |reason: String| {
         StartError::Listen(format!("{name}: {address} cannot be listened on: {reason}"))
     };
@@ -41,11 +52,19 @@ pub(crate) async fn bind(name: &'static str, address: &str) -> Result<TcpSocket,
     Ok(socket)
 }
 
-/// Lets connections come to a port that was taken.
+/// Lets connections come to ports that were taken.
 ///
 /// # Errors
-/// As [`bind`]: a system may notice only now that another process listens there.
-pub(crate) fn listen(socket: TcpSocket, name: &'static str) -> Result<TcpListener, StartError> {
+/// As [`bind_all`]: a system may notice only now that another process listens there.
+pub(crate) fn listen_all(
+    sockets: Vec<TcpSocket>,
+    name: &'static str,
+) -> Result<Vec<TcpListener>, StartError> {
+    let sockets = sockets.into_iter();
+    sockets.map(|socket| listen(socket, name)).collect()
+}
+
+fn listen(socket: TcpSocket, name: &'static str) -> Result<TcpListener, StartError> {
     let address = socket
         .local_addr()
         .map_or_else(|_| String::new(), |address| address.to_string());

@@ -3,9 +3,11 @@
 //! A member has a thread with a runtime of its own, so that one process may run several (`synod dev`, tests).
 
 use crate::auth::Authenticator;
-use crate::config::Config;
+use crate::config::{Address, Config};
+use crate::examine::Examiner;
 use crate::handle::Control;
-use crate::listen::{bind, listen};
+use crate::http::{Entrance, Origins};
+use crate::listen::{bind_all, listen_all};
 use crate::node::End;
 use crate::start::{Started, start};
 use crate::tls::{Admission, Certificates, Port};
@@ -110,8 +112,7 @@ pub struct Member {
     thread: Option<std::thread::JoinHandle<()>>,
     stop: Option<oneshot::Sender<Stop>>,
     phase: watch::Receiver<Phase>,
-    client_addr: SocketAddr,
-    peer_addr: SocketAddr,
+    bound: Bound,
 }
 
 impl Member {
@@ -122,7 +123,7 @@ impl Member {
     pub fn start(config: Config) -> Result<Member, StartError> {
         let (stop, stop_out) = oneshot::channel();
         let (phase_in, phase) = watch::channel(Phase::Starting);
-        let (bound_in, bound) = std::sync::mpsc::channel();
+        let (bound_in, bound) = std::sync::mpsc::channel::<Bound>();
         let span = info_span!("member", name = config.name);
         let body = move || {
             // One member per thread: whatever happens on it is told under the member's name.
@@ -141,12 +142,11 @@ impl Member {
             .spawn(body)
             .expect("the system has room for a thread");
         match bound.recv() {
-            Ok((client_addr, peer_addr)) => Ok(Member {
+            Ok(bound) => Ok(Member {
                 thread: Some(thread),
                 stop: Some(stop),
                 phase,
-                client_addr,
-                peer_addr,
+                bound,
             }),
             Err(_) => {
                 let _ = thread.join();
@@ -205,14 +205,24 @@ impl Member {
         self.join();
     }
 
-    /// Where it listens for clients.
+    /// Where it listens for clients, first of all.
     pub fn client_addr(&self) -> SocketAddr {
-        self.client_addr
+        self.bound.clients[0]
     }
 
-    /// Where it listens for members.
+    /// Where it listens for clients.
+    pub fn client_addrs(&self) -> &[SocketAddr] {
+        &self.bound.clients
+    }
+
+    /// Where it shows metrics and health besides.
+    pub fn metrics_addrs(&self) -> &[SocketAddr] {
+        &self.bound.metrics
+    }
+
+    /// Where it listens for members, first of all.
     pub fn peer_addr(&self) -> SocketAddr {
-        self.peer_addr
+        self.bound.peers[0]
     }
 
     fn end(&mut self, how: Stop) {
@@ -238,19 +248,20 @@ impl Drop for Member {
 /// Everything a member is, from its start to its end. It may live several lives: damage to its disk makes it begin anew from its directory.
 async fn run(
     mut config: Config,
-    bound: std::sync::mpsc::Sender<(SocketAddr, SocketAddr)>,
+    tell_bound: std::sync::mpsc::Sender<Bound>,
     phase: &watch::Sender<Phase>,
     mut stop: oneshot::Receiver<Stop>,
 ) -> Result<(), StartError> {
     let metrics = Arc::new(Metrics::default());
     let certificates = Certificates::load(&config, &metrics)?;
-    let mut ports = Ports::take(&config.peer_addr, &config.client_addr).await?;
-    let (client_addr, peer_addr) = ports.addresses()?;
+    let mut ports = Ports::take(&Wanted::of(&config)).await?;
+    let bound = ports.bound()?;
     let users = Authenticator::new(&config.auth).map_err(StartError::Auth)?;
     let users = Arc::new(users);
-    config.bound(client_addr, peer_addr);
-    let _ = bound.send((client_addr, peer_addr));
-    drop(bound);
+    config.bound(&bound.clients, bound.peers[0]);
+    let wanted = Wanted::again(&bound);
+    let _ = tell_bound.send(bound);
+    drop(tell_bound);
 
     let mut renewing = JoinSet::new();
     renewing.spawn(certificates.clone().renew());
@@ -276,37 +287,74 @@ async fn run(
         error!(reason = why, "member begins anew from its data directory");
         phase.send_replace(Phase::Starting);
         ports = tokio::select! {
-            taken = Ports::take_back(peer_addr, client_addr) => taken?,
+            taken = Ports::take_back(&wanted) => taken?,
             _ = &mut stop => return Ok(()),
         };
     }
 }
 
+/// The addresses a member was given.
+#[derive(Debug)]
+struct Bound {
+    peers: Vec<SocketAddr>,
+    clients: Vec<SocketAddr>,
+    metrics: Vec<SocketAddr>,
+}
+
+/// The addresses a member wants.
+struct Wanted {
+    peers: Vec<String>,
+    clients: Vec<String>,
+    metrics: Vec<String>,
+}
+
+impl Wanted {
+    fn of(config: &Config) -> Wanted {
+        let places = |addresses: &[Address]| addresses.iter().map(|it| it.at.clone()).collect();
+        Wanted {
+            peers: config.peer_addrs.clone(),
+            clients: places(&config.client_addrs),
+            metrics: places(&config.metrics_addrs),
+        }
+    }
+
+    /// Those it had.
+    fn again(bound: &Bound) -> Wanted {
+        let texts =
+            |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::to_string).collect();
+        Wanted {
+            peers: texts(&bound.peers),
+            clients: texts(&bound.clients),
+            metrics: texts(&bound.metrics),
+        }
+    }
+}
+
 /// The ports of a member. Members are listened to at once; clients only when it serves, so that they turn to others until then.
 struct Ports {
-    peers: TcpListener,
-    clients: TcpSocket,
+    peers: Vec<TcpListener>,
+    clients: Vec<TcpSocket>,
+    metrics: Vec<TcpSocket>,
 }
 
 impl Ports {
-    async fn take(peer_addr: &str, client_addr: &str) -> Result<Ports, StartError> {
+    async fn take(wanted: &Wanted) -> Result<Ports, StartError> {
+        let peers = bind_all("peer-addr", &wanted.peers).await?;
         Ok(Ports {
-            peers: listen(bind("peer-addr", peer_addr).await?, "peer-addr")?,
-            clients: bind("client-addr", client_addr).await?,
+            peers: listen_all(peers, "peer-addr")?,
+            clients: bind_all("client-addr", &wanted.clients).await?,
+            metrics: bind_all("metrics-addr", &wanted.metrics).await?,
         })
     }
 
     /// Takes the ports of a member that begins anew, after a pause. Somebody else may have been given one meanwhile, as the port of an outgoing
     /// connection for example, and it comes back.
-    async fn take_back(
-        peer_addr: SocketAddr,
-        client_addr: SocketAddr,
-    ) -> Result<Ports, StartError> {
+    async fn take_back(wanted: &Wanted) -> Result<Ports, StartError> {
         let since = tokio::time::Instant::now();
         let mut told = false;
         loop {
             tokio::time::sleep(REOPEN_WAIT).await;
-            match Ports::take(&peer_addr.to_string(), &client_addr.to_string()).await {
+            match Ports::take(wanted).await {
                 Err(StartError::Taken { setting, address }) if since.elapsed() < PORTS_PATIENCE => {
                     if !told {
                         warn!(setting, address, patience = ?PORTS_PATIENCE, "another process took the member's port, it waits for it");
@@ -318,14 +366,49 @@ impl Ports {
         }
     }
 
-    /// Those of clients and of members.
-    fn addresses(&self) -> Result<(SocketAddr, SocketAddr), StartError> {
+    fn bound(&self) -> Result<Bound, StartError> {
         let failed = |error: std::io::Error| StartError::Listen(error.to_string());
-        Ok((
-            self.clients.local_addr().map_err(failed)?,
-            self.peers.local_addr().map_err(failed)?,
-        ))
+        let of = |sockets: &[TcpSocket]| -> std::io::Result<Vec<SocketAddr>> {
+            sockets.iter().map(TcpSocket::local_addr).collect()
+        };
+        let peers: Result<_, _> = self.peers.iter().map(TcpListener::local_addr).collect();
+        Ok(Bound {
+            peers: peers.map_err(failed)?,
+            clients: of(&self.clients).map_err(failed)?,
+            metrics: of(&self.metrics).map_err(failed)?,
+        })
     }
+}
+
+/// Where clients come in: their ports, and those for metrics alone.
+fn entrances(
+    config: &Config,
+    certificates: &Certificates,
+    metrics: &Arc<Metrics>,
+    clients: Vec<TcpSocket>,
+    pages: Vec<TcpSocket>,
+) -> Result<Vec<Entrance>, StartError> {
+    let secure = certificates.client.is_some();
+    let entrance = |(listener, address): (TcpListener, &Address), pages_only: bool| {
+        let speaks_tls = address.speaks_tls(secure);
+        if secure && !speaks_tls && !pages_only {
+            warn!(
+                address = address.at,
+                "clients are served in plain text at this address, although there are certificates"
+            );
+        }
+        let tls = certificates.client.clone().filter(|_| speaks_tls);
+        let admission = Admission::new(Port::Client, tls, metrics.clone());
+        Entrance::new(listener, admission, pages_only)
+    };
+    let clients = listen_all(clients, "client-addr")?.into_iter();
+    let pages = listen_all(pages, "metrics-addr")?.into_iter();
+    let clients = clients.zip(&config.client_addrs);
+    let pages = pages.zip(&config.metrics_addrs);
+    Ok(clients
+        .map(|it| entrance(it, false))
+        .chain(pages.map(|it| entrance(it, true)))
+        .collect())
 }
 
 /// One life of a member: from its directory to its end.
@@ -349,7 +432,7 @@ async fn live(
         leave,
     } = started;
     let mut node = tokio::spawn(node.run());
-    let client_listener = listen(ports.clients, "client-addr")?;
+    let entrances = entrances(config, certificates, &metrics, ports.clients, ports.metrics)?;
     let limits = crate::http::Limits {
         request_bytes_max: config.request_bytes_max as usize,
         txn_operations_max: config.txn_operations_max,
@@ -357,20 +440,17 @@ async fn live(
         connections_max: config.connections_max,
     };
     let (door_stop, door_stopped) = oneshot::channel::<()>();
-    let admission = Admission::new(Port::Client, certificates.client.clone(), metrics);
     let mut door = tokio::spawn(crate::http::serve(
-        client_listener,
-        admission,
+        entrances,
         handle.clone(),
         users,
+        Examiner::new(config),
         limits,
+        Origins::new(&config.cors),
         async { drop(door_stopped.await) },
     ));
-    let addresses = (
-        config.client_address_told(),
-        config.advertise_peer_addr.as_str(),
-    );
-    info!(client_addr = addresses.0, peer_addr = addresses.1, peer_tls = certificates.peer.is_some(), data_dir = %config.data_dir.display(), "member serves");
+    let client_addr = config.client_addresses_told().join(",");
+    info!(client_addr, peer_addr = config.advertise_peer_addr, peer_tls = certificates.peer.is_some(), data_dir = %config.data_dir.display(), "member serves");
     phase.send_replace(Phase::Running(handle.clone()));
 
     let mut departed = false;

@@ -39,19 +39,25 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "client-addr",
-        value: "HOST:PORT",
+        value: "HOST:PORT,...",
         default: "127.0.0.1:2379",
-        help: "Where to listen for clients; port 0 lets the system choose. Keep it on loopback or a private network, or give it certificates (--cert-file)",
+        help: "Where to listen for clients; port 0 lets the system choose. Keep it on loopback or a private network, or give it certificates (--cert-file); behind http:// an address speaks plain text even then",
+    },
+    Setting {
+        name: "metrics-addr",
+        value: "HOST:PORT,...",
+        default: "none",
+        help: "Where to show metrics and health besides, and nothing else; behind http:// in plain text even with certificates, without them being asked for one",
     },
     Setting {
         name: "peer-addr",
-        value: "HOST:PORT",
+        value: "HOST:PORT,...",
         default: "127.0.0.1:2380",
         help: "Where to listen for the other members. Keep it on loopback or a private network, or give it certificates (--peer-cert-file)",
     },
     Setting {
         name: "advertise-client-addr",
-        value: "HOST:PORT",
+        value: "HOST:PORT,...",
         default: "same as --client-addr",
         help: "Where clients reach this member; set it when --client-addr is 0.0.0.0 or behind address translation",
     },
@@ -126,6 +132,12 @@ pub const SETTINGS: &[Setting] = &[
         value: "COUNT",
         default: "10000",
         help: "Comparisons or operations in one list of a transaction at most, besides --request-bytes-max; etcd's default is 128",
+    },
+    Setting {
+        name: "cors",
+        value: "ORIGIN,...",
+        default: "*",
+        help: "Web pages that browsers let talk to this member, by their origin, such as https://console.example; * is all",
     },
     Setting {
         name: "concurrent-streams-max",
@@ -324,5 +336,35 @@ pub const SETTINGS: &[Setting] = &[
         value: "COUNT",
         default: "10",
         help: "Work that hashing a password takes, 4 to 31; each step doubles it, for who guesses at passwords and for every new log-in",
+    },
+    Setting {
+        name: "enable-distributed-tracing",
+        value: SWITCH,
+        default: "false",
+        help: "Send traces of requests, step by step through the members, to --distributed-tracing-address: OpenTelemetry's OTLP over gRPC, in plain text",
+    },
+    Setting {
+        name: "distributed-tracing-address",
+        value: "HOST:PORT",
+        default: "localhost:4317",
+        help: "Collector that traces are sent to; one that does not answer costs traces, never requests",
+    },
+    Setting {
+        name: "distributed-tracing-service-name",
+        value: "NAME",
+        default: "synod",
+        help: "What traces call this service; the same on every member",
+    },
+    Setting {
+        name: "distributed-tracing-instance-id",
+        value: "NAME",
+        default: "the member's name",
+        help: "What traces call this member",
+    },
+    Setting {
+        name: "distributed-tracing-sampling-rate",
+        value: "COUNT",
+        default: "0",
+        help: "Requests of a million that are traced unasked; those whose client says that it traces them (traceparent) always are",
     },
 ];

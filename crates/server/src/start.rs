@@ -12,8 +12,11 @@ use crate::peers::{PeerEvent, Peers};
 use crate::server::StartError;
 use crate::space::SpaceWatch;
 use crate::tls::{Admission, Certificates, Port};
+use crate::trace::{Steps, Tracer};
 use crate::wire::FEATURE_LEVEL;
 use crate::{Handle, Metrics};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use log::{FileDisk, Identity, OpenError, Opened, Recovered};
 use raft::{
     Boot, Configuration, Incarnation, Index, PeerId, Restored, SnapshotMark, Standing, Term, Vote,
@@ -48,7 +51,7 @@ pub(crate) struct Started {
 pub(crate) async fn start(
     config: &Config,
     certificates: &Certificates,
-    peer_listener: TcpListener,
+    peer_listeners: Vec<TcpListener>,
     metrics: Arc<Metrics>,
 ) -> Result<Started, StartError> {
     let clock = Clock::start();
@@ -71,7 +74,7 @@ pub(crate) async fn start(
         cluster: if votes_lost { 0 } else { identity.cluster },
         cell: CELL,
         peer_addresses: vec![config.advertise_peer_addr.clone()],
-        client_addresses: vec![config.client_address_told()],
+        client_addresses: config.client_addresses_told(),
         tls: certificates.peer.clone(),
     };
     let shared_me: Arc<SharedMe> = Arc::new(RwLock::new(Arc::new(me.clone())));
@@ -86,7 +89,10 @@ pub(crate) async fn start(
         Admission::new(Port::Peer, certificates.peer.clone(), metrics.clone()),
         metrics.clone(),
     ));
-    let acceptor = AbortOnDrop(tokio::spawn(acceptor.run(peer_listener)));
+    let accepting = peer_listeners
+        .into_iter()
+        .map(|listener| acceptor.clone().run(listener));
+    let acceptor = AbortOnDrop(tokio::spawn(join_all(accepting).map(drop)));
 
     let mut introduction = Introduction {
         name: config.name.clone(),
@@ -170,7 +176,13 @@ pub(crate) async fn start(
         seed: greet::random(),
     };
     let replica = Replica::new(replica_settings(config), boot, clock.now());
-    let (handle, inbox) = Handle::new(identity.cluster, replica.status(), metrics.clone());
+    let tracer = Tracer::start(config.traces.as_ref(), &metrics);
+    let (handle, inbox) = Handle::new(
+        identity.cluster,
+        replica.status(),
+        metrics.clone(),
+        tracer.clone(),
+    );
 
     let mut members = MemberTable::new(&me.party(), me.tls.is_some());
     members.configure(configuration.clone());
@@ -209,6 +221,7 @@ pub(crate) async fn start(
         space: SpaceWatch::new(config.state_bytes_warn),
         departed,
         leave: leave.clone(),
+        steps: Steps::new(tracer),
     };
     Ok(Started {
         leave,
@@ -365,7 +378,7 @@ fn replica_settings(config: &Config) -> replica::Settings {
     };
     let advertised = Advertised {
         peer_addresses: vec![config.advertise_peer_addr.clone()],
-        client_addresses: vec![config.client_address_told()],
+        client_addresses: config.client_addresses_told(),
         feature_level: FEATURE_LEVEL,
         priority: config.leader_priority,
     };

@@ -471,7 +471,7 @@ async fn r2_a_member_that_begins_anew_waits_for_its_ports_and_misses_its_votes()
     // The damage ends its first life. Whoever gets its port before the second one may do with its directory as he likes.
     let since = Instant::now();
     let port = loop {
-        match std::net::TcpListener::bind(&cluster.config(victim).peer_addr) {
+        match std::net::TcpListener::bind(&cluster.config(victim).peer_addrs[0]) {
             Ok(port) => break port,
             Err(error) => assert!(
                 since.elapsed() < PATIENCE,
@@ -502,7 +502,7 @@ async fn a_directory_or_a_port_in_use_is_refused_with_the_fix() {
     cluster.handle(0).await;
 
     let second = Config {
-        peer_addr: "127.0.0.1:0".into(),
+        peer_addrs: vec!["127.0.0.1:0".into()],
         ..cluster.config(0)
     };
     let member = Member::start(second).expect("its ports are free");
@@ -526,7 +526,7 @@ async fn a_directory_or_a_port_in_use_is_refused_with_the_fix() {
     };
     assert_eq!(
         (setting, address),
-        ("peer-addr", cluster.config(0).peer_addr)
+        ("peer-addr", cluster.config(0).peer_addrs[0].clone())
     );
     cluster.stop_all().await;
 }

@@ -4,7 +4,7 @@ use replica::AutoCompaction;
 use std::time::Duration;
 use synod_server::Config;
 use synod_server::config::{
-    ETCD_FLAGS, Form, Meaning, PortTls, SETTINGS, Settings, parse_bytes, parse_duration,
+    Address, ETCD_FLAGS, Form, Meaning, PortTls, SETTINGS, Settings, parse_bytes, parse_duration,
 };
 
 fn flags(pairs: &[(&str, &str)]) -> Settings {
@@ -22,6 +22,10 @@ fn refusal(pairs: &[(&str, &str)]) -> String {
         .to_string()
 }
 
+fn address(text: &str) -> Address {
+    Address::parse(text, true).expect("an address")
+}
+
 #[test]
 fn without_settings_there_is_one_member_on_loopback() {
     let config: Config = Settings::default()
@@ -29,7 +33,9 @@ fn without_settings_there_is_one_member_on_loopback() {
         .expect("the defaults are good");
     assert_eq!(config.name, "n1");
     assert_eq!(config.data_dir.to_str(), Some("./synod-data"));
-    assert_eq!(config.client_addr, "127.0.0.1:2379");
+    assert_eq!(config.client_addrs, [address("127.0.0.1:2379")]);
+    assert_eq!(config.advertise_client_addrs, config.client_addrs);
+    assert_eq!(config.metrics_addrs, []);
     assert_eq!(
         config.cluster,
         [("n1".to_owned(), "127.0.0.1:2380".to_owned())].into()
@@ -100,6 +106,21 @@ fn refusals_say_what_to_write_instead() {
         (&[("client-addr", "h")], "has no port; write HOST:PORT"),
         (&[("client-addr", "::1:2379")], "write [::1]:2379"),
         (&[("peer-addr", "h:70000")], "1 to 65535 is allowed"),
+        (&[("client-addr", " , ")], "is empty; write HOST:PORT"),
+        (&[("client-addr", "h:1,h:2,h:1")], "h:1 is listed twice"),
+        (
+            &[("client-addr", "h:1,https://h:2")],
+            "https://h:2 needs a certificate; pass --cert-file",
+        ),
+        (
+            &[("metrics-addr", "ftp://h:1")],
+            "is a URL; write HOST:PORT",
+        ),
+        (&[("advertise-client-addr", "h:1,h")], "has no port"),
+        (
+            &[("client-addr", "h:1,0.0.0.0:1")],
+            "0.0.0.0:1 listens everywhere but tells nobody where",
+        ),
         (
             &[("client-addr", "0.0.0.0:1")],
             "pass --advertise-client-addr",
@@ -187,6 +208,9 @@ fn the_page_of_etcds_flags_is_current() {
             Meaning::Is(setting, Form::Url) => {
                 format!("`--{setting}`, the first URL's host and port")
             }
+            Meaning::Is(setting, Form::Urls | Form::Addresses) => {
+                format!("`--{setting}`, all of them")
+            }
             Meaning::Is(setting, _) => format!("`--{setting}`"),
             Meaning::Nothing { why, .. } => format!("no effect: {why}"),
             Meaning::Refused { why, .. } => format!("refused: {why}"),
@@ -225,8 +249,8 @@ fn etcds_variables_and_flags_are_settings_and_ours_win() {
     assert!(told.contains("ETCD_SPELT_WRONG is no setting"), "{told}");
     let config = settings.resolve().expect("all is good");
     assert_eq!(config.name, "ours");
-    assert_eq!(config.peer_addr, "10.0.0.1:2380");
-    assert_eq!(config.client_addr, "10.0.0.1:23");
+    assert_eq!(config.peer_addrs, ["10.0.0.1:2380"]);
+    assert_eq!(config.client_addrs, [address("http://10.0.0.1:23")]);
     assert!(config.cluster_exists);
     // Who wrote it wrong hears the name it was written with.
     let refused = Settings::default()

@@ -438,3 +438,60 @@ async fn a_member_without_tls_or_of_another_authority_stays_outside() {
         assert_eq!(founded.join_all().await, [false; 3]);
     }
 }
+
+/// As kubeadm starts a member: several addresses for clients, and one in plain text for health and metrics.
+#[tokio::test]
+async fn several_addresses_are_served_each_in_its_way() {
+    let place = Place::new();
+    let mut settings = demanding(&place);
+    settings.extend([
+        (
+            "client-addr",
+            "127.0.0.1:0,https://127.0.0.1:0,http://127.0.0.1:0".to_owned(),
+        ),
+        ("metrics-addr", "http://127.0.0.1:0,127.0.0.1:0".to_owned()),
+    ]);
+    let member = alone(&place, "n1", &settings).await;
+    let alice = place.client(Some("alice"));
+    let [unsaid, https, http] = *member.client_addrs() else {
+        panic!("{:?}", member.client_addrs())
+    };
+    let ask_secure = async |address, request: &str| {
+        let mut stream = connect(address, &alice, "http/1.1").await?;
+        ask(&mut stream, request).await
+    };
+    let ask_plain = async |address, request: &str| {
+        let mut stream = TcpStream::connect(address).await?;
+        ask(&mut stream, request).await
+    };
+    for address in [unsaid, https] {
+        let answer = ask_secure(address, HEALTH).await.expect("an answer");
+        assert!(answer.contains(r#""health":"true""#), "{answer}");
+        let answer = ask_plain(address, HEALTH).await.expect("an answer");
+        assert!(answer.contains("to an HTTPS server"), "{answer}");
+    }
+    let answer = ask_plain(http, &put("aw==")).await.expect("an answer");
+    assert!(answer.contains(r#""revision":"2""#), "{answer}");
+
+    let list = "POST /v3/cluster/member/list HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}";
+    let list = ask_plain(http, list).await.expect("an answer");
+    let told = format!(r#"["https://{unsaid}","https://{https}","http://{http}"]"#);
+    assert!(list.contains(&told), "{told}: {list}");
+
+    let [plain, secure] = *member.metrics_addrs() else {
+        panic!("{:?}", member.metrics_addrs())
+    };
+    let metrics = "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n";
+    let answer = ask_plain(plain, metrics).await.expect("an answer");
+    assert!(answer.contains("etcd_server_has_leader 1"), "{answer}");
+    let answer = ask_plain(plain, HEALTH).await.expect("an answer");
+    assert!(answer.contains(r#""health":"true""#), "{answer}");
+    let answer = ask_secure(secure, HEALTH).await.expect("an answer");
+    assert!(answer.contains(r#""health":"true""#), "{answer}");
+    // Nobody reads or writes keys there.
+    let answer = ask_plain(plain, &put("aw==")).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    let call = "POST /etcdserverpb.KV/Range HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\n\r\n";
+    let answer = ask_plain(plain, call).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+}

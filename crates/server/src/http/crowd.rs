@@ -19,6 +19,8 @@ const WARN_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) enum Place {
     /// Served.
     Inside,
+    /// Shown the operators' pages, and nothing else.
+    Pages,
     /// Every request of it hears that there are too many.
     TurnedAway {
         /// How many there may be.

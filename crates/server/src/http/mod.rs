@@ -3,15 +3,20 @@
 mod authority;
 mod counted;
 mod crowd;
+mod entrance;
 mod gateway;
 mod health;
 pub(crate) mod json;
 mod member_metrics;
 pub(crate) mod metrics;
+mod origins;
 mod pages;
+mod socket;
+mod websocket;
 
 use crate::Handle;
 use crate::auth::Authenticator;
+use crate::examine::Examiner;
 use crate::grpc::body::Body;
 use crate::grpc::door::{Door, StreamFate};
 use crate::grpc::services::Services;
@@ -23,18 +28,22 @@ use authority::AnyAuthority;
 use axum::Router;
 use counted::Counted;
 use crowd::{Crowd, Place};
-use http::{HeaderValue, Method, Request, Response, Uri, header};
+pub(crate) use entrance::Entrance;
+use entrance::Entrances;
+use http::{Method, Request, Response, Uri, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use metrics::Metrics;
+pub(crate) use origins::Origins;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket::Upgrade;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
@@ -64,6 +73,7 @@ pub(crate) struct Server {
     pub services: Services,
     pages: Router,
     limits: Limits,
+    origins: Origins,
 }
 
 /// What clients are held to.
@@ -79,13 +89,14 @@ pub struct Limits {
     pub connections_max: usize,
 }
 
-/// Serves clients on a listener until `shutdown`, then lets calls under way end.
+/// Serves clients at these entrances until `shutdown`, then lets calls under way end.
 pub(crate) async fn serve(
-    listener: TcpListener,
-    admission: Admission,
+    entrances: Vec<Entrance>,
     handle: Handle,
     users: Arc<Authenticator>,
+    examiner: Examiner,
     limits: Limits,
+    origins: Origins,
     shutdown: impl Future<Output = ()>,
 ) {
     raise_open_files();
@@ -100,6 +111,7 @@ pub(crate) async fn serve(
             queueing: Arc::new(Semaphore::new(queue::WAITERS_MAX)),
             users,
             exports: Arc::new(Semaphore::new(snapshot::EXPORTS_MAX)),
+            examiner: Arc::new(examiner),
         },
         metrics,
         intake: Intake {
@@ -111,6 +123,7 @@ pub(crate) async fn serve(
         services: services.clone(),
         pages: Router::new(),
         limits,
+        origins: origins.clone(),
     });
     let pages = pages::router()
         .merge(health::router())
@@ -120,9 +133,10 @@ pub(crate) async fn serve(
         services,
         pages,
         limits,
+        origins,
     });
 
-    let admission = Arc::new(admission);
+    let mut entrances = Entrances::new(entrances);
     let mut connections = JoinSet::new();
     let mut crowd = Crowd::new(limits.connections_max);
     let mut leader_check = tokio::time::interval(LEADER_CHECK_INTERVAL);
@@ -131,10 +145,11 @@ pub(crate) async fn serve(
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+            accepted = entrances.accept() => match accepted {
+                Ok((stream, entrance)) => {
                     if let Some(place) = crowd.place(connections.len(), handle.metrics()) {
-                        connections.spawn(connection(server.clone(), admission.clone(), place, stream, streams.clone()));
+                        let place = entrance.narrow(place);
+                        connections.spawn(connection(server.clone(), entrance.admission(), place, stream, streams.clone()));
                     }
                 }
                 Err(error) => {
@@ -146,7 +161,7 @@ pub(crate) async fn serve(
             _ = leader_check.tick() => leadership.check(&handle, &fate),
         }
     }
-    drop(listener);
+    drop(entrances);
     fate.send_replace(StreamFate::Stopping);
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, async {
         while connections.join_next().await.is_some() {}
@@ -199,7 +214,7 @@ async fn connection(
     let mut stopping = pin!(async move {
         let stopping = fate.wait_for(|fate| *fate == StreamFate::Stopping);
         match place {
-            Place::Inside => drop(stopping.await),
+            Place::Inside | Place::Pages => drop(stopping.await),
             Place::TurnedAway { .. } => drop(tokio::time::timeout(crowd::FAREWELL, stopping).await),
         }
     });
@@ -223,13 +238,14 @@ async fn connection(
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES);
     let counted = Counted::new(stream, server.services.metrics.clone());
+    let upgrade = Arc::new(Upgrade::default());
     let service = service_fn(|mut request: Request<Incoming>| {
-        let server = server.clone();
+        let (server, upgrade) = (server.clone(), upgrade.clone());
         request.extensions_mut().insert(known.clone());
-        async move { Ok::<_, Infallible>(server.answer(place, request).await) }
+        async move { Ok::<_, Infallible>(server.answer(place, request, &upgrade).await) }
     });
-    let mut connection =
-        pin!(builder.serve_connection(TokioIo::new(AnyAuthority::new(counted)), service));
+    let io = TokioIo::new(AnyAuthority::new(counted));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stopping.as_mut() => {
@@ -241,27 +257,40 @@ async fn connection(
         // Clients come and go; only somebody who looks for trouble wants to know.
         tracing::debug!(%error, "connection ended");
     }
+    // It goes on in this task: one connection, however it is spoken on.
+    if let Some(conversation) = upgrade.take() {
+        conversation.hold().await;
+    }
 }
 
 impl Server {
-    async fn answer(&self, place: Place, mut request: Request<Incoming>) -> Response<Body> {
+    async fn answer(
+        &self,
+        place: Place,
+        mut request: Request<Incoming>,
+        upgrade: &Upgrade,
+    ) -> Response<Body> {
         let content_type = request.headers().get(header::CONTENT_TYPE);
         let is_grpc =
             content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
         if let Some(refusal) = place.refusal(is_grpc) {
             return refusal;
         }
-        if is_grpc {
+        if is_grpc && place == Place::Inside {
             return self.services.serve(request).await;
         }
+        let origin = self.origins.allowed(request.headers());
         if request.method() == Method::OPTIONS {
-            return with_cors(Response::new(Body::Empty));
+            return origins::allow(Response::new(Body::Empty), origin);
         }
         if let Some(uri) = current_path(request.uri()) {
             *request.uri_mut() = uri;
         }
-        if gateway::is_gateway(request.uri().path()) {
-            return with_cors(gateway::serve(&self.services, request).await);
+        if gateway::is_gateway(request.uri().path()) && place == Place::Inside {
+            if websocket::is_asked(request.method(), request.headers()) {
+                return upgrade.accept(&self.services, request);
+            }
+            return origins::allow(gateway::serve(&self.services, request).await, origin);
         }
         let response = match self
             .pages
@@ -272,7 +301,7 @@ impl Server {
             Ok(response) => response,
             Err(never) => match never {},
         };
-        with_cors(response.map(Body::Page))
+        origins::allow(response.map(Body::Page), origin)
     }
 }
 
@@ -287,24 +316,6 @@ fn current_path(uri: &Uri) -> Option<Uri> {
         .map(|query| format!("?{query}"))
         .unwrap_or_default();
     format!("/v3/{rest}{query}").parse().ok()
-}
-
-/// Pages in browsers may call this port, as they may call etcd's.
-fn with_cors(mut response: Response<Body>) -> Response<Body> {
-    let headers = response.headers_mut();
-    headers.insert(
-        header::ACCESS_CONTROL_ALLOW_ORIGIN,
-        HeaderValue::from_static("*"),
-    );
-    headers.insert(
-        header::ACCESS_CONTROL_ALLOW_METHODS,
-        HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE"),
-    );
-    headers.insert(
-        header::ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("accept, content-type, authorization"),
-    );
-    response
 }
 
 #[cfg(test)]

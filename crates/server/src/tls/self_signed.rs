@@ -27,15 +27,22 @@ pub(crate) fn credentials(
     protocol: Protocol,
 ) -> Result<Credentials, StartError> {
     let directory = config.data_dir.join(DIRECTORY).join(port.name());
-    let (setting, addresses) = match port {
-        Port::Client => (
-            "--auto-tls",
-            [&config.client_addr, &config.advertise_client_addr],
-        ),
-        Port::Peer => (
-            "--peer-auto-tls",
-            [&config.peer_addr, &config.advertise_peer_addr],
-        ),
+    let (setting, addresses): (_, Vec<&str>) = match port {
+        Port::Client => {
+            let all = config
+                .client_addrs
+                .iter()
+                .chain(&config.advertise_client_addrs);
+            (
+                "--auto-tls",
+                all.map(|address| address.at.as_str()).collect(),
+            )
+        }
+        Port::Peer => {
+            let all = config.peer_addrs.iter();
+            let all = all.chain([&config.advertise_peer_addr]);
+            ("--peer-auto-tls", all.map(String::as_str).collect())
+        }
     };
     let source = |name| Source {
         setting,
@@ -57,7 +64,7 @@ pub(crate) fn credentials(
         .and_then(|contents| credentials.summary(&contents))
         .is_ok_and(|summary| summary.not_after > SystemTime::now() + LEFT_MIN);
     if !lasts {
-        let hosts: Vec<&str> = addresses.iter().map(|address| host(address)).collect();
+        let hosts: Vec<&str> = addresses.into_iter().map(host).collect();
         let issued = tls::self_signed(&config.name, &hosts, DAYS)
             .map_err(|error| StartError::Tls(format!("{setting}: {error}")))?;
         let written = fs::create_dir_all(&directory)

@@ -217,14 +217,9 @@ impl Settings {
     }
 
     fn list(&self, name: &str) -> Vec<String> {
-        let parts = self
-            .named(name)
-            .unwrap_or_default()
-            .split(',')
-            .map(str::trim);
-        parts
-            .filter(|part| !part.is_empty())
-            .map(str::to_owned)
-            .collect()
+        match self.named(name) {
+            Some(_) => self.parts(name).map(str::to_owned).collect(),
+            None => Vec::new(),
+        }
     }
 }
