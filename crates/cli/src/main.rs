@@ -3,6 +3,7 @@
 mod alarm;
 mod cert;
 mod dev;
+mod doctor;
 mod elect;
 mod guarded;
 mod id;
@@ -44,6 +45,7 @@ Examples:
   synod watch --prefix svc/                hear of changes under svc/
   synod lock nightly -- ./backup.sh        run it when nobody else does
   synod status --all                       how each member is
+  synod doctor                             what is wrong, and what to do
 
 Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no member could be reached or its answer was lost,
 4 this member was removed from its cluster.";
@@ -187,6 +189,8 @@ enum Command {
     Migrate(migrate::MigrateCommand),
     /// Show how each endpoint is
     Status(status::StatusArgs),
+    /// Examine every member and say what is wrong and what to do
+    Doctor(doctor::DoctorArgs),
     /// Make an authority and certificates of one's own, for TLS
     Cert(Alone<cert::CertArgs>),
     /// Run a whole cluster on simulated time under faults drawn from a seed
@@ -268,6 +272,7 @@ async fn talk(global: Global, command: Command) -> Result<(), Failed> {
         Command::Status(args) => status::status(&client, &security, output, &args).await,
         Command::Snapshot(command) => snapshot::save(&client, output, command).await,
         Command::Migrate(command) => migrate::run(client, output, command).await,
+        Command::Doctor(args) => doctor::run(&client, &security, output, &args).await,
         Command::Alarm(command) => alarm::run(&client, output, command).await,
         Command::Auth(command) => users::auth(&client, output, command).await,
         Command::User(command) => users::user(&client, output, command).await,

@@ -143,8 +143,9 @@ pub(crate) async fn run(
                 None => members.heir()?,
             };
             let leader = members.leader()?;
-            let client =
-                Client::secured(&leader.client_addresses, security)?.with_timeout(client.timeout());
+            let client = Client::secured(&leader.client_addresses, security)?
+                .with_timeout(client.timeout())
+                .with_user_of(client);
             client.move_leader(target.id).await?;
             done(output, "leader", &[target])
         }

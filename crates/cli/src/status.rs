@@ -49,8 +49,9 @@ pub(crate) async fn status(
     match output {
         Output::Text => line(text(&status_table(&told)))?,
         Output::Json => {
+            let newest = newest_index(&told);
             for told in &told {
-                line(status_json(told))?;
+                line(status_json(told, newest))?;
             }
         }
     }
@@ -78,10 +79,12 @@ fn status_table(told: &[Told]) -> comfy_table::Table {
         "TERM",
         "LOG INDEX",
         "APPLIED",
+        "BEHIND",
         "REVISION",
         "SIZE",
         "ERRORS",
     ]);
+    let newest = newest_index(told);
     for (endpoint, answer) in told {
         let row = match answer {
             Ok(answer) => {
@@ -95,6 +98,7 @@ fn status_table(told: &[Told]) -> comfy_table::Table {
                     status.raft_term.to_string(),
                     status.raft_index.to_string(),
                     status.raft_applied_index.to_string(),
+                    newest.saturating_sub(status.raft_applied_index).to_string(),
                     header.revision.to_string(),
                     size(status.db_size_in_use),
                     status.errors.join("; "),
@@ -102,7 +106,7 @@ fn status_table(told: &[Told]) -> comfy_table::Table {
             }
             Err(error) => {
                 let mut row = vec![bare(endpoint).to_owned()];
-                row.extend(std::iter::repeat_n("-".to_owned(), 8));
+                row.extend(std::iter::repeat_n("-".to_owned(), 9));
                 row.push(error.to_string());
                 row
             }
@@ -110,6 +114,15 @@ fn status_table(told: &[Told]) -> comfy_table::Table {
         table.add_row(row);
     }
     table
+}
+
+/// The newest entry that any of them knows of.
+fn newest_index(told: &[Told]) -> u64 {
+    let answers = told.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+    answers
+        .map(|answer| answer.message.raft_index)
+        .max()
+        .unwrap_or(0)
 }
 
 fn role(status: &pb::StatusResponse) -> &'static str {
@@ -122,7 +135,7 @@ fn role(status: &pb::StatusResponse) -> &'static str {
     }
 }
 
-fn status_json((endpoint, answer): &Told) -> Value {
+fn status_json((endpoint, answer): &Told, newest: u64) -> Value {
     match answer {
         Ok(answer) => {
             let status = &answer.message;
@@ -133,6 +146,8 @@ fn status_json((endpoint, answer): &Told) -> Value {
             result.insert("leader".into(), format!("{:x}", status.leader).into());
             result.insert("log_index".into(), status.raft_index.into());
             result.insert("applied_index".into(), status.raft_applied_index.into());
+            let behind = newest.saturating_sub(status.raft_applied_index);
+            result.insert("entries_behind".into(), behind.into());
             result.insert("size_bytes".into(), status.db_size_in_use.into());
             result.insert("errors".into(), status.errors.clone().into());
             Value::Object(result)

@@ -499,6 +499,18 @@ impl Client {
         .await
     }
 
+    /// Asks a member how it is doing beneath the protocols; with several endpoints, the first that answers (see [`Client::each`]).
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn examine(&self, disk: bool) -> Result<Answer<own::ExamineResponse>, ClientError> {
+        let request = own::ExamineRequest { disk };
+        self.unary(Kind::Read, request, async |channel, request| {
+            MembersClient::new(channel).examine(request).await
+        })
+        .await
+    }
+
     /// Lists, raises or lowers alarms. Doing so twice harms nobody.
     ///
     /// # Errors

@@ -120,6 +120,38 @@ impl ByMember {
     }
 }
 
+/// The connection on which a member speaks to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerLink {
+    /// It is up.
+    pub connected: bool,
+    /// How long the last answer took; 0 before the first.
+    pub round_trip: Duration,
+}
+
+/// Connections to other members.
+#[derive(Debug, Default)]
+pub struct PeerLinks(Mutex<BTreeMap<u64, PeerLink>>);
+
+impl PeerLinks {
+    /// Notes something of a member's, unless too many are known.
+    pub fn note(&self, member: u64, note: impl FnOnce(&mut PeerLink)) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < ByMember::MEMBERS_MAX || known.contains_key(&member) {
+            note(known.entry(member).or_default());
+        }
+    }
+
+    /// All, by member; also those of members that left.
+    pub fn all(&self) -> Vec<(u64, PeerLink)> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .iter()
+            .map(|(member, link)| (*member, *link))
+            .collect()
+    }
+}
+
 /// Everything a member counts.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -155,6 +187,8 @@ pub struct Metrics {
     pub peer_bytes_received: Counter,
     /// How soon other members answer.
     pub peer_round_trips: ByMember,
+    /// How the connections to other members are.
+    pub peer_links: PeerLinks,
     /// Connections to other members that were made.
     pub peer_connects: Counter,
     /// Connections refused by either side for who the other is.
@@ -193,6 +227,10 @@ pub struct Metrics {
     pub reopenings: Counter,
     /// Times that the member became a new incarnation because the record of its votes was lost.
     pub votes_lost: Counter,
+    /// Spans of traces that a collector took.
+    pub trace_spans_sent: Counter,
+    /// Spans of traces that nobody took in time.
+    pub trace_spans_dropped: Counter,
     /// Snapshots that became durable here.
     pub snapshots: Counter,
     /// Watch streams opened.

@@ -4,8 +4,8 @@
 //! A lane carries messages one way; both sides therefore reconnect on their own and a one-way partition harms one direction only.
 //! Queues are bounded: what does not fit, or meets a lane that is down, is dropped and counted. Consensus sends again.
 
-use crate::Metrics;
 use crate::greet::{self, DialError, Me};
+use crate::metrics::{Metrics, PeerLink};
 use crate::tls::Stream;
 use crate::wire::{self, FrameKind, Party, Purpose};
 use bytes::{Bytes, BytesMut};
@@ -321,14 +321,25 @@ impl Dialler {
         }
         while self.messages.try_recv().is_ok() {}
         self.state.queued_bytes.store(0, Relaxed);
-        self.state.up.store(true, Relaxed);
+        self.set_up(true);
         let reason = self.converse(stream).await;
-        self.state.up.store(false, Relaxed);
+        self.set_up(false);
         if self.purpose == Purpose::Cell {
             info!(peer = %self.peer, reason, "connection to member closed");
         } else {
             debug!(peer = %self.peer, reason, "bulk connection to member closed");
         }
+    }
+
+    fn set_up(&self, up: bool) {
+        self.state.up.store(up, Relaxed);
+        if self.purpose == Purpose::Cell {
+            self.note_link(|link| link.connected = up);
+        }
+    }
+
+    fn note_link(&self, note: impl FnOnce(&mut PeerLink)) {
+        self.metrics.peer_links.note(self.peer.member.0, note);
     }
 
     async fn converse(&mut self, mut stream: Stream) -> String {
@@ -351,7 +362,9 @@ impl Dialler {
                         Ok(()) => {
                             unanswered = 0;
                             if let Some(asked) = asked.take() {
-                                round_trips.observe(asked.elapsed());
+                                let round_trip = asked.elapsed();
+                                round_trips.observe(round_trip);
+                                self.note_link(|link| link.round_trip = round_trip);
                             }
                         }
                         Err(reason) => return reason,

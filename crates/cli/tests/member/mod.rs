@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 /// One member with ports the system chose; killed at the end.
 pub struct Member {
-    process: Child,
+    pub process: Child,
     /// Where it serves.
     pub endpoint: String,
     _directory: tempfile::TempDir,
@@ -22,7 +22,8 @@ impl Member {
 
     /// One whose data directory is `n1` in this one.
     pub fn start_in(directory: tempfile::TempDir, more: &[&str]) -> Member {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_synod"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_synod"));
+        command
             .args([
                 "serve",
                 "--client-addr",
@@ -40,7 +41,13 @@ impl Member {
                 "--data-dir",
             ])
             .arg(directory.path().join("n1"))
-            .args(more)
+            .args(more);
+        Member::serving(command, directory)
+    }
+
+    /// Runs a command that serves and logs in JSON.
+    pub fn serving(mut command: Command, directory: tempfile::TempDir) -> Member {
+        let mut process = command
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary runs");

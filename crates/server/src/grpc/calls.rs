@@ -64,6 +64,7 @@ pub(crate) async fn call(
         method::MEMBER_PROMOTE => whole!(member_promote),
         method::LIST_MEMBERS => whole!(list_members),
         method::CHANGE_MEMBERS => whole!(change_members),
+        method::EXAMINE => whole!(examine),
         method::STATUS => whole!(status),
         method::HASH => whole!(hash),
         method::HASH_KV => whole!(hash_kv),

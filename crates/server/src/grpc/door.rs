@@ -5,6 +5,7 @@ use super::failure;
 use super::waiting::Waiting;
 use crate::Handle;
 use crate::auth::Authenticator;
+use crate::examine::Examiner;
 use etcd::{Change, Code, Header, Read, Status, Transaction};
 use proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DefragmentRequest, DefragmentResponse,
@@ -44,6 +45,8 @@ pub(crate) struct Door {
     pub users: Arc<Authenticator>,
     /// Room for clients that take the whole state.
     pub exports: Arc<Semaphore>,
+    /// How the member is doing.
+    pub examiner: Arc<Examiner>,
 }
 
 /// Whether streams may go on.
@@ -380,6 +383,9 @@ impl Door {
         mut change: Change,
     ) -> Result<(Header, Reply, Stamp), Status> {
         self.check_leader(context)?;
+        if let Some(span) = context.span {
+            change.trace = span.to_bytes();
+        }
         let caller = self.caller(context)?;
         if caller.is_nobody() {
             return self.propose(change).await;

@@ -103,6 +103,7 @@ methods! {
     LIST_MEMBERS "unary" "synodpb.Members" "List"
     CHANGE_MEMBERS "unary" "synodpb.Members" "Change"
     SAVE "server_stream" "synodpb.Backup" "Save"
+    EXAMINE "unary" "synodpb.Members" "Examine"
 }
 
 #[cfg(test)]

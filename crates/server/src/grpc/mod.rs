@@ -9,6 +9,7 @@ pub(crate) mod context;
 pub(crate) mod door;
 mod election;
 mod events;
+mod examine;
 pub(crate) mod failure;
 pub(crate) mod keep_alive;
 mod lock;

@@ -1,0 +1,152 @@
+//! Members as an operator meets them: added, examined, handed leadership, removed.
+
+mod member;
+
+use member::Member;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks until it is so.
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < PATIENCE, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Starts the member whose command `member add` printed, in a directory and at a client address of its own.
+fn start_as_told(command: &str) -> Member {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+    let mut set = |flag: &str, value: String| {
+        let at = words.iter().position(|word| word == flag).expect(flag);
+        words[at + 1] = value;
+    };
+    set(
+        "--data-dir",
+        directory.path().join("n2").display().to_string(),
+    );
+    set("--client-addr", "127.0.0.1:0".into());
+    assert_eq!(words[0], "synod");
+    let mut process = Command::new(env!("CARGO_BIN_EXE_synod"));
+    process.args(&words[1..]).args(["--log-format", "json"]);
+    process.args(["--log-segment-bytes", "1MiB", "--disk-low-water-bytes", "0"]);
+    Member::serving(process, directory)
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there are ports");
+    listener.local_addr().expect("it has one").port()
+}
+
+/// Each member's role by its name, as `member list` tells them.
+fn roles(member: &Member) -> Vec<(String, String)> {
+    let list = member.json(&["member", "list"]);
+    let members = list["members"].as_array().expect("a list");
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let role = |member: &serde_json::Value| match member["leader"].as_bool() {
+        Some(true) => "leader".to_owned(),
+        _ => text(&member["role"]),
+    };
+    members
+        .iter()
+        .map(|it| (text(&it["name"]), role(it)))
+        .collect()
+}
+
+fn refusal(member: &Member, arguments: &[&str]) -> String {
+    let output = member.run(arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_member_comes_leads_and_leaves_with_exit_code_4() {
+    let first = Member::start();
+    first.text(&["put", "k", "v"]);
+    let told = refusal(&first, &["member", "remove", "n1"]);
+    assert!(told.contains("the last voter cannot be removed"), "{told}");
+    let told = refusal(&first, &["member", "remove", "n7"]);
+    assert!(
+        told.contains("n7 is none of the cluster; its members are n1 ("),
+        "{told}"
+    );
+
+    let place = format!("127.0.0.1:{}", free_port());
+    let command = first.text(&["member", "add", &place]);
+    assert_eq!(roles(&first)[1].1, "not started");
+    let mut second = start_as_told(command.trim());
+    let are = |expected: [(&str, &str); 2]| {
+        let mut roles = roles(&first);
+        roles.sort();
+        roles == expected.map(|(name, role)| (name.to_owned(), role.to_owned()))
+    };
+    until("a second voter", || {
+        are([("n1", "leader"), ("n2", "voter")])
+    });
+    assert_eq!(second.text(&["get", "k"]), "k\nv\n");
+
+    first.text(&["member", "move-leader", "n2"]);
+    until("another leader", || {
+        are([("n1", "voter"), ("n2", "leader")])
+    });
+    let status = first.text(&["status", "--all"]);
+    assert_eq!(status.lines().count(), 3, "{status}");
+    assert!(status.contains("BEHIND"), "{status}");
+    first.text(&["member", "move-leader"]);
+    until("the first leader", || {
+        are([("n1", "leader"), ("n2", "voter")])
+    });
+
+    first.text(&["member", "remove", "n2"]);
+    let ended = second.process.wait().expect("it ends");
+    assert_eq!(ended.code(), Some(4), "a member that was removed says so");
+    assert_eq!(roles(&first), [("n1".to_owned(), "leader".to_owned())]);
+    first.text(&["put", "k", "alone"]);
+}
+
+#[test]
+fn the_doctor_says_what_is_wrong_and_what_to_do() {
+    let member = Member::start();
+    member.text(&["put", "k", "v"]);
+    // One voter is no ill, but something to be told of.
+    let told = member.text(&["doctor"]);
+    for part in [
+        "1 of 1 voters answer",
+        "a sync takes",
+        "GiB free",
+        "Advice:",
+        "add two",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let lines = member.text(&["doctor", "--no-disk", "--output", "json"]);
+    assert!(!lines.contains("a sync takes"), "{lines}");
+    for line in lines.lines() {
+        let finding: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+        assert!(finding["check"].is_string() && finding["result"].is_string());
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path().display().to_string();
+    let told = member.text(&["doctor", "--data-dir", &place]);
+    assert!(
+        told.contains("this machine") && told.contains("a sync takes"),
+        "{told}"
+    );
+    let missing = refusal(
+        &member,
+        &["doctor", "--data-dir", &format!("{place}/missing")],
+    );
+    assert!(missing.starts_with("error: data-dir: "), "{missing}");
+
+    // A place that nobody took is told, and is no voter.
+    let place = format!("127.0.0.1:{}", free_port());
+    member.text(&["member", "add", &place]);
+    let told = member.text(&["doctor", "--no-disk"]);
+    assert!(told.contains("nobody has started there"), "{told}");
+    let unreachable = member.run(&["doctor", "--endpoints", "127.0.0.1:1", "--timeout", "300ms"]);
+    assert_eq!(unreachable.status.code(), Some(3));
+}
