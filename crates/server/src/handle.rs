@@ -1,6 +1,7 @@
 //! What the doors hold of a running member: requests in, outcomes out.
 
 use crate::members::MemberTable;
+use crate::trace::{self, Tracer};
 use crate::{Metrics, OpenSnapshot};
 use arc_swap::ArcSwap;
 use raft::Configuration;
@@ -34,6 +35,8 @@ pub(crate) enum Request {
         ticket: Ticket,
         input: Input,
         waiter: oneshot::Sender<Outcome>,
+        /// When it was asked, if it is traced.
+        since: Option<u64>,
     },
     /// A watch stream's request; the first one of a stream brings the way back.
     Watch {
@@ -109,6 +112,7 @@ struct Shared {
     next: AtomicU64,
     cluster: u64,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
 }
 
 /// A door's way to the node loop. Cheap to clone. Dropping a call's future cancels the request's reply, not the request.
@@ -133,7 +137,12 @@ impl Drop for CancelOnDrop<'_> {
 
 impl Handle {
     /// Makes a handle and the loop's end of it.
-    pub(crate) fn new(cluster: u64, status: Status, metrics: Arc<Metrics>) -> (Handle, Inbox) {
+    pub(crate) fn new(
+        cluster: u64,
+        status: Status,
+        metrics: Arc<Metrics>,
+        tracer: Tracer,
+    ) -> (Handle, Inbox) {
         let (requests, requests_out) = mpsc::channel(REQUESTS_QUEUED_MAX);
         let (control, control_out) = mpsc::unbounded_channel();
         let (status_in, status) = watch::channel(Arc::new(status));
@@ -148,6 +157,7 @@ impl Handle {
             next: AtomicU64::new(1),
             cluster,
             metrics,
+            tracer,
         };
         let inbox = Inbox {
             requests: requests_out,
@@ -261,10 +271,13 @@ impl Handle {
     async fn ask(&self, lost: Failure, input: impl FnOnce(Ticket) -> Input) -> Outcome {
         let ticket = Ticket(self.shared.next.fetch_add(1, Relaxed));
         let (waiter, outcome) = oneshot::channel();
+        let input = input(ticket);
+        let traced = matches!(&input, Input::Propose { command, .. } if !command.trace.is_empty());
         self.queue(Request::Ask {
             ticket,
-            input: input(ticket),
+            input,
             waiter,
+            since: traced.then(trace::now),
         })?;
         let mut cancel = CancelOnDrop {
             shared: &self.shared,
@@ -358,6 +371,11 @@ impl Handle {
     /// Users, roles and permissions. Whoever got an answer from this member sees them as of that answer, or newer.
     pub fn auth(&self) -> arc_swap::Guard<Arc<Auth>> {
         self.shared.auth.load()
+    }
+
+    /// Who takes spans of requests.
+    pub(crate) fn tracer(&self) -> &Tracer {
+        &self.shared.tracer
     }
 
     /// What the member counts.

@@ -85,7 +85,12 @@ fn with(settings: Settings) -> (Handle, MemoryMember) {
         seed: 1,
     };
     let replica = Replica::new(settings, boot, clock.now());
-    let (handle, inbox) = Handle::new(0xc, replica.status(), Arc::new(Metrics::default()));
+    let (handle, inbox) = Handle::new(
+        0xc,
+        replica.status(),
+        Arc::new(Metrics::default()),
+        crate::trace::Tracer::off(),
+    );
     let party = Party {
         member: id.member.0,
         client_addresses: member.client_addresses,
@@ -172,6 +177,7 @@ impl MemoryMember {
                 ticket,
                 input,
                 waiter,
+                ..
             } => {
                 self.waiters.insert(ticket, waiter);
                 self.replica.handle(now, input);

@@ -9,6 +9,7 @@ use crate::handle::{Control, Inbox, Outcome, Request, WatchStream};
 use crate::members::MemberTable;
 use crate::peers::{PeerEvent, Peers};
 use crate::space::SpaceWatch;
+use crate::trace::Steps;
 use crate::{Metrics, wire::Party};
 use raft::{Instant, MemberId, PeerId};
 use replica::{Effect, Input, Now, Replica, StreamId, Ticket, WatchResponse};
@@ -44,6 +45,8 @@ pub(crate) struct Node {
     pub(crate) departed: watch::Sender<Vec<MemberId>>,
     /// Told when this member itself left.
     pub(crate) leave: Arc<Notify>,
+    /// Tells the steps of traced changes.
+    pub(crate) steps: Steps,
 }
 
 /// What the loop keeps besides: who waits for what.
@@ -141,11 +144,15 @@ impl Running {
     fn turn(&mut self, events: &mut Events) -> bool {
         self.node.metrics.loop_turns.inc();
         let now = self.node.clock.now();
+        self.node.steps.turn();
         let mut asked_status = Vec::new();
         for control in events.control.drain(..) {
             self.control(now, control);
         }
         for input in events.disk.drain(..) {
+            if let Input::Persisted(upto) = input {
+                self.node.steps.durable(upto);
+            }
             self.node.replica.handle(now, input);
         }
         for event in events.peers.drain(..) {
@@ -163,6 +170,9 @@ impl Running {
         self.node.inbox.publish_auth(self.node.replica.auth());
         while let Some(effect) = self.node.replica.poll() {
             self.effect(effect);
+        }
+        if self.node.steps.is_following() {
+            self.node.steps.look(&self.node.replica.status());
         }
         if self.status_due.is_none() {
             self.status_due = Some(self.status_published + STATUS_AGE_MAX);
@@ -258,10 +268,14 @@ impl Running {
                 ticket,
                 input,
                 waiter,
+                since,
             } => {
                 // Its caller left while it was queued: nobody would hear of it, and nothing has happened yet.
                 if waiter.is_closed() {
                     return;
+                }
+                if let Input::Propose { command, .. } = &input {
+                    self.node.steps.admitted(command, since);
                 }
                 self.waiters.insert(ticket, waiter);
                 self.node.replica.handle(now, input);
@@ -298,7 +312,10 @@ impl Running {
         let (log, snapshots) = (&self.node.disk.log, &self.node.disk.snapshots);
         // The threads end after this loop; a send that fails means one of them panicked, and its message is on stderr.
         let sent = match effect {
-            Effect::Persist(persist) => log.send(LogTask::Persist(persist)).is_ok(),
+            Effect::Persist(persist) => {
+                self.node.steps.handed(&persist);
+                log.send(LogTask::Persist(persist)).is_ok()
+            }
             Effect::Fetch { from, bytes_max } => {
                 log.send(LogTask::Fetch { from, bytes_max }).is_ok()
             }

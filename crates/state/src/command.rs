@@ -84,7 +84,7 @@ pub struct Command {
     /// Connection epoch within the session.
     #[prost(uint64, tag = "9")]
     pub connection_epoch: u64,
-    /// Trace id, 0 or 16 bytes.
+    /// Trace id, 16 bytes, and perhaps the id of the span that asked, 8 more; empty if nobody traces it. Of no consequence for the state.
     #[prost(bytes = "bytes", tag = "10")]
     pub trace: Bytes,
     /// What to do.

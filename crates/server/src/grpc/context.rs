@@ -2,6 +2,7 @@
 
 use crate::auth::Credentials;
 use crate::connection::Connection;
+use crate::trace::{SpanId, TRACE_PARENT_HEADER, TraceParent};
 use etcd::{Code, Status};
 use http::{Extensions, HeaderMap};
 use replica::Consistency;
@@ -24,6 +25,10 @@ pub(crate) struct Context {
     pub require_leader: bool,
     /// What the client waits at most.
     pub timeout: Option<Duration>,
+    /// The client's own span of it.
+    pub trace_parent: Option<TraceParent>,
+    /// The span of it here, if it is traced.
+    pub span: Option<SpanId>,
 }
 
 impl Context {
@@ -47,6 +52,8 @@ impl Context {
                 .transpose()?,
             require_leader: text("hasleader") == Some("true"),
             timeout: text("grpc-timeout").and_then(parse_timeout),
+            trace_parent: text(TRACE_PARENT_HEADER).and_then(TraceParent::parse),
+            span: None,
         })
     }
 
@@ -55,6 +62,14 @@ impl Context {
         let connection = extensions.get::<Connection>();
         self.credentials.common_name = connection.and_then(|known| known.common_name.clone());
         self
+    }
+
+    /// The same, within a span.
+    pub fn within(&self, span: SpanId) -> Context {
+        Context {
+            span: Some(span),
+            ..self.clone()
+        }
     }
 
     /// The same, without saying who asks.

@@ -94,6 +94,10 @@ impl Services {
     ) -> Result<Response<Body>, Status> {
         self.metrics.started(method);
         let begun = Instant::now();
+        let tracer = self.door.handle.tracer();
+        let span = tracer.request(context.trace_parent);
+        let within = span.map(|span| context.within(span.id));
+        let context = within.as_ref().unwrap_or(context);
         let call = async {
             self.door.admit(Rule::of(method), context)?;
             calls::call(&self.door, context, method, form, request.await?).await
@@ -108,6 +112,9 @@ impl Services {
             .as_ref()
             .map_or_else(|status| status.code as usize, |_| 0);
         self.metrics.handled(method, code, begun.elapsed());
+        if let Some(span) = span {
+            tracer.answered(span, method.path, code);
+        }
         outcome
     }
 

@@ -186,7 +186,7 @@ fn peers(handle: &Handle, text: &mut Text) {
 
 fn our_own(handle: &Handle, text: &mut Text) {
     let metrics = handle.metrics();
-    let counters: [(&str, &str, &Counter); 11] = [
+    let counters: [(&str, &str, &Counter); 13] = [
         (
             "synod_loop_turns_total",
             "Turns of the node loop.",
@@ -227,6 +227,16 @@ fn our_own(handle: &Handle, text: &mut Text) {
             "synod_peer_messages_received_total",
             "Messages received from other members.",
             &metrics.peer_messages_received,
+        ),
+        (
+            "synod_trace_spans_sent_total",
+            "Spans of traces that the collector took.",
+            &metrics.trace_spans_sent,
+        ),
+        (
+            "synod_trace_spans_dropped_total",
+            "Spans of traces that nobody took in time.",
+            &metrics.trace_spans_dropped,
         ),
         (
             "synod_log_failures_total",
