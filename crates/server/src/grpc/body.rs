@@ -10,8 +10,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// Any body this server sends.
+#[derive(Default)]
 pub(crate) enum Body {
     /// Nothing: the headers say it all.
+    #[default]
     Empty,
     /// One gRPC message with its prefix, then the trailers of success.
     Message(Bytes),

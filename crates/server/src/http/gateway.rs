@@ -9,15 +9,15 @@ use crate::grpc::door::Door;
 use crate::grpc::keep_alive::KeepAliveSession;
 use crate::grpc::method::{self, Method};
 use crate::grpc::services::Services;
-use crate::grpc::stream::Ended;
+use crate::grpc::stream::{Ended, tonic_status};
 use crate::grpc::watch::WatchSession;
 use bytes::Bytes;
 use etcd::{Code, Status};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderName, Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use serde::Serialize;
+use proto::etcdserverpb::{LeaseKeepAliveRequest, WatchRequest};
 use serde::de::DeserializeOwned;
 
 /// What all paths begin with.
@@ -97,24 +97,11 @@ pub(crate) async fn serve(services: &Services, request: Request<Incoming>) -> Re
         let context = context(&parts.headers)?;
         let body = read(services, body).await?;
         match method {
-            method::WATCH => stream(
-                services,
-                method,
-                &context,
-                &body,
-                |door, requests, context, ended| {
-                    WatchSession::new(door, requests, context, ended).responses()
-                },
-            ),
-            method::LEASE_KEEP_ALIVE => stream(
-                services,
-                method,
-                &context,
-                &body,
-                |door, requests, context, ended| {
-                    KeepAliveSession::new(door, requests, context, ended).responses()
-                },
-            ),
+            // The body holds the requests of a stream one after the other.
+            method::WATCH => watch(services, &context, known(json::parse_all(&body)?)),
+            method::LEASE_KEEP_ALIVE => {
+                keep_alive(services, &context, known(json::parse_all(&body)?))
+            }
             _ => {
                 let body = async { Ok(body) };
                 services.call(method, &context, Form::Json, body).await
@@ -122,6 +109,35 @@ pub(crate) async fn serve(services: &Services, request: Request<Incoming>) -> Re
         }
     };
     answer.await.unwrap_or_else(|status| json::refuse(&status))
+}
+
+/// Answers a call whose requests come one by one.
+pub(crate) async fn converse(
+    services: &Services,
+    path: &str,
+    headers: &HeaderMap,
+    mut requests: impl Stream<Item = Bytes> + Unpin + Send + 'static,
+) -> Response<Body> {
+    let Some(method) = by_path(path) else {
+        return json::refuse(&Status::new(Code::NotFound, "Not Found"));
+    };
+    let answer = async {
+        let context = context(headers)?;
+        match method {
+            method::WATCH => watch(services, &context, parsed(requests)),
+            method::LEASE_KEEP_ALIVE => keep_alive(services, &context, parsed(requests)),
+            _ => {
+                let request = async { requests.next().await.ok_or(Status::CANCELED) };
+                services.call(method, &context, Form::Json, request).await
+            }
+        }
+    };
+    answer.await.unwrap_or_else(|status| json::refuse(&status))
+}
+
+/// Bytes of a request at most: in base64 a value takes a third more.
+pub(crate) fn body_bytes_max(services: &Services) -> usize {
+    services.intake.bytes_max / 3 * 4
 }
 
 /// What the headers say; those of a gRPC request come behind this prefix. Unlike gRPC's, a timeout that cannot be read is an error.
@@ -144,8 +160,7 @@ fn context(headers: &HeaderMap) -> Result<Context, Status> {
 }
 
 async fn read(services: &Services, body: Incoming) -> Result<Bytes, Status> {
-    // In base64 a value takes a third more.
-    let bytes_max = services.intake.bytes_max / 3 * 4;
+    let bytes_max = body_bytes_max(services);
     match Limited::new(body, bytes_max).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Status::new(
@@ -156,33 +171,56 @@ async fn read(services: &Services, body: Incoming) -> Result<Bytes, Status> {
     }
 }
 
-type Requests<Q> = futures_util::stream::Iter<std::vec::IntoIter<Result<Q, tonic::Status>>>;
+/// The requests of a stream that are there already.
+fn known<Q: Send + 'static>(
+    requests: Vec<Q>,
+) -> impl Stream<Item = Result<Q, tonic::Status>> + Unpin + Send + 'static {
+    stream::iter(requests.into_iter().map(Ok))
+}
 
-/// A stream: the body holds its requests one after the other, each answer is a line.
-fn stream<Q, A, S>(
+/// The requests of a stream, as their bytes come. One that cannot be read ends it.
+fn parsed<Q: DeserializeOwned + Send + 'static>(
+    bodies: impl Stream<Item = Bytes> + Unpin + Send + 'static,
+) -> impl Stream<Item = Result<Q, tonic::Status>> + Unpin + Send + 'static {
+    bodies.flat_map(|body| {
+        let requests: Vec<Result<Q, tonic::Status>> = match json::parse_all(&body) {
+            Ok(requests) => requests.into_iter().map(Ok).collect(),
+            Err(status) => vec![Err(tonic_status(&status))],
+        };
+        stream::iter(requests)
+    })
+}
+
+fn watch(
+    services: &Services,
+    context: &Context,
+    requests: impl Stream<Item = Result<WatchRequest, tonic::Status>> + Unpin + Send + 'static,
+) -> Result<Response<Body>, Status> {
+    let (door, context, ended) = open(services, method::WATCH, context)?;
+    let session = WatchSession::new(door, requests, context, ended);
+    Ok(json::respond_stream(session.responses()))
+}
+
+fn keep_alive(
+    services: &Services,
+    context: &Context,
+    requests: impl Stream<Item = Result<LeaseKeepAliveRequest, tonic::Status>> + Unpin + Send + 'static,
+) -> Result<Response<Body>, Status> {
+    let (door, context, ended) = open(services, method::LEASE_KEEP_ALIVE, context)?;
+    let session = KeepAliveSession::new(door, requests, context, ended);
+    Ok(json::respond_stream(session.responses()))
+}
+
+/// What a stream begins with, if it may.
+fn open(
     services: &Services,
     method: Method,
     context: &Context,
-    body: &[u8],
-    open: impl FnOnce(Door, Requests<Q>, Context, Ended) -> S,
-) -> Result<Response<Body>, Status>
-where
-    Q: DeserializeOwned,
-    A: Serialize,
-    S: Stream<Item = Result<A, tonic::Status>> + Send + 'static,
-{
+) -> Result<(Door, Context, Ended), Status> {
     services.door.admit(Rule::of(method), context)?;
     services.door.check_leader(context)?;
-    let requests = json::parse_all(body)?
-        .into_iter()
-        .map(Ok)
-        .collect::<Vec<_>>();
-    Ok(json::respond_stream(open(
-        services.door.clone(),
-        futures_util::stream::iter(requests),
-        context.clone(),
-        Ended::begin(services.metrics.clone(), method),
-    )))
+    let ended = Ended::begin(services.metrics.clone(), method);
+    Ok((services.door.clone(), context.clone(), ended))
 }
 
 #[cfg(test)]

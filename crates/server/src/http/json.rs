@@ -22,6 +22,20 @@ const PIECE_KEYS: usize = 256;
 /// Below this every whole number is a fraction's value exactly.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
+/// Fields whose values have names.
+const NAMED: [&str; 10] = [
+    "sort_order",
+    "sortOrder",
+    "sort_target",
+    "sortTarget",
+    "result",
+    "target",
+    "filters",
+    "action",
+    "alarm",
+    "permType",
+];
+
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What etcd's gateway passes on of the headers below it; clients have come to see it.
@@ -40,33 +54,66 @@ pub(crate) fn parse<M: DeserializeOwned>(body: &[u8]) -> Result<M, Status> {
     let mut messages = serde_json::Deserializer::from_slice(body).into_iter();
     match messages.next() {
         Some(Ok(message)) => Ok(message),
-        Some(Err(error)) => parse_plainer(body).ok_or_else(|| malformed(&error)),
+        Some(Err(error)) => {
+            let mut values = serde_json::Deserializer::from_slice(body).into_iter();
+            let value = values.next().and_then(Result::ok);
+            value.and_then(plainer).ok_or_else(|| malformed(&error))
+        }
         None => Err(Status::new(Code::InvalidArgument, "unexpected EOF")),
     }
 }
 
-/// Reads a message in which fields are null, which means that they are not there, or whole numbers are written as fractions. Rare enough to be a second try.
-fn parse_plainer<M: DeserializeOwned>(body: &[u8]) -> Option<M> {
-    let values = serde_json::Deserializer::from_slice(body).into_iter();
-    let mut value = values.flatten().next()?;
-    make_plainer(&mut value).then(|| serde_json::from_value(value).ok())?
+/// Reads a message in which fields are null, which means that they are not there, whole numbers are written as fractions, or names stand for values that
+/// are not known, which etcd passes over. Rare enough to be a second try.
+fn plainer<M: DeserializeOwned>(mut value: Value) -> Option<M> {
+    make_plainer(&mut value);
+    loop {
+        let error = match M::deserialize(&value) {
+            Ok(message) => return Some(message),
+            Err(error) => error.to_string(),
+        };
+        let (name, _) = error.strip_prefix("unknown variant `")?.split_once('`')?;
+        // Each round forgets something, so there are not many.
+        if !forget(&mut value, name) {
+            return None;
+        }
+    }
 }
 
-/// Whether anything in it could be made plainer.
-fn make_plainer(value: &mut Value) -> bool {
+/// Forgets a name wherever a named value stands; whether it stood anywhere.
+fn forget(value: &mut Value, name: &str) -> bool {
     match value {
         Value::Object(fields) => {
             let before = fields.len();
-            fields.retain(|_, field| !field.is_null());
-            let mut changed = fields.len() < before;
-            for field in fields.values_mut() {
-                changed |= make_plainer(field);
+            fields.retain(|field, value| !(NAMED.contains(&field.as_str()) && value == name));
+            let mut forgot = fields.len() < before;
+            for (field, value) in fields.iter_mut() {
+                forgot |= match value {
+                    Value::Array(values) if NAMED.contains(&field.as_str()) => {
+                        let before = values.len();
+                        values.retain(|value| value != name);
+                        values.len() < before
+                    }
+                    value => forget(value, name),
+                };
             }
-            changed
+            forgot
         }
         Value::Array(values) => values
             .iter_mut()
-            .fold(false, |changed, value| changed | make_plainer(value)),
+            .fold(false, |forgot, value| forgot | forget(value, name)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+/// Leaves out what is null, and makes whole numbers of fractions.
+fn make_plainer(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(make_plainer);
+        }
+        Value::Array(values) => values.iter_mut().for_each(make_plainer),
         Value::Number(number) => {
             let whole = number
                 .as_f64()
@@ -74,9 +121,8 @@ fn make_plainer(value: &mut Value) -> bool {
             if let Some(whole) = whole {
                 *number = (whole as i64).into();
             }
-            whole.is_some()
         }
-        Value::Null | Value::Bool(_) | Value::String(_) => false,
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
     }
 }
 
@@ -85,10 +131,12 @@ fn make_plainer(value: &mut Value) -> bool {
 /// # Errors
 /// One of them is no such message.
 pub(crate) fn parse_all<M: DeserializeOwned>(body: &[u8]) -> Result<Vec<M>, Status> {
-    serde_json::Deserializer::from_slice(body)
-        .into_iter()
-        .collect::<Result<_, _>>()
-        .map_err(|error| malformed(&error))
+    let values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
+    let messages = values.map(|value| {
+        let value = value.map_err(|error| malformed(&error))?;
+        M::deserialize(&value).or_else(|error| plainer(value).ok_or_else(|| malformed(&error)))
+    });
+    messages.collect()
 }
 
 fn malformed(error: &serde_json::Error) -> Status {
@@ -269,7 +317,8 @@ fn range_pieces(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::etcdserverpb::RangeRequest;
+    use proto::etcdserverpb::watch_request::RequestUnion;
+    use proto::etcdserverpb::{RangeRequest, WatchRequest};
 
     #[test]
     fn what_go_reads_is_read() {
@@ -283,11 +332,20 @@ mod tests {
             r#"{"key":"Zm9v","limit":"3"}"#,
             r#"{"key":"Zm9v","limit":3,"unknown":[1,{"a":null}]}"#,
             r#"{"key":"Zm9v","limit":3e0}"#,
+            r#"{"key":"Zm9v","limit":3,"sort_order":"SIDEWAYS","sortTarget":"SIZE"}"#,
             r#"{"key":"Zm9v","limit":3.0,"revision":null,"rangeEnd":null} and so on"#,
         ] {
             assert_eq!(parsed(body), Ok(expected.clone()), "{body}");
         }
         assert_eq!(parsed(""), Ok(RangeRequest::default()));
+        // The name of something else is no value of this.
+        let watch =
+            br#"{"create_request":{"key":"Zm9v","filters":["NOPUT","NOTHING","NODELETE"]}}"#;
+        let watch: Vec<WatchRequest> = parse_all(watch).unwrap();
+        let Some(RequestUnion::CreateRequest(create)) = watch[0].request_union.clone() else {
+            panic!("{watch:?}")
+        };
+        assert_eq!(create.filters, [0, 1]);
         for body in [
             "[]",
             "null",
