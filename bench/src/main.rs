@@ -4,6 +4,7 @@
 mod big_range;
 mod catch_up;
 mod fail_over;
+mod security;
 mod side_by_side;
 mod table;
 
@@ -28,6 +29,8 @@ enum Scenario {
     BigRange(big_range::Plan),
     /// Puts while a member that missed many writes catches up
     CatchUp(catch_up::Plan),
+    /// Puts with tokens against without, beside password log-ins, and in TLS against plain text; Synod only
+    Security(security::Plan),
 }
 
 /// What every scenario needs to know.
@@ -88,6 +91,7 @@ async fn main() -> ExitCode {
             Scenario::Etcd(plan) => side_by_side::run(&plan).await,
             Scenario::BigRange(plan) => big_range::run(&plan).await,
             Scenario::CatchUp(plan) => catch_up::run(&plan).await,
+            Scenario::Security(plan) => security::run(&plan).await,
         }
     };
     match until_stopped(run).await {

@@ -16,8 +16,10 @@ pub mod load;
 pub mod process;
 pub mod random;
 pub mod raw;
+pub mod replace;
 pub mod report;
 pub mod smoke;
+pub mod upgrade;
 pub mod wiped;
 pub mod workload;
 

@@ -3,7 +3,9 @@
 use clap::{Args, Parser, Subcommand};
 use conformance::faults::{self, Scenario};
 use conformance::process::until_stopped;
-use conformance::{abuse, auth, certificates, churn, differential, kubernetes, smoke, wiped};
+use conformance::{
+    abuse, auth, certificates, churn, differential, kubernetes, replace, smoke, upgrade, wiped,
+};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -74,6 +76,31 @@ enum Test {
         /// Seconds to go on
         #[arg(long, default_value_t = 20)]
         seconds: u64,
+        /// Seed of the load
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// All members are replaced by others, one by one, under continuous writes
+    Replace {
+        #[command(flatten)]
+        program: Binary,
+        /// Clients that write
+        #[arg(long, default_value_t = 16)]
+        clients: usize,
+        /// Keys of 256 bytes that new members have to catch up with
+        #[arg(long, default_value_t = 20_000)]
+        keys: u64,
+    },
+    /// Members are stopped and started one after the other, with another binary if one is named, while clients stay connected
+    Upgrade {
+        #[command(flatten)]
+        program: Binary,
+        /// The binary to start them with; without it the same
+        #[arg(long, value_parser = found, value_name = "BINARY")]
+        to: Option<PathBuf>,
+        /// Rounds over all members
+        #[arg(long, default_value_t = 1)]
+        rounds: usize,
         /// Seed of the load
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -257,6 +284,26 @@ async fn run(test: Test, directory: PathBuf) -> conformance::Outcome<bool> {
         } => {
             let duration = Duration::from_secs(seconds);
             certificates::run(&program.path, &directory, duration, seed).await
+        }
+        Test::Replace {
+            program,
+            clients,
+            keys,
+        } => replace::run(&program.path, &directory, clients, keys).await,
+        Test::Upgrade {
+            program,
+            to,
+            rounds,
+            seed,
+        } => {
+            upgrade::run(&upgrade::Plan {
+                to: to.unwrap_or_else(|| program.path.clone()),
+                from: program.path,
+                rounds,
+                seed,
+                directory,
+            })
+            .await
         }
         Test::Wiped { program } => wiped::run(&program.path, &directory).await,
         Test::Abuse { program } => abuse::run(&program.path, &directory).await,

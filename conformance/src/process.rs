@@ -1,6 +1,7 @@
 //! Members as real processes: start, kill, stop, empty, and what the kernel says of them. Every child dies with its handle.
 
 use crate::Outcome;
+use crate::connection::Connection;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::net::{SocketAddr, TcpListener};
@@ -8,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+/// How long a member may take to serve after its start.
+const START_MAX: Duration = Duration::from_secs(30);
 
 /// What a binary is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +85,8 @@ pub struct Member {
     pub data: PathBuf,
     place: Place,
     child: Option<Child>,
+    /// It takes a place that was prepared for it in a cluster that runs.
+    joins: bool,
 }
 
 /// Where a member runs, when it is not simply on loopback.
@@ -164,6 +170,7 @@ impl Cluster {
                 name,
                 place,
                 child: None,
+                joins: false,
             }
         });
         let extra = extra.iter().map(|flag| flag.to_string()).collect();
@@ -189,6 +196,17 @@ impl Cluster {
         &self.program
     }
 
+    /// Who runs where, in a line.
+    pub fn label(&self) -> String {
+        format!(
+            "{}, {} members at {}, logs in {}",
+            self.program.label(),
+            self.members.len(),
+            self.endpoints(),
+            self.directory.display()
+        )
+    }
+
     /// The client addresses of all members.
     pub fn clients(&self) -> Vec<SocketAddr> {
         self.members.iter().map(|member| member.client).collect()
@@ -201,6 +219,17 @@ impl Cluster {
             .map(ToString::to_string)
             .collect::<Vec<_>>()
             .join(",")
+    }
+
+    /// Waits until every member serves.
+    ///
+    /// # Errors
+    /// One does not.
+    pub async fn ready(&self) -> Outcome<()> {
+        for address in self.clients() {
+            Connection::new(address).ready(START_MAX).await?;
+        }
+        Ok(())
     }
 
     /// Starts a member that does not run, with the flags it always had.
@@ -245,6 +274,31 @@ impl Cluster {
             .map_err(|error| format!("cannot start {}: {error}", self.program.path.display()))?;
         member.child = Some(child);
         Ok(())
+    }
+
+    /// Chooses name, ports and directory of one more member, which joins when it is started.
+    ///
+    /// # Errors
+    /// When there are no free ports.
+    pub fn prepare_member(&mut self) -> Outcome<usize> {
+        let place = Place::on_loopback(1)?.remove(0);
+        let at = self.members.len();
+        let name = format!("n{}", at + 1);
+        self.members.push(Member {
+            client: place.client,
+            peer: place.peer,
+            data: self.directory.join(&name),
+            name,
+            place,
+            child: None,
+            joins: true,
+        });
+        Ok(at)
+    }
+
+    /// Starts members with another binary from now on.
+    pub fn use_program(&mut self, program: &Program) {
+        self.program = program.clone();
     }
 
     /// Kills a member with SIGKILL and waits until it is gone.
@@ -351,6 +405,12 @@ impl Cluster {
             .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// The exit code of a member that ended by itself.
+    pub fn ended(&mut self, at: usize) -> Option<i32> {
+        let child = self.members[at].child.as_mut()?;
+        child.try_wait().ok()??.code()
+    }
+
     /// The process id of a member that was started and not stopped.
     pub fn process_id(&self, at: usize) -> Option<u32> {
         self.members[at].child.as_ref().map(Child::id)
@@ -394,17 +454,20 @@ impl Cluster {
 
     fn synod_arguments(&self, at: usize) -> Vec<String> {
         let member = &self.members[at];
-        let peers: Vec<String> = self
-            .members
-            .iter()
+        let listed =
+            |other: &&Member| !member.joins || other.child.is_some() || other.name == member.name;
+        let peers = self.members.iter().filter(listed);
+        let peers: Vec<String> = peers
             .map(|other| format!("{}={}", other.name, other.peer))
             .collect();
+        let state = if member.joins { "existing" } else { "new" };
         let pairs = [
             ("--name", member.name.clone()),
             ("--data-dir", member.data.display().to_string()),
             ("--client-addr", member.client.to_string()),
             ("--peer-addr", member.place.peer_listen.to_string()),
             ("--cluster", peers.join(",")),
+            ("--cluster-state", state.to_owned()),
         ];
         std::iter::once("serve".to_string())
             .chain(
