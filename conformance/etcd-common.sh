@@ -46,4 +46,4 @@ END
   chmod +x "$bin/etcd"
 fi
 cd "$place/tests/common"
-"$place/common.test" -bin-dir "$bin" -cert-dir ../fixtures "$@"
+"$place/common.test" -bin-dir "$bin" -cert-dir "$place/tests/fixtures" "$@"

@@ -306,6 +306,7 @@ mod tests {
             "synod serve --name n1 --data-dir d --client-addr 127.0.0.1:2379 --peer-addr 127.0.0.1:2380 --cluster n1=127.0.0.1:2380 \
              --advertise-client-addr h:1 --advertise-peer-addr h:2 --config f",
             "synod serve",
+            "synod serve --name a --name b --initial-cluster-token x --initial-cluster-token x --pre-vote --pre-vote=true",
             "synod dev --members 5 --data-dir d",
             "synod dev --ephemeral --tls",
             "synod cert --dir d server --name n1 --host a,10.0.0.1 --days 7 --replace",

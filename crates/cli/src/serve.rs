@@ -46,6 +46,8 @@ impl Args for SettingFlags {
             let arg = Arg::new(setting.name)
                 .long(setting.name)
                 .value_name(setting.value)
+                // Written twice, the last one counts, as with etcd.
+                .overrides_with(setting.name)
                 .help(help);
             // `--switch` alone turns it on.
             command.arg(if setting.value == SWITCH {
@@ -90,7 +92,10 @@ impl Args for EtcdFlags {
             .filter(|flag| flag.is_beside_settings())
             .fold(command, |command, flag| {
                 // etcd's switches are written without a value, or with one after '='.
-                let switch = Arg::new(flag.name).long(flag.name).hide(true);
+                let switch = Arg::new(flag.name)
+                    .long(flag.name)
+                    .overrides_with(flag.name)
+                    .hide(true);
                 command.arg(if flag.is_switch() {
                     switch
                         .num_args(0..=1)

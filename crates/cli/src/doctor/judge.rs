@@ -387,12 +387,10 @@ pub(super) fn disk_findings(
 
 /// The connections of a member to the others.
 fn peers(patient: &Patient, name: &str, member: &Member, timeout: Duration) -> Option<Finding> {
-    if patient.members.len() < 2 {
-        return None;
-    }
     let me = member.status.header.map_or(0, |header| header.member_id);
     let (mut down, mut slow, mut good) = (Vec::new(), Vec::new(), Vec::new());
-    for (info, _) in patient.members.iter().filter(|(info, _)| info.id != me) {
+    let started = |info: &MemberInfo| info.id != me && !info.name.is_empty();
+    for (info, _) in patient.members.iter().filter(|(info, _)| started(info)) {
         let link = member.examined.peers.iter().find(|link| link.id == info.id);
         let other = patient.name(info.id);
         match link.filter(|link| link.connected) {
@@ -418,6 +416,8 @@ fn peers(patient: &Patient, name: &str, member: &Member, timeout: Duration) -> O
     } else if !slow.is_empty() {
         let advice = "a round trip should take a fifth of --election-timeout at most: raise it with --heartbeat-interval, on every member";
         (Grade::Warning, format!("slow: {}", slow.join(", ")), advice)
+    } else if good.is_empty() {
+        return None;
     } else {
         (Grade::Good, good.join(", "), "")
     };
