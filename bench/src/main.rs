@@ -4,6 +4,7 @@
 mod big_range;
 mod catch_up;
 mod fail_over;
+mod locks;
 mod security;
 mod side_by_side;
 mod table;
@@ -29,6 +30,8 @@ enum Scenario {
     BigRange(big_range::Plan),
     /// Puts while a member that missed many writes catches up
     CatchUp(catch_up::Plan),
+    /// Locks and sessions: cycles, hand-offs, keep-alives
+    Locks(locks::Plan),
     /// Puts with tokens against without, beside password log-ins, and in TLS against plain text; Synod only
     Security(security::Plan),
 }
@@ -91,6 +94,7 @@ async fn main() -> ExitCode {
             Scenario::Etcd(plan) => side_by_side::run(&plan).await,
             Scenario::BigRange(plan) => big_range::run(&plan).await,
             Scenario::CatchUp(plan) => catch_up::run(&plan).await,
+            Scenario::Locks(plan) => locks::run(&plan).await,
             Scenario::Security(plan) => security::run(&plan).await,
         }
     };
