@@ -8,7 +8,7 @@ mod shrinking;
 use crate::output::Failed;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use sim::{Detail, Options, Picture, Profile, Window};
+use sim::{Detail, Options, Profile, Window};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -82,10 +82,9 @@ pub(crate) struct SimArgs {
 }
 
 /// Writes a picture and says where it is. A name that ends in .svg gets the picture alone, any other a page.
-fn write_picture(path: PathBuf, picture: &Picture<'_>) -> Result<(), Failed> {
-    let svg = path.extension().is_some_and(|ending| ending == "svg");
-    let text = if svg { picture.svg() } else { picture.page() };
-    std::fs::write(&path, text).map_err(|error| {
+fn write_picture(path: PathBuf, draw: impl FnOnce(bool) -> String) -> Result<(), Failed> {
+    let alone = path.extension().is_some_and(|ending| ending == "svg");
+    std::fs::write(&path, draw(alone)).map_err(|error| {
         Failed::Refused(format!(
             "--picture: {} cannot be written: {error}",
             path.display()

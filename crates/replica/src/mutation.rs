@@ -37,6 +37,10 @@ mutations! {
     SlowWatchSkips,
     /// When a snapshot replaces the state, watches go on from its revision.
     WatchSkipsSnapshot,
+    /// Who waits for a lock is not told of a grant that comes in a later batch.
+    LostWakeUp,
+    /// When a snapshot replaces the state, nobody looks who waited.
+    SnapshotForgetsWaiters,
     /// A snapshot names the index before the one it holds.
     SnapshotIndexBehind,
     /// A snapshot names the present term instead of that of its last entry.

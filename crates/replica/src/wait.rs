@@ -120,6 +120,12 @@ impl Replica {
 
     /// Tells who waits how it ended, as far as it did in the batch at `index`.
     pub(crate) fn on_woken(&mut self, index: u64, woken: Vec<Woken>) {
+        mutated!(
+            LostWakeUp,
+            if self.waits.fresh.is_empty() {
+                return;
+            }
+        );
         let waiting = &self.waits.waiting;
         let mut ended: BTreeMap<Claimant, Option<Outcome>> = woken
             .into_iter()
@@ -159,6 +165,7 @@ impl Replica {
     /// The state was replaced: looks again at everybody who waits.
     pub(crate) fn waits_restored(&mut self) {
         self.waits.fresh.clear();
+        mutated!(SnapshotForgetsWaiters, return);
         let all: Vec<Claimant> = self.waits.waiting.keys().copied().collect();
         for claimant in all {
             self.end_wait(self.state.applied(), claimant, None, false);

@@ -41,7 +41,7 @@ pub use network::Weather;
 pub use oracle::Violation;
 pub use picture::Picture;
 pub use run::{Options, Report, SECONDS, Stats, run, schedule};
-pub use scenario::{Checked, Played, SCENARIOS, Scenario};
+pub use scenario::{Checked, Played, Scenario, locks_table};
 pub use shrink::{Progress, Shrunk, shrink};
 pub use timeline::{Detail, Kind, Moment, Timeline, What, Window};
 pub use world::Counts;

@@ -7,7 +7,7 @@ mod draw;
 mod lanes;
 mod legend;
 mod notes;
-mod style;
+pub(crate) mod style;
 
 use crate::timeline::{Moment, Timeline, Window};
 use draw::Drawing;
@@ -34,27 +34,10 @@ impl Picture<'_> {
     /// A page that shows it, for a browser. Needs nothing else.
     pub fn page(&self) -> String {
         let drawing = self.draw();
-        let mut page = String::new();
-        let _ = write!(
-            page,
-            "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-             <title>{title}</title><style>{PAGE}{sheet}</style></head><body><h1>{title}</h1>",
-            title = escape(&self.title),
-            sheet = style::sheet(),
-        );
-        for note in &self.notes {
-            let text = note.trim_start();
-            let (class, text) = match text.split_once("  ") {
-                Some(("yes", held)) => ("", format!("✓ {held}")),
-                Some(("NO", wrong)) => (" class=\"wrong\"", format!("✗ {wrong}")),
-                _ if text.starts_with("VIOLATION") => (" class=\"wrong\"", text.into()),
-                _ => ("", text.into()),
-            };
-            let _ = write!(page, "<p{class}>{}</p>", escape(&text));
-        }
+        let mut body = String::new();
         let (width, legend_height) = (drawing.width(), legend::HEIGHT);
         let _ = write!(
-            page,
+            body,
             "<svg width=\"{width}\" height=\"{legend_height}\">{}</svg>\
              <div class=\"lanes\"><svg width=\"{width}\" height=\"{}\">{}</svg></div>\
              <svg width=\"{width}\" height=\"{:.0}\">{}</svg>",
@@ -66,12 +49,12 @@ impl Picture<'_> {
         );
         if drawing.left_out() > 0 {
             let _ = write!(
-                page,
+                body,
                 "<p>{} messages are not drawn: most heartbeats, and what had no room. A smaller window (--from, --to) shows more.</p>",
                 drawing.left_out()
             );
         }
-        page + "</body></html>\n"
+        page(&self.title, &self.notes, &body)
     }
 
     /// The picture alone, for a document.
@@ -112,8 +95,28 @@ h1{font-size:20px;margin:0 0 8px}p{margin:3px 0;font-size:13px;max-width:1100px}
 .lanes{position:sticky;top:0;background:#ffffff;z-index:1}svg{display:block}\
 @media(prefers-color-scheme:dark){body,.lanes{background:#0f172a;color:#e5e7eb}.wrong{color:#fca5a5}}";
 
+/// A page around pictures, with a title and notes.
+pub(crate) fn page(title: &str, notes: &[String], body: &str) -> String {
+    let (title, sheet) = (escape(title), style::sheet());
+    let mut page = format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>{title}</title><style>{PAGE}{sheet}</style></head><body><h1>{title}</h1>"
+    );
+    for note in notes {
+        let text = note.trim_start();
+        let (class, text) = match text.split_once("  ") {
+            Some(("yes", held)) => ("", format!("✓ {held}")),
+            Some(("NO", wrong)) => (" class=\"wrong\"", format!("✗ {wrong}")),
+            _ if text.starts_with("VIOLATION") => (" class=\"wrong\"", text.into()),
+            _ => ("", text.into()),
+        };
+        let _ = write!(page, "<p{class}>{}</p>", escape(&text));
+    }
+    page + body + "</body></html>\n"
+}
+
 /// Text as it may stand in XML.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -51,14 +51,7 @@ fn a_page_needs_nothing_from_elsewhere() {
     let played = Scenario::named("raft-partition-heal")
         .expect("it exists")
         .play(&mut |_| {});
-    let picture = Picture {
-        title: "a split".into(),
-        notes: played.verdict().lines().map(str::to_owned).collect(),
-        timeline: &played.timeline,
-        members: played.members,
-        window: played.window(),
-    };
-    let (page, svg) = (picture.page(), picture.svg());
+    let [page, svg] = [false, true].map(|alone| played.picture("a split".into(), alone));
     for text in [&page, &svg] {
         well_formed(text);
         let elsewhere = text.replace("http://www.w3.org/2000/svg", "");
@@ -75,6 +68,23 @@ fn a_page_needs_nothing_from_elsewhere() {
         }
     }
     assert!(page.contains("✓ the minority elected nobody"));
+}
+
+#[test]
+fn a_story_about_the_lock_of_others_has_a_picture_too() {
+    for name in ["foreign-release", "zk-herd", "redlock-split-vote"] {
+        let played = Scenario::named(name).expect("it exists").play(&mut |_| {});
+        let [page, svg] = [false, true].map(|alone| played.picture(name.into(), alone));
+        for text in [&page, &svg] {
+            well_formed(text);
+            assert!(text.len() < 200_000, "{name}: {} bytes", text.len());
+            assert!(text.contains("has the lock") && text.contains("resource"));
+        }
+        assert!(
+            page.contains("✓ the lock "),
+            "{name}: the verdict is missing"
+        );
+    }
 }
 
 #[test]

@@ -68,6 +68,17 @@ fn two_hundred_seeds_keep_every_promise() {
             sum(|report| report.stats.watch_events),
             20_000,
         ),
+        ("locks granted", sum(|report| report.stats.grants), 8_000),
+        (
+            "guarded writes refused",
+            sum(|report| report.stats.guards_refused),
+            2_000,
+        ),
+        (
+            "requests answered again",
+            sum(|report| report.stats.repeated),
+            2_000,
+        ),
         ("restarts", sum(|report| report.stats.counts.restarts), 200),
         (
             "power losses",

@@ -27,4 +27,24 @@ mutations! {
     SnapshotLosesClock,
     /// A snapshot leaves out a version that is readable at the compacted revision only.
     SnapshotLosesReadable,
+    /// A guard holds if anybody holds its lock, whatever the token.
+    StaleGuard,
+    /// Tokens of a lock count from one whenever it was forgotten.
+    TokenReused,
+    /// A lock is open at once although the session that held it was lost.
+    LockDelaySkipped,
+    /// An acquisition that re-entered and is repeated takes the place of the first one.
+    ReentryLostOnRetry,
+    /// Anybody in front of the queue is let in, also by an exclusive holder.
+    SecondHolder,
+    /// The next to be let in is the last that came.
+    LastComeFirst,
+    /// A repeated request of a client runs again.
+    RepetitionRuns,
+    /// A request whose reply was freed runs again.
+    FreedRuns,
+    /// A segment begins with the last number of the one before.
+    SegmentsOverlap,
+    /// A worker id's time begins with the wall clock, whatever was handed out.
+    WorkerTimeTwice,
 }

@@ -19,10 +19,10 @@ pub(super) fn run(args: &SimArgs, profile: Profile) -> Result<(), Failed> {
     line(report.to_string().trim_end())?;
     if args.trace {
         let name = || format!("synod-sim-{profile}-{}.html", args.seed).into();
-        super::write_picture(
-            args.picture.clone().unwrap_or_else(name),
-            &picture(args, &report),
-        )?;
+        let picture = picture(args, &report);
+        super::write_picture(args.picture.clone().unwrap_or_else(name), |alone| {
+            if alone { picture.svg() } else { picture.page() }
+        })?;
     }
     verdict(&report)
 }

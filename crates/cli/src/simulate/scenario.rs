@@ -1,7 +1,7 @@
 //! A scenario: a story played by real replicas, told as it happens, with the verdict that the run found.
 
 use crate::output::{Failed, line};
-use sim::{Picture, SCENARIOS, Scenario};
+use sim::Scenario;
 use std::path::PathBuf;
 
 /// Lists the scenarios.
@@ -9,7 +9,7 @@ pub(super) const LIST: &str = "list";
 
 pub(super) fn run(name: &str, picture: Option<PathBuf>) -> Result<(), Failed> {
     if name == LIST {
-        return SCENARIOS.iter().try_for_each(|scenario| {
+        return Scenario::all().try_for_each(|scenario| {
             line(format_args!("{:<24} {}", scenario.name, scenario.about))
         });
     }
@@ -27,17 +27,9 @@ pub(super) fn run(name: &str, picture: Option<PathBuf>) -> Result<(), Failed> {
     });
     told?;
     line(format_args!("\n{}", played.verdict()))?;
-    let verdict = played.verdict();
-    super::write_picture(
-        picture.unwrap_or_else(|| format!("synod-sim-{}.html", scenario.name).into()),
-        &Picture {
-            title: format!("{}: {}", scenario.name, scenario.about),
-            notes: verdict.lines().map(str::to_owned).collect(),
-            timeline: &played.timeline,
-            members: played.members,
-            window: played.window(),
-        },
-    )?;
+    let path = picture.unwrap_or_else(|| format!("synod-sim-{}.html", scenario.name).into());
+    let title = format!("{}: {}", scenario.name, scenario.about);
+    super::write_picture(path, |alone| played.picture(title, alone))?;
     if played.held() {
         Ok(())
     } else {

@@ -4,8 +4,8 @@
 use super::*;
 use state::Guard;
 use state::lock::{
-    Acquire, Claimant, CountDown, Force, GUARD_MODEL, Leave, LockCommand, LockOperation, LockReply,
-    Mode, Release, SetLatch, SetValue,
+    Acquire, Claimant, CountDown, Force, GUARD_MODEL, Leave, LockAnswer, LockCommand,
+    LockOperation, LockQuery, LockReply, Mode, Release, SetLatch, SetValue,
 };
 
 /// Permits of the semaphore, and parties of the barrier.
@@ -182,6 +182,18 @@ impl Clients {
                     LockOperation::SetValue(SetValue { claimant, value }),
                 );
             }
+            // Asks for what it has: the answer is the same.
+            4 => self.ask_lock(client, LockOperation::Acquire(last)),
+            3 => {
+                let request = self.number();
+                let name = last.name;
+                let query = Query::Lock(LockQuery::Check { name, token });
+                let consistency = match self.clients[client].stamp {
+                    Some(stamp) if self.rng.chance(500) => Consistency::AtLeast(stamp),
+                    _ => Consistency::Linearizable,
+                };
+                self.ask(client, request, Request::Read(consistency, query));
+            }
             _ => self.write_guarded(client, last.name, token),
         }
     }
@@ -285,7 +297,11 @@ impl Clients {
             }
             // Guards refuse what is no longer its own.
             Body::Reply(Reply::Rejected(Rejection::Guard(_))) => locker.held.clear(),
-            Body::Reply(Reply::Put { .. }) => {}
+            // It is no longer its own, or so it hears.
+            Body::Answer(Answer::Lock(LockAnswer::Check { held: false, .. })) => {
+                locker.held.clear()
+            }
+            Body::Reply(Reply::Put { .. }) | Body::Answer(_) => {}
             _ if locker.releasing => {
                 locker.releasing = false;
                 let gone = locker.held.pop();

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use raft::Payload;
 use replica::{Body, Consistency, Failure, Response};
-use state::lock::{LockCommand, LockOperation, LockReply};
+use state::lock::{LockAnswer, LockCommand, LockOperation, LockQuery, LockReply};
 use state::{Answer, Batch, Command, Operation, Query, Rejection, Reply, StepReply, TxnStep};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -449,6 +449,15 @@ impl History {
                 Some(seen) if seen != hash => broken!("KV5", "another member said {seen:x}"),
                 _ => Ok(()),
             },
+            (
+                Query::Lock(LockQuery::Check { token, .. }),
+                Answer::Lock(LockAnswer::Check { held, newest }),
+            ) => {
+                if *held && newest < token {
+                    broken!("F2", "{token} is held, and {newest} the newest");
+                }
+                self.locks.check_held(*token, *held, index)
+            }
             (Query::Leases, Answer::Leases(_)) | (Query::Position, Answer::Position) => Ok(()),
             (Query::HashKv { .. }, Answer::Rejected(_)) => Ok(()),
             (_, answer) => broken!("KV6", "the answer is of another kind: {answer:?}"),

@@ -27,6 +27,8 @@ pub struct Locks {
     tokens: BTreeMap<Bytes, u64>,
     /// The newest token of each name under which a guarded command was applied while the lock was held alone.
     guards: BTreeMap<Bytes, u64>,
+    /// By token: when its grant was given, and when it was gone.
+    lives: BTreeMap<u64, (u64, Option<u64>)>,
     grants: u64,
     refused: u64,
 }
@@ -124,6 +126,13 @@ impl Locks {
 
     /// A batch was decided: what it makes of the locks must be as promised.
     pub fn on_batch(&mut self, index: u64, woken: &[Woken], model: &Model) -> Check {
+        let locks = model.locks();
+        let held: BTreeSet<u64> = locks.claims().iter().map(|claim| claim.token).collect();
+        for (token, (_, gone)) in &mut self.lives {
+            if gone.is_none() && !held.contains(token) {
+                *gone = Some(index);
+            }
+        }
         for Woken { claimant, outcome } in woken {
             let ends = self.ends.entry(*claimant).or_default();
             ends.retain(|(at, _)| *at < index);
@@ -132,6 +141,8 @@ impl Locks {
                 continue;
             };
             self.grants += 1;
+            let gone = (!held.contains(token)).then_some(index);
+            self.lives.insert(*token, (index, gone));
             let Some(claim) = model.locks().claim(*claimant) else {
                 continue;
             };
@@ -196,6 +207,22 @@ impl Locks {
                     "request {request} waits since index {since}, ended at {at} with {outcome:?}, and was not told at {applied}"
                 );
             }
+        }
+        Ok(())
+    }
+
+    /// Whether a token may have been said to be held, or not, in a view at this index or in the midst of its batch.
+    pub fn check_held(&self, token: u64, said: bool, index: u64) -> Check {
+        let life = self.lives.get(&token).copied();
+        let possible = match (life, said) {
+            (None, said) => !said,
+            (Some((given, gone)), true) => given <= index && gone.is_none_or(|gone| gone >= index),
+            (Some((given, gone)), false) => {
+                given >= index || gone.is_some_and(|gone| gone <= index)
+            }
+        };
+        if !possible {
+            broken!("F3", "the grant of token {token} was there {life:?}");
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::timeline::{Kind, Moment, What, Window, name, sentence, words};
 use crate::world::{Event, Phase, Setup, World};
 use raft::{Configuration, MemberId, PeerId, Role, Status};
 use replica::{Body, Consistency, Message, Response};
-use state::{Answer, Command, Operation, Put, Query, Range};
+use state::{Answer, Command, Guard, Operation, Put, Query, Range, Reply};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest a script waits for something to happen.
@@ -34,6 +34,8 @@ pub struct Stage<'a> {
     /// Moments already told.
     told: usize,
     decided_told: u64,
+    /// What is decided is not told.
+    hushed: bool,
     leading: Vec<bool>,
     requests: u64,
     /// What was asked, by the request's number.
@@ -76,6 +78,7 @@ impl<'a> Stage<'a> {
             world,
             tell,
             decided_told: 0,
+            hushed: false,
             leading: vec![false; members],
             requests: 0,
             asked: BTreeMap::new(),
@@ -93,6 +96,11 @@ impl<'a> Stage<'a> {
             .timeline
             .note(at, None, || What::Note(words.clone()));
         self.tell_news();
+    }
+
+    /// Tells no longer what is decided: where sessions are, something is again and again.
+    pub fn hush_decisions(&mut self) {
+        self.hushed = true;
     }
 
     /// Tells what happened since.
@@ -136,7 +144,7 @@ impl<'a> Stage<'a> {
                     _ => None,
                 }
             }
-            What::Commits { commit } if *commit > self.decided_told => {
+            What::Commits { commit } if *commit > self.decided_told && !self.hushed => {
                 self.decided_told = *commit;
                 Some(format!(
                     "     index {commit} is decided; {who} is the first to know"
@@ -389,12 +397,29 @@ impl<'a> Stage<'a> {
             value: value_of(request),
             ..Put::default()
         };
+        self.propose(member, Operation::Put(put), Vec::new())
+    }
+
+    /// A client asks a member for a change, under guards or none; gives the request's number.
+    pub fn propose(&mut self, member: usize, operation: Operation, guards: Vec<Guard>) -> u64 {
         let command = Command {
-            trace: trace_id(request),
-            operation: Some(Operation::Put(put)),
+            trace: trace_id(self.requests + 1),
+            guards,
+            operation: Some(operation),
             ..Command::default()
         };
         self.ask(member, Request::Propose(command))
+    }
+
+    /// What a change was answered; nothing until then.
+    pub fn reply(&self, request: u64) -> Option<&Reply> {
+        match self.outcome(request)? {
+            Outcome::Ended(Ok(Response {
+                body: Body::Reply(reply),
+                ..
+            })) => Some(reply),
+            _ => None,
+        }
     }
 
     /// A client reads key x through a member.
@@ -493,11 +518,13 @@ impl<'a> Stage<'a> {
         };
         self.check(&text, broken.is_none());
         Played {
+            findings: Vec::new(),
             checks: self.checks,
             members: self.world.members.len(),
             timeline: self.world.timeline,
             end,
             violation: broken,
+            scene: None,
         }
     }
 }

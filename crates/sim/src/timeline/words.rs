@@ -3,7 +3,8 @@
 use crate::oracle::Request;
 use raft::{Configuration, PeerId};
 use replica::{Body, Consistency, Failure, Message, Response};
-use state::{Answer, Operation, Query, Reply, TxnOperation, TxnStep};
+use state::lock::{LockCommand, LockOperation, LockReply};
+use state::{Answer, Guard, Operation, Query, Rejection, Reply, TxnOperation, TxnStep};
 use std::collections::BTreeSet;
 
 /// Longest text kept of a message; the rest is cut off.
@@ -12,10 +13,11 @@ const MESSAGE_CHARS_MAX: usize = 240;
 /// What a client asks.
 pub fn request(request: &Request) -> String {
     match request {
-        Request::Propose(command) => command
-            .operation
-            .as_ref()
-            .map_or("nothing".into(), operation),
+        Request::Propose(command) => {
+            let asked = command.operation.as_ref();
+            let guards = command.guards.iter().map(guard);
+            asked.map_or("nothing".into(), operation) + &guards.collect::<String>()
+        }
         Request::KeepAlive(lease) => format!("keep lease {lease:x} alive"),
         Request::Read(Consistency::Linearizable, query) => asked(query),
         Request::Read(consistency, query) => format!("{} ({consistency:?})", asked(query)),
@@ -37,6 +39,35 @@ fn operation(operation: &Operation) -> String {
         Operation::Compact(compact) => format!("compact up to revision {}", compact.revision),
         Operation::LeaseGrant(grant) => format!("lease {:x} for {} ms", grant.id, grant.ttl_ms),
         Operation::LeaseRevoke(revoke) => format!("revoke lease {:x}", revoke.id),
+        Operation::Lock(LockCommand {
+            operation: Some(operation),
+        }) => lock(operation),
+        other => format!("{other:?}"),
+    }
+}
+
+fn guard(guard: &Guard) -> String {
+    format!(
+        ", guarded by token {} of {}",
+        guard.token,
+        text(&guard.name)
+    )
+}
+
+fn lock(operation: &LockOperation) -> String {
+    match operation {
+        LockOperation::Acquire(acquire) => {
+            let wait = match acquire.wait_ms {
+                0 => "without waiting".into(),
+                u64::MAX => "and wait".into(),
+                wait_ms => format!("and wait {wait_ms} ms"),
+            };
+            let (name, session) = (text(&acquire.name), acquire.claimant.session);
+            format!("lock {name} for session {session:x} {wait}")
+        }
+        LockOperation::Release(release) => {
+            format!("release what session {:x} has", release.claimant.session)
+        }
         other => format!("{other:?}"),
     }
 }
@@ -80,11 +111,14 @@ pub fn outcome(outcome: &Result<Response, Failure>) -> String {
     };
     let at = format!("at revision {}", response.revision);
     match &response.body {
+        Body::Reply(Reply::Rejected(Rejection::Guard(why))) => format!("refused: {why}"),
+        Body::Reply(Reply::Rejected(Rejection::Lock(why))) => format!("refused: {why}"),
         Body::Reply(Reply::Rejected(rejection)) => format!("refused: {rejection:?}"),
         Body::Reply(Reply::DeleteRange { deleted, .. }) => format!("{deleted} deleted {at}"),
         Body::Reply(Reply::Txn(txn)) if !txn.succeeded => {
             format!("comparisons did not hold, done {at}")
         }
+        Body::Reply(Reply::Lock(LockReply::Granted { token })) => format!("yours, token {token}"),
         Body::Reply(_) => format!("done {at}"),
         Body::KeepAlive(Some(ttl)) => format!("alive for {ttl} ms"),
         Body::KeepAlive(None) => "there is no such lease".into(),

@@ -39,6 +39,12 @@ impl State {
             return Admission::Refused(ClientRejection::Sequence);
         }
         let acknowledged = client.acknowledged_below.max(acknowledged_below);
+        mutated!(
+            FreedRuns,
+            if sequence < acknowledged {
+                return Admission::New(None);
+            }
+        );
         if sequence < acknowledged {
             return Admission::Refused(ClientRejection::Freed {
                 acknowledged_below: acknowledged,
@@ -61,6 +67,7 @@ impl State {
             sequence,
         };
         match self.clients.answered(request) {
+            Some(_) if mutated!(RepetitionRuns) => Admission::New(None),
             Some(answered) => {
                 let reply = kept::decode(&answered.reply).expect("it was checked when it was kept");
                 Admission::Repeated(reply, answered.revision)

@@ -72,7 +72,7 @@ impl State {
         within("numbers of the segment", take.count, 1, SEGMENT_MAX)?;
         let last = self.count(Count::Sequence, &take.name, take.count as i64)?;
         Ok(IdReply::Segment {
-            first: last as u64 - take.count + 1,
+            first: last as u64 - take.count + mutated!(SegmentsOverlap, 0, 1),
             count: take.count,
         })
     }
@@ -122,7 +122,7 @@ impl State {
         let known = self.ids.worker(&name).map(|worker| worker.until_ms);
         self.check_row(pool, known.is_some())?;
         let wall_ms = self.clock.wall_ms;
-        let from_ms = known.unwrap_or(0).max(wall_ms);
+        let from_ms = mutated!(WorkerTimeTwice, 0, known.unwrap_or(0)).max(wall_ms);
         let until_ms = from_ms.saturating_add(ahead_ms);
         within(
             "ms borrowed from the future",

@@ -196,6 +196,18 @@ impl Locks {
         if !same || claim.leaving {
             return Err(LockRejection::IdInUse);
         }
+        mutated!(
+            ReentryLostOnRetry,
+            if claim.holds() {
+                let claim = claim.clone();
+                let of_grant = self.queues[&claim.name].of_grant(claim.token);
+                let others: Vec<Claimant> = of_grant.filter(|other| *other != claimant).collect();
+                for other in others {
+                    self.take_claim(other);
+                }
+            }
+        );
+        let claim = self.claim(claimant).expect("it is there");
         if !claim.holds() {
             let mut claim = self.take_claim(claimant).expect("it is there");
             claim.joined = moment.next_ordinal();

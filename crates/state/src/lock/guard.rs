@@ -55,6 +55,10 @@ impl Locks {
     /// The grant with this token holds the lock, and its session is alive.
     pub fn holds(&self, name: &[u8], token: u64, moment: &Moment<'_>) -> bool {
         let queue = self.queues.get(name);
+        mutated!(
+            StaleGuard,
+            return queue.is_some_and(|queue| !queue.holders.is_empty())
+        );
         let of_grant = queue.and_then(|queue| queue.of_grant(token).next());
         of_grant.is_some_and(|claimant| moment.is_alive(claimant.session))
     }

@@ -84,13 +84,14 @@ impl Queue {
 
     /// The next to be served.
     pub fn front(&self) -> Option<Claimant> {
-        self.waiters.first().map(|&(_, _, claimant)| claimant)
+        let first = mutated!(LastComeFirst, self.waiters.last(), self.waiters.first());
+        first.map(|&(_, _, claimant)| claimant)
     }
 
     /// Nothing that is held stands against this acquisition.
     pub fn fits(&self, claim: &Claim, limit: u64) -> bool {
         match claim.mode() {
-            Mode::Exclusive | Mode::Enter => self.holders.is_empty(),
+            Mode::Exclusive | Mode::Enter => self.holders.is_empty() || mutated!(SecondHolder),
             Mode::Shared => !self.alone,
             Mode::Permits => self.used + claim.permits <= limit,
             Mode::Member => true,

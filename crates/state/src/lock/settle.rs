@@ -106,8 +106,9 @@ impl Locks {
 
     /// Gives a lock to a waiter.
     fn grant(&mut self, claimant: Claimant, moment: &mut Moment<'_>) {
-        let token = moment.next_ordinal();
+        let ordinal = moment.next_ordinal();
         let mut claim = self.take_claim(claimant).expect("a waiter");
+        let token = mutated!(TokenReused, self.newest(&claim.name) + 1, ordinal);
         claim.token = token;
         claim.since_wall_ms = moment.wall_ms;
         claim.deadline_ms = 0;
@@ -173,7 +174,7 @@ impl Locks {
                 self.wake(claim.claimant, Outcome::SessionEnded);
             }
             self.drop_claim(&claim, moment);
-            if lost {
+            if lost && !mutated!(LockDelaySkipped) {
                 self.close(&claim, moment.clock_ms);
             }
             if *fuel == 0 {
