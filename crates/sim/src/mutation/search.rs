@@ -1,7 +1,7 @@
 //! Looking for what finds a bug: lives of seeds in order, and the scenarios.
 
 use super::{Mutation, choose};
-use crate::{Options, Profile, Report, SCENARIOS, Scenario, run};
+use crate::{Options, Profile, Report, Scenario, run};
 use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,7 +43,7 @@ pub fn search(mutation: Mutation, seeds: Range<u64>) -> Option<Sight> {
         place: Place::Life(report.profile, report.seed),
         property: report.violations[0].property.into(),
     });
-    life.or_else(|| SCENARIOS.iter().find_map(|story| sight_in(mutation, story)))
+    life.or_else(|| Scenario::all().find_map(|story| sight_in(mutation, story)))
 }
 
 /// The bug as it shows at a place, if it does.
