@@ -3,6 +3,7 @@
 
 pub mod abuse;
 pub mod auth;
+pub mod backup;
 pub mod certificates;
 pub mod churn;
 pub mod connection;
@@ -18,6 +19,7 @@ pub mod random;
 pub mod raw;
 pub mod replace;
 pub mod report;
+pub mod restore;
 pub mod smoke;
 pub mod upgrade;
 pub mod wiped;

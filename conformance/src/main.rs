@@ -4,7 +4,8 @@ use clap::{Args, Parser, Subcommand};
 use conformance::faults::{self, Scenario};
 use conformance::process::until_stopped;
 use conformance::{
-    abuse, auth, certificates, churn, differential, kubernetes, replace, smoke, upgrade, wiped,
+    abuse, auth, backup, certificates, churn, differential, kubernetes, replace, restore, smoke,
+    upgrade, wiped,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -121,6 +122,32 @@ enum Test {
         /// Members of the subject
         #[arg(long, default_value_t = 1)]
         members: usize,
+    },
+    /// A cluster is saved, goes on, dies and is restored; clients that lived through it must notice
+    Restore {
+        #[command(flatten)]
+        program: Binary,
+        /// Also save a state of so many keys while clients put, and tell what they felt
+        #[arg(long, default_value_t = 0)]
+        load_keys: u64,
+    },
+    /// Moving in from a real etcd and out to one: by snapshot, by database, by copying while it runs; everything compared
+    Backup {
+        /// A real etcd
+        #[arg(long, default_value = "etcd", value_parser = found, value_name = "BINARY")]
+        reference: PathBuf,
+        /// The binary under test
+        #[arg(long, default_value = "target/release/synod", value_parser = found, value_name = "BINARY")]
+        subject: PathBuf,
+        /// etcd's tool for files; without it nothing moves out
+        #[arg(long, value_parser = found, value_name = "BINARY")]
+        etcdutl: Option<PathBuf>,
+        /// Changes before each move
+        #[arg(long, default_value_t = 2_000)]
+        operations: u64,
+        /// Seed of all choices
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
     /// Broken, greedy and malicious clients
     Abuse {
@@ -306,6 +333,26 @@ async fn run(test: Test, directory: PathBuf) -> conformance::Outcome<bool> {
             .await
         }
         Test::Wiped { program } => wiped::run(&program.path, &directory).await,
+        Test::Restore { program, load_keys } => {
+            restore::run(&program.path, &directory, load_keys).await
+        }
+        Test::Backup {
+            reference,
+            subject,
+            etcdutl,
+            operations,
+            seed,
+        } => {
+            backup::run(&backup::Plan {
+                reference,
+                subject,
+                etcdutl,
+                operations,
+                seed,
+                directory,
+            })
+            .await
+        }
         Test::Abuse { program } => abuse::run(&program.path, &directory).await,
         Test::Kubernetes {
             subject,
