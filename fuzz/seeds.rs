@@ -28,6 +28,7 @@ fn main() -> io::Result<()> {
     write("snapshot", "blocks", &blocks(&snapshot))?;
     write("snapshot", "raw", &[&[1][..], &snapshot].concat())?;
     write("bolt", "two-buckets", &bolt())?;
+    write("bolt", "etcd", &etcd_file())?;
     requests()
 }
 
@@ -154,6 +155,82 @@ fn bolt() -> Vec<u8> {
     }
     let mut writer = Writer::new(planner.finish());
     for (key, value) in &entries {
+        writer.entry(key, value);
+    }
+    writer.take()
+}
+
+/// The contents of a small etcd, in all the buckets that are read.
+fn etcd_file() -> Vec<u8> {
+    let revision = |main: u64, mark: &[u8]| {
+        [&main.to_be_bytes()[..], b"_", &0_u64.to_be_bytes(), mark].concat()
+    };
+    let change = |key: &'static [u8], create_revision, mod_revision, version, lease| {
+        let change = proto::mvccpb::KeyValue {
+            key: Bytes::from_static(key),
+            create_revision,
+            mod_revision,
+            version,
+            value: Bytes::from_static(b"value"),
+            lease,
+        };
+        change.encode_to_vec()
+    };
+    let user = proto::authpb::User {
+        name: "root".into(),
+        password: "hash".into(),
+        roles: vec!["root".into()],
+        options: None,
+    };
+    let role = proto::authpb::Role {
+        name: "root".into(),
+        key_permission: vec![proto::authpb::Permission {
+            perm_type: 2,
+            key: "a".into(),
+            range_end: "b".into(),
+        }],
+    };
+    let buckets: [(&[u8], Vec<(Vec<u8>, Vec<u8>)>); 6] = [
+        (
+            b"auth",
+            vec![
+                (b"authEnabled".to_vec(), vec![1]),
+                (b"authRevision".to_vec(), 5_u64.to_be_bytes().to_vec()),
+            ],
+        ),
+        (b"authRoles", vec![(b"root".to_vec(), role.encode_to_vec())]),
+        (b"authUsers", vec![(b"root".to_vec(), user.encode_to_vec())]),
+        (
+            b"key",
+            vec![
+                (revision(2, b""), change(b"a", 2, 2, 1, 7)),
+                (revision(3, b""), change(b"a", 2, 3, 2, 0)),
+                (revision(4, b""), change(b"b", 4, 4, 1, 7)),
+                (revision(5, b"t"), change(b"a", 0, 0, 0, 0)),
+            ],
+        ),
+        (
+            b"lease",
+            vec![(7_u64.to_be_bytes().to_vec(), vec![8, 7, 16, 60])],
+        ),
+        (
+            b"meta",
+            vec![
+                (b"consistent_index".to_vec(), 9_u64.to_be_bytes().to_vec()),
+                (b"finishedCompactRev".to_vec(), revision(2, b"")),
+                (b"term".to_vec(), 2_u64.to_be_bytes().to_vec()),
+            ],
+        ),
+    ];
+    let mut planner = Planner::new();
+    for (bucket, entries) in &buckets {
+        planner.bucket(bucket);
+        for (key, value) in entries {
+            planner.entry(key, value.len());
+        }
+    }
+    let mut writer = Writer::new(planner.finish());
+    for (key, value) in buckets.iter().flat_map(|(_, entries)| entries) {
         writer.entry(key, value);
     }
     writer.take()

@@ -1,8 +1,11 @@
-//! A file that somebody says is etcd's: any bytes are walked to the end or are refused, without following a number out of the file.
+//! A file that somebody says is etcd's: any bytes are walked to the end or are refused, without following a number out of the file; what is walked is
+//! taken as the contents of an etcd or refused.
 #![no_main]
 
 use etcd::bolt::{Damage, MAGIC, PAGE_BYTES, Reader};
+use etcd::import::import;
 use libfuzzer_sys::fuzz_target;
+use state::{Raise, Settings};
 
 /// Bytes of a meta page's header, and of its record with the checksum at the end.
 const META: std::ops::Range<usize> = 16..80;
@@ -22,6 +25,15 @@ fuzz_target!(|bytes: &[u8]| {
         });
         if walked.is_ok() {
             assert!(entries <= file.len() as u64 / 16, "{entries} entries");
+            let raise = Raise {
+                positions: 1 << 40,
+                revisions: 1_000_000_000,
+            };
+            let key = bytes::Bytes::from_static(b"key");
+            if let Ok(imported) = import(&file[..], Settings::default(), raise, &key) {
+                assert!(imported.state.keys() <= entries);
+                assert!(imported.state.revision() >= raise.revisions);
+            }
         }
     }
 });
