@@ -1,6 +1,10 @@
-//! Turns our `.proto` files into messages, service stubs and JSON forms, without `protoc`.
+//! Turns our `.proto` files into messages, service stubs, JSON forms and an OpenAPI document, without `protoc`.
+
+#[path = "build/openapi.rs"]
+mod openapi;
 
 use std::error::Error;
+use std::path::PathBuf;
 
 const FILES: [&str; 13] = [
     "kv.proto",
@@ -29,6 +33,7 @@ const PACKAGES: [&str; 7] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=build");
     let descriptors = protox::compile(FILES, ["proto"])?;
 
     tonic_prost_build::configure()
@@ -40,6 +45,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .compile_fds(descriptors.clone())?;
 
     if feature("JSON") {
+        let out = PathBuf::from(std::env::var("OUT_DIR")?);
+        std::fs::write(out.join("openapi.json"), openapi::document(&descriptors)?)?;
         let mut json = pbjson_build::Builder::new();
         for file in descriptors.file {
             json.register_file_descriptor(file);

@@ -3,6 +3,7 @@
 //! What is checked here, and in which order, and what each refusal says, is etcd's: clients match on codes and texts. The door keeps no state,
 //! knows no clock and no connection; the gRPC services and the JSON gateway in `server` both stand on it.
 
+mod advice;
 mod alarm;
 pub mod auth;
 pub mod bolt;
@@ -18,6 +19,7 @@ pub mod queue;
 mod reply;
 mod status;
 
+pub use advice::{Advice, Class, advice};
 pub use alarm::{
     AlarmCall, alarm, alarm_change_response, alarm_kind, alarm_list_response, alarm_text,
 };

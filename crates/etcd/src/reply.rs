@@ -1,7 +1,7 @@
 //! Answers of the state as messages, with the headers etcd gives them.
 
 use crate::auth::auth_rejection;
-use crate::{Code, Status};
+use crate::{Advice, Code, Status, advice};
 use proto::etcdserverpb::response_op::Response;
 use proto::etcdserverpb::{
     CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse,
@@ -37,6 +37,7 @@ impl From<Header> for ResponseHeader {
 
 /// What a client is told when the state refuses.
 pub fn rejection(rejection: Rejection) -> Status {
+    let advice = advice(&rejection);
     match rejection {
         Rejection::KeyNotFound => Status::KEY_NOT_FOUND,
         Rejection::LeaseNotFound => Status::LEASE_NOT_FOUND,
@@ -47,18 +48,18 @@ pub fn rejection(rejection: Rejection) -> Status {
         Rejection::Corrupt => Status::CORRUPT,
         Rejection::Auth(reason) => auth_rejection(reason),
         // Of our own: no etcd client meets them unless it asks for what etcd does not have.
-        Rejection::Lock(reason) => own(Code::FailedPrecondition, &reason),
-        Rejection::Guard(reason) => own(Code::FailedPrecondition, &reason),
-        Rejection::Client(reason) => own(Code::FailedPrecondition, &reason),
-        Rejection::Id(reason) => own(Code::FailedPrecondition, &reason),
+        Rejection::Lock(reason) => own(&reason, advice),
+        Rejection::Guard(reason) => own(&reason, advice),
+        Rejection::Client(reason) => own(&reason, advice),
+        Rejection::Id(reason) => own(&reason, advice),
         Rejection::Invalid(text) => {
             Status::new(Code::InvalidArgument, format!("etcdserver: {text}"))
         }
     }
 }
 
-fn own(code: Code, reason: &dyn std::fmt::Display) -> Status {
-    Status::new(code, format!("synod: {reason}"))
+fn own(reason: &dyn std::fmt::Display, advice: Advice) -> Status {
+    Status::new(Code::FailedPrecondition, format!("synod: {reason}")).advised(advice)
 }
 
 /// A key as a message. The bytes are shared, not copied.

@@ -1,5 +1,6 @@
 //! What the door answers when it refuses: gRPC codes and etcd's texts, which clients match on.
 
+use crate::advice::Advice;
 use std::borrow::Cow;
 
 /// The gRPC codes this door uses, with their numbers on the wire.
@@ -16,12 +17,16 @@ pub enum Code {
     DeadlineExceeded = 4,
     /// It is not there.
     NotFound = 5,
+    /// It is there already.
+    AlreadyExists = 6,
     /// The caller may not.
     PermissionDenied = 7,
     /// A limit is reached.
     ResourceExhausted = 8,
     /// The state does not allow it now.
     FailedPrecondition = 9,
+    /// Somebody else was faster.
+    Aborted = 10,
     /// Outside of what exists.
     OutOfRange = 11,
     /// No such call here.
@@ -43,6 +48,8 @@ pub struct Status {
     pub code: Code,
     /// The text; clients match on it.
     pub text: Cow<'static, str>,
+    /// What the caller may make of it, where etcd's code and text do not say it.
+    pub advice: Option<Advice>,
 }
 
 impl Status {
@@ -51,6 +58,15 @@ impl Status {
         Status {
             code,
             text: text.into(),
+            advice: None,
+        }
+    }
+
+    /// The same, with what the caller may make of it.
+    pub fn advised(self, advice: Advice) -> Status {
+        Status {
+            advice: Some(advice),
+            ..self
         }
     }
 }
@@ -68,7 +84,7 @@ macro_rules! statuses {
         impl Status {
             $(
                 #[doc = concat!("`", $text, "`")]
-                pub const $name: Status = Status { code: Code::$code, text: Cow::Borrowed($text) };
+                pub const $name: Status = Status { code: Code::$code, text: Cow::Borrowed($text), advice: None };
             )*
 
             /// Every refusal that etcd has a fixed text for.

@@ -61,3 +61,7 @@ pub mod synod {
         include!(concat!(env!("OUT_DIR"), "/synod.v1.serde.rs"));
     }
 }
+
+/// The JSON form of the native API, as an OpenAPI document.
+#[cfg(feature = "json")]
+pub const OPENAPI: &str = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));

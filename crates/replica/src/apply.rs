@@ -1,5 +1,6 @@
 //! Decided entries become state, in slices, and those who wait hear of it.
 
+use crate::effect::Effect;
 use crate::member_request::ChangeBegun;
 use crate::replica::Replica;
 use raft::{Configuration, Entry, Index, Instant, Payload, Term};
@@ -77,6 +78,10 @@ impl Replica {
                     self.on_group_applied(now, index.0, group);
                 }
                 self.on_woken(index.0, applied.woken);
+                if !applied.locks_changed.is_empty() {
+                    let changed = Effect::LocksChanged(applied.locks_changed);
+                    self.effects.push_back(changed);
+                }
                 self.on_entry_applied(now, index, term);
                 continue;
             }

@@ -96,6 +96,10 @@ pub enum Effect {
     /// What this member needs to go on is gone from its disk, as the text says. End it as a crash would, open the directory again and start from what is
     /// found there: what is damaged is set aside, what is missing comes from the others. It answers nothing from now on.
     Reopen(String),
+    /// Who holds these locks changed, or their texts: who follows them looks again.
+    LocksChanged(Vec<Vec<u8>>),
+    /// A state that came as a snapshot replaced the one before: who follows anything looks again.
+    StateReplaced,
     /// This member is none of the cell any more, and never will be again under this identity. It goes on answering what was asked; end it in order.
     Departed,
     /// The member can go on no longer; the text says why and what to do. It answers nothing from now on.

@@ -174,6 +174,7 @@ impl Replica {
         self.hub.restored(&self.state);
         self.reads_restored();
         self.waits_restored();
+        self.effects.push_back(Effect::StateReplaced);
         self.serving = true;
     }
 

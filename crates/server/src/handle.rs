@@ -1,6 +1,7 @@
 //! What the doors hold of a running member: requests in, outcomes out.
 
 use crate::members::MemberTable;
+use crate::observers::{Observers, Observing};
 use crate::trace::{self, Tracer};
 use crate::{Metrics, OpenSnapshot};
 use arc_swap::ArcSwap;
@@ -91,6 +92,8 @@ pub(crate) struct Inbox {
     pub(crate) control: mpsc::UnboundedReceiver<Control>,
     pub(crate) status: watch::Sender<Arc<Status>>,
     pub(crate) members: watch::Sender<MemberTable>,
+    /// Who follows locks.
+    pub(crate) observers: Arc<Observers>,
     auth: Arc<ArcSwap<Auth>>,
 }
 
@@ -108,6 +111,7 @@ struct Shared {
     control: mpsc::UnboundedSender<Control>,
     status: watch::Receiver<Arc<Status>>,
     members: watch::Receiver<MemberTable>,
+    observers: Arc<Observers>,
     auth: Arc<ArcSwap<Auth>>,
     next: AtomicU64,
     cluster: u64,
@@ -148,11 +152,13 @@ impl Handle {
         let (status_in, status) = watch::channel(Arc::new(status));
         let (members_in, members) = watch::channel(MemberTable::default());
         let auth = Arc::new(ArcSwap::from_pointee(Auth::default()));
+        let observers = Arc::<Observers>::default();
         let shared = Shared {
             requests,
             control,
             status,
             members,
+            observers: observers.clone(),
             auth: auth.clone(),
             next: AtomicU64::new(1),
             cluster,
@@ -164,6 +170,7 @@ impl Handle {
             control: control_out,
             status: status_in,
             members: members_in,
+            observers,
             auth,
         };
         (
@@ -190,6 +197,33 @@ impl Handle {
             self.shared.metrics.proposals_failed.inc();
         }
         outcome
+    }
+
+    /// Proposes a change whose outcome may take long, and waits for it until `leave` says otherwise. Then nobody waits here any more, but the
+    /// request is not cancelled: an acquisition keeps its place for a caller who asks again elsewhere.
+    ///
+    /// # Errors
+    /// What `leave` gave.
+    pub(crate) async fn propose_until<T>(
+        &self,
+        command: Command,
+        leave: impl Future<Output = T>,
+    ) -> Result<Outcome, T> {
+        self.shared.metrics.proposals.inc();
+        let ask = |ticket| Input::Propose { ticket, command };
+        let (outcome, mut cancel) = match self.begin(ask) {
+            Ok(begun) => begun,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let ended = tokio::select! {
+            outcome = outcome => Ok(outcome.unwrap_or(Err(Failure::Unknown))),
+            left = leave => Err(left),
+        };
+        cancel.ticket = None;
+        if !matches!(ended, Ok(Ok(_))) {
+            self.shared.metrics.proposals_failed.inc();
+        }
+        ended
     }
 
     /// Renews a lease; many calls of one turn ride in one log entry.
@@ -269,6 +303,17 @@ impl Handle {
 
     /// Queues a request and waits. `lost` is the outcome when the member stops before it has one.
     async fn ask(&self, lost: Failure, input: impl FnOnce(Ticket) -> Input) -> Outcome {
+        let (outcome, mut cancel) = self.begin(input)?;
+        let outcome = outcome.await;
+        cancel.ticket = None;
+        outcome.unwrap_or(Err(lost))
+    }
+
+    /// Queues a request that is cancelled unless its outcome comes first.
+    fn begin(
+        &self,
+        input: impl FnOnce(Ticket) -> Input,
+    ) -> Result<(oneshot::Receiver<Outcome>, CancelOnDrop<'_>), Failure> {
         let ticket = Ticket(self.shared.next.fetch_add(1, Relaxed));
         let (waiter, outcome) = oneshot::channel();
         let input = input(ticket);
@@ -279,13 +324,11 @@ impl Handle {
             waiter,
             since: traced.then(trace::now),
         })?;
-        let mut cancel = CancelOnDrop {
+        let cancel = CancelOnDrop {
             shared: &self.shared,
             ticket: Some(ticket),
         };
-        let outcome = outcome.await;
-        cancel.ticket = None;
-        outcome.unwrap_or(Err(lost))
+        Ok((outcome, cancel))
     }
 
     fn queue(&self, request: Request) -> Result<(), Failure> {
@@ -324,6 +367,14 @@ impl Handle {
         opened
             .await
             .unwrap_or_else(|_| Err("the member has stopped".into()))
+    }
+
+    /// Follows a lock: hears whenever its holders change.
+    ///
+    /// # Errors
+    /// Too many follow locks already.
+    pub(crate) fn observe(&self, name: &[u8]) -> Result<Observing, Failure> {
+        Observers::follow(&self.shared.observers, name)
     }
 
     /// Opens a watch stream.

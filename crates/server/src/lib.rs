@@ -20,7 +20,9 @@ mod members;
 #[cfg(test)]
 mod memory_member;
 mod metrics;
+mod native;
 mod node;
+mod observers;
 mod peers;
 mod server;
 mod setting;

@@ -221,6 +221,7 @@ impl MemoryMember {
                 }
             }
             Effect::SetTimer(at) => self.timer = Some(at),
+            Effect::LocksChanged(names) => self.inbox.observers.changed(&names),
             Effect::Halted(reason) => panic!("{reason}"),
             // Snapshots and fetches do not come up in a test's time; the rest needs no answer.
             _ => {}

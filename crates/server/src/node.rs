@@ -402,6 +402,8 @@ impl Running {
                 self.node.metrics.states_differ.inc();
                 error!(what, "states of the members differ");
             }
+            Effect::LocksChanged(names) => self.node.inbox.observers.changed(&names),
+            Effect::StateReplaced => self.node.inbox.observers.all_changed(),
             Effect::Departed => {
                 warn!("this member was removed from the cluster");
                 self.node.leave.notify_one();

@@ -441,6 +441,7 @@ impl Model {
                     worker,
                     from_ms,
                     until_ms,
+                    now_ms: self.wall_ms,
                 })
             }
         }

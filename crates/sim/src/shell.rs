@@ -317,6 +317,8 @@ impl World {
             Effect::Reopen(why) => self.reopen(member, why),
             // An operator's script ends it; until then it harms nobody, which is what is looked at.
             Effect::Departed => {}
+            // Nobody here follows locks.
+            Effect::LocksChanged(_) | Effect::StateReplaced => {}
             Effect::Halted(text) => self.fail("U1", format!("n{} halts: {text}", member + 1)),
             Effect::SetTimer(at) => self.set_timer(member, at),
         }

@@ -105,6 +105,8 @@ pub(crate) struct Store {
     users: BTreeMap<String, User>,
     #[prost(btree_map = "string, message", tag = "5")]
     roles: BTreeMap<String, Role>,
+    #[prost(bytes = "bytes", tag = "6")]
+    signing_seed: Bytes,
 }
 
 /// Users, roles and permissions.
@@ -198,6 +200,12 @@ impl Auth {
     #[must_use]
     pub fn token_key(&self) -> &Bytes {
         &self.store.token_key
+    }
+
+    /// The seed of the key that fencing tokens are signed with; empty until somebody wanted one signed.
+    #[must_use]
+    pub fn signing_seed(&self) -> &Bytes {
+        &self.store.signing_seed
     }
 
     /// A user.
@@ -446,6 +454,16 @@ impl Store {
                     .binary_search_by(|known| known.range().cmp(&range))
                     .map_err(|_| AuthRejection::PermissionNotGranted)?;
                 permissions.remove(at);
+            }
+            AuthOperation::DrawSigningSeed(draw) => {
+                if draw.seed.len() != SIGNING_SEED_BYTES {
+                    return Err(AuthRejection::InvalidManagement);
+                }
+                // The first one stays: tokens signed with it are out.
+                if self.signing_seed.is_empty() {
+                    self.signing_seed = draw.seed.clone();
+                }
+                return Ok(false);
             }
         }
         Ok(true)

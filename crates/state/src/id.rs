@@ -45,6 +45,8 @@ pub enum IdReply {
     Worker {
         /// The worker id.
         worker: u32,
+        /// The wall clock of the log.
+        now_ms: u64,
         /// First millisecond, on the wall clock of the log.
         from_ms: u64,
         /// First millisecond after it.

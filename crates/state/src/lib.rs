@@ -50,7 +50,8 @@ pub use history::EventPlace;
 pub use loader::{Loader, SnapshotError};
 pub use query::QueryCursor;
 pub use reply::{
-    Answer, KeyValue, LeaseView, Query, RangeReply, Rejection, Reply, StepReply, TxnReply,
+    Answer, KeyValue, LeaseView, Query, RangeReply, Rejection, Reply, SessionView, StepReply,
+    TxnReply,
 };
 pub use restore::{Import, NoRoom, Raise};
 pub use scan::{SnapshotCounters, SnapshotItem, SnapshotScan};

@@ -150,6 +150,11 @@ impl Locks {
         from.take_while(move |claim| claim.claimant.session == session)
     }
 
+    /// How many they are.
+    pub fn claims_count(&self, session: i64) -> usize {
+        self.sessions.get(&session).copied().unwrap_or(0)
+    }
+
     fn insert_claim(&mut self, claim: Claim) {
         self.bytes += claim.bytes();
         if claim.waits() && claim.deadline_ms != 0 {

@@ -3,12 +3,12 @@
 use crate::hash_kv::HashScan;
 use crate::kv::{Found, View};
 use crate::lease::Lease;
-use crate::lock::LockQuery;
+use crate::lock::{LockQuery, PAGE_MAX};
 use crate::pins::{Need, Pin};
 use crate::range::RangeScan;
 use crate::table::Table;
 use crate::txn::{Access, Progress, TxnRun, is_read_only};
-use crate::{Answer, Budget, LeaseView, Query, Range, Rejection, State, Txn, TxnStep};
+use crate::{Answer, Budget, LeaseView, Query, Range, Rejection, SessionView, State, Txn, TxnStep};
 use bytes::Bytes;
 use std::ops::Bound;
 
@@ -65,6 +65,7 @@ impl State {
                 Reading::Ready(Answer::Alarms(self.alarms().collect())),
                 None,
             ),
+            Query::Sessions { from, limit } => (Reading::Ready(self.sessions(from, limit)), None),
             Query::Lock(query) => (Reading::Lock(query), None),
             Query::Position => (Reading::Ready(Answer::Position), None),
         };
@@ -143,6 +144,24 @@ impl State {
             },
             Some((view.revision, Need::LeaseKeys)),
         )
+    }
+
+    /// A page of sessions: short, so answered at once.
+    fn sessions(&self, from: i64, limit: usize) -> Answer {
+        let table = self.leases.pin();
+        let mut leases = table.range(Bound::Included(&from));
+        let view = |lease: &Lease| SessionView {
+            id: lease.id,
+            granted_ms: lease.ttl_ms,
+            remaining_ms: lease.remaining_ms(self.visible.clock.clock_ms),
+            client: self.clients.of_lease(lease.id).unwrap_or(0),
+            acquisitions: self.locks.claims_count(lease.id),
+        };
+        let page = leases.by_ref().take(limit.min(PAGE_MAX));
+        Answer::Sessions {
+            sessions: page.map(view).collect(),
+            more: leases.next().is_some(),
+        }
     }
 
     fn begin_hash(&self, revision: i64, view: View) -> (Reading, Option<(i64, Need)>) {

@@ -176,6 +176,13 @@ pub enum Query {
     },
     /// All leases.
     Leases,
+    /// Leases as sessions, by id, page by page.
+    Sessions {
+        /// First id.
+        from: i64,
+        /// At most; bounded by [`crate::lock::PAGE_MAX`].
+        limit: usize,
+    },
     /// Hash of keys and history up to a revision (0: the newest).
     HashKv {
         /// Up to this revision.
@@ -200,6 +207,13 @@ pub enum Answer {
     Lease(Option<LeaseView>),
     /// To the list: ids, ascending.
     Leases(Vec<i64>),
+    /// To a page of sessions.
+    Sessions {
+        /// They.
+        sessions: Vec<SessionView>,
+        /// There are further ones.
+        more: bool,
+    },
     /// To the hash query.
     HashKv {
         /// The hash; equal on all members for equal revisions.
@@ -230,4 +244,19 @@ pub struct LeaseView {
     pub remaining_ms: u64,
     /// Its keys, ascending, if asked for.
     pub keys: Vec<Bytes>,
+}
+
+/// A lease as the owner of locks and requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionView {
+    /// Its id.
+    pub id: i64,
+    /// Time to live as granted.
+    pub granted_ms: u64,
+    /// What remains on the replicated clock of the state.
+    pub remaining_ms: u64,
+    /// Its client record; 0 if it has none.
+    pub client: u64,
+    /// Acquisitions that wait or hold.
+    pub acquisitions: usize,
 }

@@ -70,20 +70,21 @@ fn worker_ids_are_lent_to_sessions() {
     for session in 1..=3 {
         run(&mut state, 0, lease(session, 10_000));
     }
-    let lent = |worker, from_ms, until_ms| {
+    let lent = |clock_ms: u64, worker, from_ms, until_ms| {
         Reply::Id(IdReply::Worker {
             worker,
+            now_ms: 1_000_000 + clock_ms,
             from_ms,
             until_ms,
         })
     };
     assert_eq!(
         run(&mut state, 5, worker(1, 2, 1000)).0,
-        lent(0, 1_000_005, 1_001_005)
+        lent(5, 0, 1_000_005, 1_001_005)
     );
     assert_eq!(
         run(&mut state, 5, worker(2, 2, 100)).0,
-        lent(1, 1_000_005, 1_000_105)
+        lent(5, 1, 1_000_005, 1_000_105)
     );
     assert_eq!(
         run(&mut state, 5, worker(3, 2, 100)).0,
@@ -96,11 +97,11 @@ fn worker_ids_are_lent_to_sessions() {
     // More time goes on where the last ended, or from now.
     assert_eq!(
         run(&mut state, 10, worker(1, 2, 500)).0,
-        lent(0, 1_001_005, 1_001_505)
+        lent(10, 0, 1_001_005, 1_001_505)
     );
     assert_eq!(
         run(&mut state, 900, worker(2, 2, 100)).0,
-        lent(1, 1_000_900, 1_001_000)
+        lent(900, 1, 1_000_900, 1_001_000)
     );
     // Whoever is next gets none of the time of the one before.
     run(
@@ -111,7 +112,7 @@ fn worker_ids_are_lent_to_sessions() {
     state = reload(&mut state, &Settings::default());
     assert_eq!(
         run(&mut state, 901, worker(3, 2, 100)).0,
-        lent(0, 1_001_505, 1_001_605)
+        lent(901, 0, 1_001_505, 1_001_605)
     );
     // Time is borrowed from the future for a day at most.
     let mut borrowed = 0;
@@ -148,6 +149,7 @@ fn i1_no_time_of_a_worker_id_is_lent_twice() {
                         worker,
                         from_ms,
                         until_ms,
+                        ..
                     }) = applied.groups[0].replies[0].0
                     else {
                         continue;

@@ -313,6 +313,7 @@ fn answer_lines(answer: &Answer) -> Vec<String> {
             ));
         }
         Answer::Leases(ids) => out.push(format!("leases {ids:?}")),
+        Answer::Sessions { sessions, .. } => out.push(format!("{sessions:?}")),
         Answer::HashKv {
             compact_revision,
             hash_revision,

@@ -346,6 +346,7 @@ impl Cell {
             Effect::Reopen(why) => host.reopened.push(why),
             Effect::Halted(text) => host.halted = Some(text),
             Effect::Departed => host.departed = true,
+            Effect::LocksChanged(_) | Effect::StateReplaced => {}
             Effect::SetTimer(at) => host.timer = Some(at),
         }
     }

@@ -46,6 +46,7 @@ impl Rule {
             | "etcdserverpb.Auth"
             | "v3lockpb.Lock"
             | "v3electionpb.Election" => Rule::Checked,
+            _ if method.is_native() => Rule::Checked,
             _ if [method::MEMBER_LIST, method::LIST_MEMBERS, method::ALARM].contains(&method) => {
                 Rule::User
             }

@@ -95,6 +95,9 @@ pub(crate) async fn call(
         method::ROLE_DELETE => whole!(role_delete),
         method::ROLE_GRANT_PERMISSION => whole!(role_grant_permission),
         method::ROLE_REVOKE_PERMISSION => whole!(role_revoke_permission),
+        native if native.is_native() => {
+            crate::native::call(door, context, native, form, request).await
+        }
         other => Err(unavailable(other.name)),
     }
 }
@@ -123,12 +126,19 @@ pub(crate) fn call_stream(
         method::OBSERVE => stream!(observe),
         method::SNAPSHOT => stream!(snapshot),
         method::SAVE => stream!(save),
+        native if native.is_native() => {
+            crate::native::call_stream(door, context, form, request, ended)
+        }
         other => Err(ended.refused(unavailable(other.name))),
     }
 }
 
 impl Form {
-    fn read<M: Message + Default + DeserializeOwned>(self, request: Bytes) -> Result<M, Status> {
+    /// Reads a request.
+    pub fn read<M: Message + Default + DeserializeOwned>(
+        self,
+        request: Bytes,
+    ) -> Result<M, Status> {
         match self {
             Form::Proto => M::decode(request).map_err(|error| {
                 Status::new(
@@ -140,7 +150,8 @@ impl Form {
         }
     }
 
-    fn write<M: Message + Serialize>(
+    /// Writes an answer.
+    pub fn write<M: Message + Serialize>(
         self,
         answered: Answered<M>,
     ) -> Result<Response<Body>, Status> {
@@ -150,7 +161,8 @@ impl Form {
         }
     }
 
-    fn write_stream<M: Message + Serialize>(
+    /// Writes the answers of a stream.
+    pub fn write_stream<M: Message + Serialize>(
         self,
         answers: impl Stream<Item = Result<M, tonic::Status>> + Send + 'static,
     ) -> Response<Body> {

@@ -1,5 +1,6 @@
 //! What a request says beside its message: how fresh an answer must be, how long it waits, whether it insists on a leader.
 
+use super::envelope::Envelope;
 use crate::auth::Credentials;
 use crate::connection::Connection;
 use crate::trace::{SpanId, TRACE_PARENT_HEADER, TraceParent};
@@ -15,7 +16,7 @@ pub(crate) const STAMP_HEADER: &str = "synod-stamp";
 pub(crate) const CONSISTENCY_HEADER: &str = "synod-consistency";
 
 /// What a request's headers ask for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Context {
     /// Who asks.
     pub credentials: Credentials,
@@ -29,6 +30,8 @@ pub(crate) struct Context {
     pub trace_parent: Option<TraceParent>,
     /// The span of it here, if it is traced.
     pub span: Option<SpanId>,
+    /// What changes are held to.
+    pub envelope: Envelope,
 }
 
 impl Context {
@@ -54,6 +57,7 @@ impl Context {
             timeout: text("grpc-timeout").and_then(parse_timeout),
             trace_parent: text(TRACE_PARENT_HEADER).and_then(TraceParent::parse),
             span: None,
+            envelope: Envelope::of(headers)?,
         })
     }
 

@@ -6,6 +6,7 @@ use super::waiting::Waiting;
 use crate::Handle;
 use crate::auth::Authenticator;
 use crate::examine::Examiner;
+use crate::native::Issuers;
 use etcd::{Change, Code, Header, Read, Status, Transaction};
 use proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DefragmentRequest, DefragmentResponse,
@@ -47,6 +48,8 @@ pub(crate) struct Door {
     pub exports: Arc<Semaphore>,
     /// How the member is doing.
     pub examiner: Arc<Examiner>,
+    /// What ids are made with.
+    pub issuers: Arc<Issuers>,
 }
 
 /// Whether streams may go on.
@@ -73,6 +76,15 @@ impl StreamFate {
             Ok(StreamFate::Open | StreamFate::Stopping) | Err(_) => Status::STOPPED,
         }
     }
+}
+
+/// How long a change may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// As long as any request.
+    Request,
+    /// As long as its caller waits for it.
+    Caller,
 }
 
 /// An answer, and how much history it has seen.
@@ -380,21 +392,32 @@ impl Door {
     pub async fn change(
         &self,
         context: &Context,
+        change: Change,
+    ) -> Result<(Header, Reply, Stamp), Status> {
+        self.change_within(context, change, Patience::Request).await
+    }
+
+    /// The same, with more time.
+    pub async fn change_within(
+        &self,
+        context: &Context,
         mut change: Change,
+        patience: Patience,
     ) -> Result<(Header, Reply, Stamp), Status> {
         self.check_leader(context)?;
         if let Some(span) = context.span {
             change.trace = span.to_bytes();
         }
+        context.envelope.seal(&mut change);
         let caller = self.caller(context)?;
         if caller.is_nobody() {
-            return self.propose(change).await;
+            return self.propose(context, change, patience).await;
         }
         Caller {
             user: change.principal,
             revision: change.auth_revision,
         } = caller;
-        let outcome = self.propose(change.clone()).await;
+        let outcome = self.propose(context, change.clone(), patience).await;
         if let Ok((_, Reply::Rejected(Rejection::Auth(AuthRejection::OldRevision)), _)) = outcome
             && let Some(caller) = self.newer(context, change.auth_revision)?
         {
@@ -402,13 +425,26 @@ impl Door {
                 user: change.principal,
                 revision: change.auth_revision,
             } = caller;
-            return self.propose(change).await;
+            return self.propose(context, change, patience).await;
         }
         outcome
     }
 
-    async fn propose(&self, change: Change) -> Result<(Header, Reply, Stamp), Status> {
-        let response = within(REQUEST_TIMEOUT, self.handle.propose(change)).await?;
+    async fn propose(
+        &self,
+        context: &Context,
+        change: Change,
+        patience: Patience,
+    ) -> Result<(Header, Reply, Stamp), Status> {
+        let response = match patience {
+            Patience::Request => within(REQUEST_TIMEOUT, self.handle.propose(change)).await?,
+            Patience::Caller => {
+                let mut fate = self.fate.clone();
+                let leave = StreamFate::end(&mut fate, context.require_leader);
+                let outcome = self.handle.propose_until(change, leave).await?;
+                outcome.map_err(failure::status)?
+            }
+        };
         match self.opened(response) {
             (header, Body::Reply(reply), stamp) => Ok((header, reply, stamp)),
             _ => Err(unexpected()),
@@ -454,7 +490,7 @@ impl Door {
         }
     }
 
-    fn opened(&self, response: Response) -> (Header, Body, Stamp) {
+    pub(crate) fn opened(&self, response: Response) -> (Header, Body, Stamp) {
         (
             self.header_at(response.revision, response.term.0),
             response.body,
@@ -482,14 +518,14 @@ pub(crate) fn unavailable(call: &str) -> Status {
     )
 }
 
-fn unexpected() -> Status {
+pub(crate) fn unexpected() -> Status {
     Status::new(
         Code::Internal,
         "the member answered something else than asked",
     )
 }
 
-fn random_lease_id() -> Result<i64, Status> {
+pub(crate) fn random_lease_id() -> Result<i64, Status> {
     loop {
         let random = getrandom::u64().map_err(|error| {
             Status::new(

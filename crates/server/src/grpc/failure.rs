@@ -1,6 +1,6 @@
 //! What clients are told when a request ends without an answer.
 
-use etcd::{Code, Status};
+use etcd::{Advice, Code, Status};
 use replica::{Failure, RefusalReason};
 
 /// A member's failure in etcd's words, which say whether a retry can help.
@@ -16,7 +16,8 @@ pub(crate) fn status(failure: Failure) -> Status {
         Failure::TooManyLeases { limit } => Status::new(
             Code::ResourceExhausted,
             format!("synod: too many leases, this member allows {limit} at most"),
-        ),
+        )
+        .advised(Advice::transient("too-many-leases")),
         Failure::TooStale { leader } => {
             let leader = leader.map_or("no leader is known".into(), |leader| {
                 format!("the leader is {leader}")
@@ -25,11 +26,13 @@ pub(crate) fn status(failure: Failure) -> Status {
                 Code::Unavailable,
                 format!("synod: this member is staler than the read allows; {leader}"),
             )
+            .advised(Advice::transient("too-stale"))
         }
         Failure::ForeignStamp => Status::new(
             Code::InvalidArgument,
             "synod: the stamp is of another cluster or cell",
-        ),
+        )
+        .advised(Advice::permanent("foreign-stamp")),
         Failure::MembershipRefused(refusal) => refused(refusal.reason),
         Failure::Halted => Status::STOPPED,
     }

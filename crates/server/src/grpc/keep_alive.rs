@@ -1,8 +1,9 @@
 //! Keep-alive streams. Renewals are pipelined: many may wait for the log at once, and are answered in order.
 
 use super::context::Context;
-use super::door::{Door, Outcome, StreamFate};
+use super::door::{Door, StreamFate};
 use super::stream::{Ended, Message, tonic_status};
+use etcd::Status;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use futures_util::{Stream, StreamExt};
@@ -13,28 +14,53 @@ use tokio::sync::watch;
 /// Renewals of one stream under way at most; beyond that its requests wait unread.
 const RENEWALS_MAX: usize = 256;
 
-/// One client's stream.
-pub(crate) struct KeepAliveSession<S> {
+/// Renews what one request names.
+pub(crate) type Renew<Q, A> = fn(Door, Arc<Context>, Q) -> BoxFuture<'static, Result<A, Status>>;
+
+/// One client's stream of requests `Q`, answered with `A`.
+pub(crate) struct KeepAliveSession<S, Q, A> {
     door: Door,
     requests: S,
     requests_open: bool,
-    renewals: FuturesOrdered<BoxFuture<'static, Outcome<LeaseKeepAliveResponse>>>,
+    renew: Renew<Q, A>,
+    renewals: FuturesOrdered<BoxFuture<'static, Result<A, Status>>>,
     fate: watch::Receiver<StreamFate>,
     context: Arc<Context>,
     ended: Ended,
 }
 
-impl<S> KeepAliveSession<S>
+/// Renews a lease as etcd's clients ask for it.
+pub(crate) fn renew_lease(
+    door: Door,
+    context: Arc<Context>,
+    request: LeaseKeepAliveRequest,
+) -> BoxFuture<'static, Result<LeaseKeepAliveResponse, Status>> {
+    Box::pin(async move {
+        let answered = door.lease_keep_alive(&context, request).await?;
+        Ok(answered.message)
+    })
+}
+
+impl<S, Q, A> KeepAliveSession<S, Q, A>
 where
-    S: Stream<Item = Result<LeaseKeepAliveRequest, tonic::Status>> + Unpin + Send + 'static,
+    S: Stream<Item = Result<Q, tonic::Status>> + Unpin + Send + 'static,
+    Q: Send + 'static,
+    A: prost::Message + 'static,
 {
     /// Opens a stream.
-    pub fn new(door: Door, requests: S, context: Context, ended: Ended) -> KeepAliveSession<S> {
+    pub fn new(
+        door: Door,
+        requests: S,
+        context: Context,
+        ended: Ended,
+        renew: Renew<Q, A>,
+    ) -> KeepAliveSession<S, Q, A> {
         let fate = door.fate.clone();
         KeepAliveSession {
             door,
             requests,
             requests_open: true,
+            renew,
             renewals: FuturesOrdered::new(),
             fate,
             context: Arc::new(context),
@@ -42,10 +68,8 @@ where
         }
     }
 
-    /// Its responses, as the JSON gateway writes them.
-    pub fn responses(
-        self,
-    ) -> impl Stream<Item = Result<LeaseKeepAliveResponse, tonic::Status>> + Send {
+    /// Its responses, as JSON has them.
+    pub fn responses(self) -> impl Stream<Item = Result<A, tonic::Status>> + Send {
         futures_util::stream::unfold(Some(self), async |session| {
             let mut session = session?;
             match session.next().await {
@@ -65,7 +89,7 @@ where
             .map(|response| response.map(|response| Message::whole(&response)))
     }
 
-    async fn next(&mut self) -> Result<Option<LeaseKeepAliveResponse>, tonic::Status> {
+    async fn next(&mut self) -> Result<Option<A>, tonic::Status> {
         loop {
             if !self.requests_open && self.renewals.is_empty() {
                 return Ok(None);
@@ -73,13 +97,13 @@ where
             tokio::select! {
                 request = self.requests.next(), if self.requests_open && self.renewals.len() < RENEWALS_MAX => match request {
                     Some(request) => {
-                        let (door, context, request) = (self.door.clone(), self.context.clone(), request?);
-                        self.renewals.push_back(Box::pin(async move { door.lease_keep_alive(&context, request).await }));
+                        let renewal = (self.renew)(self.door.clone(), self.context.clone(), request?);
+                        self.renewals.push_back(renewal);
                     }
                     None => self.requests_open = false,
                 },
                 Some(outcome) = self.renewals.next(), if !self.renewals.is_empty() => {
-                    return outcome.map(|answered| Some(answered.message)).map_err(|status| tonic_status(&status));
+                    return outcome.map(Some).map_err(|status| tonic_status(&status));
                 }
                 status = StreamFate::end(&mut self.fate, self.context.require_leader) => return Err(tonic_status(&status)),
             }

@@ -1,5 +1,6 @@
-//! The etcd API over gRPC.
+//! The etcd API and our own over gRPC.
 
+pub(crate) mod advice;
 mod alarm;
 pub(crate) mod auth;
 pub(crate) mod body;
@@ -8,6 +9,7 @@ mod cluster;
 pub(crate) mod context;
 pub(crate) mod door;
 mod election;
+pub(crate) mod envelope;
 mod events;
 mod examine;
 pub(crate) mod failure;

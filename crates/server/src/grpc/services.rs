@@ -4,8 +4,8 @@ use super::auth::Rule;
 use super::body::{Body, BodyError};
 use super::calls::{self, Form};
 use super::context::Context;
-use super::door::Door;
-use super::keep_alive::KeepAliveSession;
+use super::door::{Door, unavailable};
+use super::keep_alive::{KeepAliveSession, renew_lease};
 use super::method::{self, Method};
 use super::stream::{Ended, Outgoing, context_deadline};
 use super::watch::WatchSession;
@@ -51,7 +51,7 @@ impl Services {
             }
         };
         match method {
-            method::WATCH | method::LEASE_KEEP_ALIVE => self
+            _ if method.kind == "bidi_stream" => self
                 .stream(method, &context, request.into_body())
                 .unwrap_or_else(|status| wire::refuse(&status)),
             _ => {
@@ -73,7 +73,7 @@ impl Services {
     ) -> Result<Response<Body>, Status> {
         if !method.is_unary() {
             let ended = Ended::begin(self.metrics.clone(), method);
-            let admitted = self.door.admit(Rule::of(method), context);
+            let admitted = self.admit(method, context);
             if let Err(status) = admitted.and_then(|()| self.door.check_leader(context)) {
                 return Err(ended.refused(status));
             }
@@ -83,6 +83,12 @@ impl Services {
             };
         }
         self.unary(method, context, form, request).await
+    }
+
+    /// Refuses who may not call, and what the call could not be held to.
+    pub fn admit(&self, method: Method, context: &Context) -> Result<(), Status> {
+        context.envelope.check(method)?;
+        self.door.admit(Rule::of(method), context)
     }
 
     async fn unary(
@@ -99,7 +105,7 @@ impl Services {
         let within = span.map(|span| context.within(span.id));
         let context = within.as_ref().unwrap_or(context);
         let call = async {
-            self.door.admit(Rule::of(method), context)?;
+            self.admit(method, context)?;
             calls::call(&self.door, context, method, form, request.await?).await
         };
         let outcome = match context.timeout {
@@ -134,12 +140,22 @@ impl Services {
             return Err(ended.refused(status));
         }
         let (door, context) = (self.door.clone(), context.clone());
-        let outgoing = if method == method::WATCH {
-            Outgoing::new(WatchSession::new(door, self.requests(body), context, ended).messages())
-        } else {
-            Outgoing::new(
-                KeepAliveSession::new(door, self.requests(body), context, ended).messages(),
-            )
+        macro_rules! keep_alive {
+            ($renew:expr) => {
+                Outgoing::new(
+                    KeepAliveSession::new(door, self.requests(body), context, ended, $renew)
+                        .messages(),
+                )
+            };
+        }
+        let outgoing = match method {
+            method::WATCH => Outgoing::new(
+                WatchSession::new(door, self.requests(body), context, ended).messages(),
+            ),
+            method::LEASE_KEEP_ALIVE => keep_alive!(renew_lease),
+            method::V1_LEASE_KEEP_ALIVE => keep_alive!(crate::native::renew_lease),
+            method::V1_SESSION_KEEP_ALIVE => keep_alive!(crate::native::renew_session),
+            other => return Err(ended.refused(unavailable(other.name))),
         };
         Ok(wire::respond_body(Body::Stream(outgoing), None))
     }

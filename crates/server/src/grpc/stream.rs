@@ -1,5 +1,6 @@
 //! What the streaming calls share: framing of what they send, statuses in tonic's form, and noting how each stream ended.
 
+use super::advice;
 use super::events::EventsMessage;
 use super::method::Method;
 use super::wire;
@@ -16,9 +17,10 @@ use std::time::{Duration, Instant};
 
 /// A refusal in tonic's form.
 pub(crate) fn tonic_status(status: &Status) -> tonic::Status {
-    tonic::Status::new(
+    tonic::Status::with_metadata(
         tonic::Code::from_i32(status.code as i32),
         status.text.clone(),
+        advice::metadata(status.advice.as_ref()),
     )
 }
 
@@ -211,7 +213,9 @@ impl Outgoing {
                 }
                 Poll::Ready(Some(Ok(Message::Pieces(pieces)))) => self.pieces = Some(pieces),
                 Poll::Ready(Some(Err(status))) => {
-                    self.end(wire::trailers(status.code() as u16, status.message()))
+                    let mut trailers = wire::trailers(status.code() as u16, status.message());
+                    trailers.extend(status.metadata().clone().into_headers());
+                    self.end(trailers)
                 }
                 Poll::Ready(None) => self.end(wire::success_trailers()),
             }

@@ -192,7 +192,7 @@ fn refused(base: etcdserverpb::WatchResponse, reason: String) -> etcdserverpb::W
 
 /// A refusal as Go prints it: clients compare the whole of it to see whether a new token would help.
 fn error_text(status: &Status) -> String {
-    let Status { code, text } = status;
+    let Status { code, text, .. } = status;
     format!("rpc error: code = {code:?} desc = {text}")
 }
 

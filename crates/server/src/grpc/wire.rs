@@ -3,6 +3,7 @@
 //! Unary calls do not go through tonic's codec: it copies each message into a buffer of its own and holds a whole answer at once, and a range over a
 //! million keys must be written piece by piece. Streams are tonic's.
 
+use super::advice;
 use super::body::Body;
 use super::context::STAMP_HEADER;
 use super::waiting::Waiting;
@@ -192,10 +193,12 @@ pub(crate) fn respond_body(body: Body, stamp: Option<Stamp>) -> Response<Body> {
 /// A response that refuses.
 pub(crate) fn refuse(status: &Status) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
-    *response.headers_mut() = trailers(status.code as u16, &status.text);
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, CONTENT_TYPE);
+    let headers = response.headers_mut();
+    *headers = trailers(status.code as u16, &status.text);
+    if let Some(advice) = &status.advice {
+        advice::write(advice, headers);
+    }
+    headers.insert(http::header::CONTENT_TYPE, CONTENT_TYPE);
     response
 }
 

@@ -1,12 +1,12 @@
 //! The etcd API as JSON over HTTP: which path is which call, and how its requests arrive. Bodies need no content type.
 
 use super::json;
-use crate::grpc::auth::Rule;
 use crate::grpc::body::Body;
 use crate::grpc::calls::Form;
 use crate::grpc::context::Context;
 use crate::grpc::door::Door;
-use crate::grpc::keep_alive::KeepAliveSession;
+use crate::grpc::envelope::GUARD_HEADER;
+use crate::grpc::keep_alive::{KeepAliveSession, Renew, renew_lease};
 use crate::grpc::method::{self, Method};
 use crate::grpc::services::Services;
 use crate::grpc::stream::{Ended, tonic_status};
@@ -17,14 +17,21 @@ use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderName, Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use proto::etcdserverpb::{LeaseKeepAliveRequest, WatchRequest};
+use proto::etcdserverpb::WatchRequest;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What all paths begin with.
+/// What all paths of the etcd API begin with.
 const PREFIX: &str = "/v3/";
+
+/// What all paths of the native API begin with; `service/call` follows.
+pub(crate) const NATIVE_PREFIX: &str = "/synod/v1/";
 
 /// Finds the call of a path.
 fn by_path(path: &str) -> Option<Method> {
+    if let Some(path) = path.strip_prefix(NATIVE_PREFIX) {
+        return method::by_native_path(path);
+    }
     let method = match path.strip_prefix(PREFIX)? {
         "kv/range" => method::RANGE,
         "kv/put" => method::PUT,
@@ -81,7 +88,29 @@ fn by_path(path: &str) -> Option<Method> {
 
 /// The path is one of the gateway's, known or not.
 pub(crate) fn is_gateway(path: &str) -> bool {
-    path.starts_with(PREFIX)
+    let native = path.strip_prefix(NATIVE_PREFIX);
+    path.starts_with(PREFIX) || native.is_some_and(|rest| rest.contains('/'))
+}
+
+/// A call whose requests are a stream of these; any other is answered otherwise.
+macro_rules! both_ways {
+    ($services:expr, $method:expr, $context:expr, $requests:expr, $otherwise:block) => {
+        match $method {
+            method::WATCH => watch($services, $context, $requests),
+            method::LEASE_KEEP_ALIVE => {
+                keep_alive($services, $method, $context, $requests, renew_lease)
+            }
+            method::V1_LEASE_KEEP_ALIVE => {
+                let renew = crate::native::renew_lease;
+                keep_alive($services, $method, $context, $requests, renew)
+            }
+            method::V1_SESSION_KEEP_ALIVE => {
+                let renew = crate::native::renew_session;
+                keep_alive($services, $method, $context, $requests, renew)
+            }
+            _ => $otherwise,
+        }
+    };
 }
 
 /// Answers a request to a path of the gateway.
@@ -89,24 +118,25 @@ pub(crate) async fn serve(services: &Services, request: Request<Incoming>) -> Re
     let Some(method) = by_path(request.uri().path()) else {
         return json::refuse(&Status::new(Code::NotFound, "Not Found"));
     };
-    if request.method() != http::Method::POST {
+    let reads = method.may_be_got() && request.method() == http::Method::GET;
+    if !reads && request.method() != http::Method::POST {
         return json::refuse(&Status::new(Code::Unimplemented, "Method Not Allowed"));
     }
     let (parts, body) = request.into_parts();
     let answer = async {
         let context = context(&parts.headers)?;
         let body = read(services, body).await?;
-        match method {
-            // The body holds the requests of a stream one after the other.
-            method::WATCH => watch(services, &context, known(json::parse_all(&body)?)),
-            method::LEASE_KEEP_ALIVE => {
-                keep_alive(services, &context, known(json::parse_all(&body)?))
-            }
-            _ => {
+        // The body holds the requests of a stream one after the other.
+        both_ways!(
+            services,
+            method,
+            &context,
+            known(json::parse_all(&body)?),
+            {
                 let body = async { Ok(body) };
                 services.call(method, &context, Form::Json, body).await
             }
-        }
+        )
     };
     answer.await.unwrap_or_else(|status| json::refuse(&status))
 }
@@ -123,14 +153,10 @@ pub(crate) async fn converse(
     };
     let answer = async {
         let context = context(headers)?;
-        match method {
-            method::WATCH => watch(services, &context, parsed(requests)),
-            method::LEASE_KEEP_ALIVE => keep_alive(services, &context, parsed(requests)),
-            _ => {
-                let request = async { requests.next().await.ok_or(Status::CANCELED) };
-                services.call(method, &context, Form::Json, request).await
-            }
-        }
+        both_ways!(services, method, &context, parsed(requests), {
+            let request = async { requests.next().await.ok_or(Status::CANCELED) };
+            services.call(method, &context, Form::Json, request).await
+        })
     };
     answer.await.unwrap_or_else(|status| json::refuse(&status))
 }
@@ -146,7 +172,12 @@ fn context(headers: &HeaderMap) -> Result<Context, Status> {
     for (name, value) in headers {
         let name = name.as_str().strip_prefix("grpc-metadata-");
         if let Some(Ok(name)) = name.map(HeaderName::try_from) {
-            all.insert(name, value.clone());
+            // Of guards there may be several.
+            if name == GUARD_HEADER {
+                all.append(name, value.clone());
+            } else {
+                all.insert(name, value.clone());
+            }
         }
     }
     let context = Context::of(&all)?;
@@ -201,13 +232,19 @@ fn watch(
     Ok(json::respond_stream(session.responses()))
 }
 
-fn keep_alive(
+fn keep_alive<Q, A>(
     services: &Services,
+    method: Method,
     context: &Context,
-    requests: impl Stream<Item = Result<LeaseKeepAliveRequest, tonic::Status>> + Unpin + Send + 'static,
-) -> Result<Response<Body>, Status> {
-    let (door, context, ended) = open(services, method::LEASE_KEEP_ALIVE, context)?;
-    let session = KeepAliveSession::new(door, requests, context, ended);
+    requests: impl Stream<Item = Result<Q, tonic::Status>> + Unpin + Send + 'static,
+    renew: Renew<Q, A>,
+) -> Result<Response<Body>, Status>
+where
+    Q: Send + 'static,
+    A: prost::Message + Serialize + 'static,
+{
+    let (door, context, ended) = open(services, method, context)?;
+    let session = KeepAliveSession::new(door, requests, context, ended, renew);
     Ok(json::respond_stream(session.responses()))
 }
 
@@ -217,7 +254,7 @@ fn open(
     method: Method,
     context: &Context,
 ) -> Result<(Door, Context, Ended), Status> {
-    services.door.admit(Rule::of(method), context)?;
+    services.admit(method, context)?;
     services.door.check_leader(context)?;
     let ended = Ended::begin(services.metrics.clone(), method);
     Ok((services.door.clone(), context.clone(), ended))

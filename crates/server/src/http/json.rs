@@ -1,5 +1,6 @@
 //! Messages of the etcd API as JSON: original field names, 64-bit numbers as strings, bytes in base64, defaults left out.
 
+use crate::grpc::advice;
 use crate::grpc::body::Body;
 use crate::grpc::context::STAMP_HEADER;
 use crate::grpc::door::{Answered, Door};
@@ -180,11 +181,17 @@ pub(crate) fn respond_stream<M: Serialize>(
     let lines = messages.map(|message| {
         let line = match &message {
             Ok(message) => serde_json::to_string(&Line::Result(message)),
-            Err(status) => serde_json::to_string(&Line::<M>::Error(Refusal {
-                error: status.message(),
-                code: status.code() as i32,
-                message: status.message(),
-            })),
+            Err(status) => {
+                let metadata = |name| status.metadata().get(name)?.to_str().ok();
+                serde_json::to_string(&Line::<M>::Error(Refusal {
+                    error: status.message(),
+                    code: status.code() as i32,
+                    message: status.message(),
+                    reason: metadata(advice::REASON),
+                    class: metadata(advice::CLASS),
+                    retry_after_ms: metadata(advice::RETRY_AFTER).and_then(|ms| ms.parse().ok()),
+                }))
+            }
         };
         line.map(|line| line + "\n")
     });
@@ -205,6 +212,12 @@ struct Refusal<'a> {
     error: &'a str,
     code: i32,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
 }
 
 /// Refuses.
@@ -213,6 +226,12 @@ pub(crate) fn refuse(status: &Status) -> Response<Body> {
         error: &status.text,
         code: status.code as i32,
         message: &status.text,
+        reason: status.advice.map(|advice| advice.reason),
+        class: status.advice.map(|advice| advice.class.word()),
+        retry_after_ms: status
+            .advice
+            .map(|advice| advice.retry_after_ms)
+            .filter(|&ms| ms > 0),
     };
     let json = serde_json::to_vec(&refusal).expect("texts and a number can be written");
     let mut response = Response::new(Body::Page(json.into()));
@@ -232,6 +251,7 @@ fn http_status(code: Code) -> StatusCode {
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         Code::PermissionDenied => StatusCode::FORBIDDEN,
         Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
         Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
         Code::Canceled => StatusCode::from_u16(499).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
         Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,

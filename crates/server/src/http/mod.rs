@@ -112,6 +112,7 @@ pub(crate) async fn serve(
             users,
             exports: Arc::new(Semaphore::new(snapshot::EXPORTS_MAX)),
             examiner: Arc::new(examiner),
+            issuers: Arc::default(),
         },
         metrics,
         intake: Intake {

@@ -2,6 +2,7 @@
 
 use super::metrics::Text;
 use super::{Server, member_metrics};
+use crate::native::signing_key;
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -14,6 +15,8 @@ pub(crate) fn router() -> Router<Arc<Server>> {
     Router::new()
         .route("/version", get(version))
         .route("/metrics", get(metrics))
+        .route("/openapi.json", get(openapi))
+        .route("/synod/v1/keys", get(keys))
 }
 
 /// What an unknown path is told.
@@ -28,6 +31,18 @@ async fn version() -> Response {
         etcd::CLUSTER_VERSION,
     );
     ([(header::CONTENT_TYPE, "application/json")], version).into_response()
+}
+
+/// The native API, described for programs.
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], proto::OPENAPI).into_response()
+}
+
+/// What verifies signed fencing tokens, as a JSON web key set; empty until the first was signed.
+async fn keys(State(server): State<Arc<Server>>) -> Response {
+    let key = signing_key(&server.services.door.handle.auth());
+    let keys = key.map_or_else(|| r#"{"keys":[]}"#.to_owned(), |key| key.jwks());
+    ([(header::CONTENT_TYPE, "application/jwk-set+json")], keys).into_response()
 }
 
 async fn metrics(State(server): State<Arc<Server>>) -> Response {

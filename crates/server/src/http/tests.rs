@@ -5,6 +5,7 @@ mod gateway;
 mod keys;
 mod leases;
 mod limits;
+mod native;
 mod pages;
 mod queues;
 mod sockets;

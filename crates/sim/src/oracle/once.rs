@@ -89,6 +89,7 @@ impl Once {
                     worker,
                     from_ms,
                     until_ms,
+                    ..
                 }),
             ) => (
                 Issuer::Worker(take.pool.clone(), *worker),

@@ -96,6 +96,7 @@ fn asked(query: &Query) -> String {
         Query::Txn(_) => "read in a transaction".into(),
         Query::LeaseTimeToLive { id, .. } => format!("time left of lease {id:x}"),
         Query::Leases => "list leases".into(),
+        Query::Sessions { from, .. } => format!("list sessions from {from:x}"),
         Query::HashKv { revision } => format!("hash up to revision {revision}"),
         Query::Alarms => "list alarms".into(),
         Query::Lock(query) => format!("{query:?}"),

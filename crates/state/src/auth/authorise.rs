@@ -4,7 +4,7 @@
 //! Some rules are those of etcd 3.7, which closed gaps of 3.6: leases need a user, listing them the right to read their keys, and compaction and raising
 //! or lowering an alarm are for administrators.
 
-use super::{Auth, AuthRejection, PermissionKind, Principal};
+use super::{Auth, AuthChange, AuthOperation, AuthRejection, PermissionKind, Principal};
 use crate::kv::View;
 use crate::lock::{Claimant, LockCommand, LockOperation, LockQuery};
 use crate::{Command, DeleteRange, Operation, Put, Query, Range, State, Txn, TxnStep};
@@ -42,7 +42,7 @@ impl State {
             }
             Query::LeaseTimeToLive { id, keys: true } => asking.lease(*id, PermissionKind::Read),
             Query::LeaseTimeToLive { keys: false, .. } | Query::Alarms => asking.user(),
-            Query::Leases => asking.leases(),
+            Query::Leases | Query::Sessions { .. } => asking.leases(),
             Query::HashKv { .. } => self.auth.check_admin(principal),
             Query::Lock(query) => asking.ask_lock(query),
             Query::Position => Ok(()),
@@ -85,6 +85,10 @@ impl State {
                 asking.user()
             }
             Some(Operation::Lock(command)) => asking.change_lock(command),
+            // It is drawn when the first token is to be signed, whoever holds that.
+            Some(Operation::Auth(AuthChange {
+                operation: Some(AuthOperation::DrawSigningSeed(_)),
+            })) => asking.user(),
             Some(Operation::Auth(_) | Operation::Compact(_) | Operation::SetAlarm(_)) => {
                 self.auth.check_admin(principal)
             }

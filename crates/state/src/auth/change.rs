@@ -6,7 +6,10 @@ use bytes::Bytes;
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct AuthChange {
     /// Which.
-    #[prost(oneof = "AuthOperation", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(
+        oneof = "AuthOperation",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+    )]
     pub operation: Option<AuthOperation>,
 }
 
@@ -46,6 +49,20 @@ pub enum AuthOperation {
     /// Takes a permission from a role.
     #[prost(message, tag = "11")]
     RoleRevokePermission(RoleRevokePermission),
+    /// Gives the cell a key to sign fencing tokens with, if it has none.
+    #[prost(message, tag = "12")]
+    DrawSigningSeed(DrawSigningSeed),
+}
+
+/// Bytes of a seed.
+pub const SIGNING_SEED_BYTES: usize = 32;
+
+/// See [`AuthOperation::DrawSigningSeed`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DrawSigningSeed {
+    /// The key's seed; random, from the member that proposes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub seed: Bytes,
 }
 
 /// See [`AuthOperation::Enable`].

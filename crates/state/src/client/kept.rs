@@ -331,9 +331,10 @@ fn id_numbers(reply: IdReply) -> Vec<u64> {
         IdReply::Counter { value } => vec![2, value as u64],
         IdReply::Worker {
             worker,
+            now_ms,
             from_ms,
             until_ms,
-        } => vec![3, u64::from(worker), from_ms, until_ms],
+        } => vec![3, u64::from(worker), now_ms, from_ms, until_ms],
     }
 }
 
@@ -343,8 +344,9 @@ fn id_reply(numbers: &[u64]) -> Option<IdReply> {
         [2, value] => IdReply::Counter {
             value: value as i64,
         },
-        [3, worker, from_ms, until_ms] => IdReply::Worker {
+        [3, worker, now_ms, from_ms, until_ms] => IdReply::Worker {
             worker: u32::try_from(worker).ok()?,
+            now_ms,
             from_ms,
             until_ms,
         },
@@ -566,6 +568,7 @@ mod tests {
             IdReply::Counter { value: -1 },
             IdReply::Worker {
                 worker: 1,
+                now_ms: 2,
                 from_ms: 2,
                 until_ms: 3,
             },

@@ -137,6 +137,7 @@ impl State {
         });
         Ok(IdReply::Worker {
             worker,
+            now_ms: wall_ms,
             from_ms,
             until_ms,
         })

@@ -129,8 +129,7 @@ impl Locks {
         if self.claim(claimant).is_some() {
             return self.rejoin(acquire, mode, moment);
         }
-        let held = self.sessions.get(&claimant.session).copied();
-        let claims = held.unwrap_or(0) as u64 + 1;
+        let claims = self.claims_count(claimant.session) as u64 + 1;
         within(
             "acquisitions of the session",
             claims,

@@ -152,6 +152,7 @@ async fn client_deadline_is_kept() {
         queueing: Arc::new(Semaphore::new(1)),
         users: auth::users(),
         exports: Arc::new(Semaphore::new(1)),
+        issuers: Arc::default(),
         examiner: Arc::new(examiner()),
     };
     let services = Services {

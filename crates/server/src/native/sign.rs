@@ -1,0 +1,190 @@
+//! Fencing tokens, signed for those who do not ask the cell (docs/decisions/0019). The key is part of the state, so every member signs alike.
+
+use super::{Native, random_id};
+use crate::grpc::door::{Answered, Outcome, unexpected};
+use bytes::Bytes;
+use etcd::{Advice, Change, Code, Read, Status};
+use fencing::{Grant, Mode, SigningKey, VerifyingKeys};
+use native::refusal;
+use proto::synod::v1;
+use replica::Consistency;
+use state::auth::{Auth, AuthChange, AuthOperation, DrawSigningSeed, SIGNING_SEED_BYTES};
+use state::lock::{ClaimView, Claimant, LockAnswer, LockQuery, LockRejection};
+use state::{Answer, Operation, Query, Rejection, Reply};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The cell's key, once there is one.
+pub(crate) fn signing_key(auth: &Auth) -> Option<SigningKey> {
+    SigningKey::from_seed(auth.signing_seed()).ok()
+}
+
+impl Native<'_> {
+    /// Asks for a lock, and signs its token if that is wanted.
+    pub async fn acquire(&self, request: v1::AcquireRequest) -> Outcome<v1::AcquireResponse> {
+        let (session, sign) = (request.session, request.sign);
+        let mut held = self.change(native::acquire(request, random_id()?)?).await?;
+        if sign {
+            held.message.signed_token = self.signed(session, held.message.id).await?;
+        }
+        Ok(held)
+    }
+
+    /// Asks to lead, and signs the token if that is wanted.
+    pub async fn campaign(&self, request: v1::CampaignRequest) -> Outcome<v1::CampaignResponse> {
+        let (session, sign) = (request.session, request.sign);
+        let campaign = native::campaign(request, random_id()?)?;
+        let mut held = self.change(campaign).await?;
+        if sign {
+            held.message.signed_token = self.signed(session, held.message.id).await?;
+        }
+        Ok(held)
+    }
+
+    /// Signs the token of an acquisition.
+    pub async fn sign(&self, request: v1::SignRequest) -> Outcome<v1::SignResponse> {
+        let signed_token = self.signed(request.session, request.id).await?;
+        Ok(Answered::unstamped(self.unread().on(v1::SignResponse {
+            header: None,
+            signed_token,
+        })))
+    }
+
+    /// The keys that verify.
+    pub async fn keys(&self, _: v1::KeysRequest) -> Outcome<v1::KeysResponse> {
+        let key = self.key().await?;
+        let key = v1::VerifyingKey {
+            kid: key.kid(),
+            ed25519: Bytes::copy_from_slice(key.public()),
+        };
+        Ok(Answered::unstamped(self.unread().on(v1::KeysResponse {
+            header: None,
+            keys: vec![key],
+        })))
+    }
+
+    /// Asks whether a token holds, after verifying it if it is a signed one.
+    pub async fn check(&self, mut request: v1::CheckRequest) -> Outcome<v1::CheckResponse> {
+        if !request.signed_token.is_empty() {
+            let grant = self.verified(&request.signed_token)?;
+            (request.name, request.token) = (grant.name, grant.token);
+        }
+        self.ask(native::check(request)?).await
+    }
+
+    fn verified(&self, text: &str) -> Result<Grant, Status> {
+        let invalid = |why: String| {
+            let text = format!("signed_token: {why}");
+            let advice = Advice::permanent("signed-token-invalid");
+            Err(Status::new(Code::InvalidArgument, text).advised(advice))
+        };
+        let Some(key) = signing_key(&self.door.handle.auth()) else {
+            return invalid("this cell has signed none".into());
+        };
+        let mut keys = VerifyingKeys::new();
+        keys.add(key.public()).expect("it is a key");
+        match keys.verify(text) {
+            Ok(grant) if grant.cluster == self.cluster() => Ok(grant),
+            Ok(grant) => invalid(format!("it is of cluster {}", grant.cluster)),
+            Err(error) => invalid(error.to_string()),
+        }
+    }
+
+    async fn signed(&self, session: i64, id: u64) -> Result<String, Status> {
+        let key = self.key().await?;
+        let claimant = Claimant { session, id };
+        let claim = self.claim(claimant).await?;
+        let not_held = || refusal(Rejection::Lock(LockRejection::NotHeld));
+        let claim = claim
+            .filter(|claim| claim.token != 0)
+            .ok_or_else(not_held)?;
+        let remaining = self.remaining(session).await?;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let expires = since.unwrap_or_default() + remaining;
+        Ok(key.sign(&Grant {
+            cluster: self.cluster(),
+            cell: 0,
+            name: String::from_utf8_lossy(&claim.name).into_owned(),
+            mode: mode(&claim),
+            token: claim.token,
+            expires_unix_s: expires.as_secs(),
+        }))
+    }
+
+    fn cluster(&self) -> String {
+        format!("{:x}", self.door.handle.cluster())
+    }
+
+    /// The cell's key; drawn if there is none yet.
+    async fn key(&self) -> Result<SigningKey, Status> {
+        if let Some(key) = signing_key(&self.door.handle.auth()) {
+            return Ok(key);
+        }
+        let mut seed = [0; SIGNING_SEED_BYTES];
+        getrandom::fill(&mut seed).map_err(|error| {
+            Status::new(Code::Internal, format!("no randomness for a key: {error}"))
+        })?;
+        let seed = Bytes::copy_from_slice(&seed);
+        let draw = AuthOperation::DrawSigningSeed(DrawSigningSeed { seed });
+        let change = Change {
+            operation: Some(Operation::Auth(AuthChange {
+                operation: Some(draw),
+            })),
+            ..Change::default()
+        };
+        // It is nobody's request, so nothing that the caller said of its own goes with it.
+        let mut context = self.context.clone();
+        context.envelope = Default::default();
+        match self.door.change(&context, change).await?.1 {
+            Reply::Rejected(rejection) => Err(refusal(rejection)),
+            // Whoever got an answer from this member sees users and keys as of that answer.
+            _ => signing_key(&self.door.handle.auth()).ok_or_else(unexpected),
+        }
+    }
+
+    /// What this member knows of an acquisition; as much as any answer it gave.
+    async fn claim(&self, claimant: Claimant) -> Result<Option<ClaimView>, Status> {
+        let query = Query::Lock(LockQuery::Claim { claimant });
+        match self.local(query).await? {
+            Answer::Lock(LockAnswer::Claim(claim)) => Ok(claim),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn remaining(&self, session: i64) -> Result<Duration, Status> {
+        let query = Query::LeaseTimeToLive {
+            id: session,
+            keys: false,
+        };
+        match self.local(query).await? {
+            Answer::Lease(lease) => Ok(Duration::from_millis(
+                lease.map_or(0, |lease| lease.remaining_ms),
+            )),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn local(&self, query: Query) -> Result<Answer, Status> {
+        let mut context = self.context.clone();
+        context.consistency = Some(Consistency::Local);
+        let read = Read {
+            query,
+            serializable: true,
+        };
+        let timeout = crate::grpc::door::REQUEST_TIMEOUT;
+        match self.door.read(&context, read, timeout).await?.1 {
+            Answer::Rejected(rejection) => Err(refusal(rejection)),
+            answer => Ok(answer),
+        }
+    }
+}
+
+fn mode(claim: &ClaimView) -> Mode {
+    use state::lock::Mode as Held;
+    match claim.mode {
+        Held::Exclusive | Held::Pass => Mode::Exclusive,
+        Held::Shared => Mode::Shared,
+        Held::Permits => Mode::Permits,
+        Held::Member => Mode::Member,
+        Held::Enter => Mode::Enter,
+    }
+}
