@@ -11,7 +11,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use raft::Payload;
 use replica::{Body, Consistency, Failure, Response};
-use state::lock::{LockAnswer, LockCommand, LockOperation, LockQuery, LockReply};
+use state::lock::{LockAnswer, LockQuery, LockReply};
 use state::{Answer, Batch, Command, Operation, Query, Rejection, Reply, StepReply, TxnStep};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -168,7 +168,7 @@ impl History {
                 index,
                 reply: outcome.reply.clone(),
                 revision: outcome.revision,
-                property: promise(command, &outcome.reply, &self.model),
+                property: locks::promise(command, &outcome.reply, &self.model),
             };
             self.locks
                 .on_decided((id, index), command, &outcome.reply, &self.model)?;
@@ -527,35 +527,6 @@ impl History {
             }
         }
         Ok((checked, given_up))
-    }
-}
-
-/// The promise that a reply keeps, so that another one breaks it.
-fn promise(command: &Command, reply: &Reply, model: &Model) -> &'static str {
-    if !command.guards.is_empty() {
-        return "F3";
-    }
-    if command.client != 0 {
-        return match reply {
-            Reply::Rejected(Rejection::Client(_)) => "E2",
-            _ => "E1",
-        };
-    }
-    let Some(Operation::Lock(LockCommand { operation })) = &command.operation else {
-        return match &command.operation {
-            Some(Operation::Id(_)) => "I1",
-            Some(Operation::Client(_)) => "E2",
-            _ => "KV6",
-        };
-    };
-    match (operation, reply) {
-        (_, Reply::Lock(LockReply::Granted { .. })) => "F2",
-        (Some(LockOperation::Acquire(acquire)), Reply::Lock(_)) => {
-            locks::obstacle(model, &acquire.name)
-        }
-        (Some(LockOperation::Acquire(_)), _) => "F4",
-        (Some(LockOperation::Release(_)), _) => "F8",
-        _ => "F6",
     }
 }
 

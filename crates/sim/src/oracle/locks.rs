@@ -233,8 +233,35 @@ impl Locks {
     }
 }
 
+/// The promise that a reply keeps, so that another one breaks it.
+pub fn promise(command: &Command, reply: &Reply, model: &Model) -> &'static str {
+    if !command.guards.is_empty() {
+        return "F3";
+    }
+    if command.client != 0 {
+        return match reply {
+            Reply::Rejected(Rejection::Client(_)) => "E2",
+            _ => "E1",
+        };
+    }
+    let Some(Operation::Lock(LockCommand { operation })) = &command.operation else {
+        return match &command.operation {
+            Some(Operation::Id(_)) => "I1",
+            Some(Operation::Client(_)) => "E2",
+            _ => "KV6",
+        };
+    };
+    match (operation, reply) {
+        (_, Reply::Lock(LockReply::Granted { .. })) => "F2",
+        (Some(LockOperation::Acquire(acquire)), Reply::Lock(_)) => obstacle(model, &acquire.name),
+        (Some(LockOperation::Acquire(_)), _) => "F4",
+        (Some(LockOperation::Release(_)), _) => "F8",
+        _ => "F6",
+    }
+}
+
 /// Which promise keeps a lock from whoever wants it.
-pub fn obstacle(model: &Model, name: &Bytes) -> &'static str {
+fn obstacle(model: &Model, name: &Bytes) -> &'static str {
     let closed = model.locks().names().get(name);
     if closed.is_some_and(|name| name.closed_until_ms > model.clock_ms()) {
         "F7"
