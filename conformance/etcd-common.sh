@@ -31,7 +31,7 @@ if [ ! -x "$place/common.test" ]; then
   GOFLAGS=-mod=mod go build -buildvcs=false -p 1 -o "$place/etcdctl" go.etcd.io/etcd/etcdctl/v3
 fi
 
-# The framework starts `etcd` and waits for words that etcd logs.
+# The framework starts `etcd` and waits for words that etcd logs when it serves and knows a leader.
 bin=$(mktemp -d)
 trap 'rm -rf "$bin"' EXIT
 ln -s "$place/etcdctl" "$bin/etcdctl"
@@ -41,7 +41,12 @@ else
   cat >"$bin/etcd" <<END
 #!/bin/bash
 case "\${1:-}" in --version) echo "etcd Version: ${version#v}"; exit ;; esac
-exec "$synod" serve "\$@" 2> >(sed -u 's/member serves/member serves: ready to serve client requests/')
+exec "$synod" serve "\$@" 2> >(awk '
+  { print; fflush() }
+  /member serves/ { serves = 1 }
+  /role changed .*leader=/ { led = 1 }
+  serves && led && !told { print "ready to serve client requests"; fflush(); told = 1 }
+')
 END
   chmod +x "$bin/etcd"
 fi

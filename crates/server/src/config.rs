@@ -421,7 +421,7 @@ impl Settings {
         match parse_bytes(self.text("state-bytes-max")) {
             // What etcd's `--quota-backend-bytes 0` means.
             Some(0) => Ok(2 << 30),
-            _ => self.bytes("state-bytes-max", 16 << 20, 1 << 46),
+            _ => self.bytes("state-bytes-max", 32 << 10, 1 << 46),
         }
     }
 

@@ -139,7 +139,7 @@ fn refusals_say_what_to_write_instead() {
             &[("election-timeout", "200ms")],
             "200 ms is too short, at least 3 heartbeats (300 ms) are needed; pass --election-timeout 300ms",
         ),
-        (&[("state-bytes-max", "1")], "16MiB to 64TiB is allowed"),
+        (&[("state-bytes-max", "1")], "32KiB to 64TiB is allowed"),
         (&[("state-bytes-max", "lots")], "such as 64MiB"),
         (&[("data-dir", "")], "name a directory"),
     ] {
@@ -386,6 +386,6 @@ fn the_limit_of_the_state_warns_before_it_is_reached() {
     assert_eq!(config.state_bytes_max, 2 << 30, "as etcd takes it");
     let config = resolved(&[("state-bytes-warn", "1GiB")]);
     assert_eq!(config.state_bytes_warn, 1 << 30);
-    assert!(refusal(&[("state-bytes-max", "1MiB")]).contains("16MiB to 64TiB"));
+    assert!(refusal(&[("state-bytes-max", "1KiB")]).contains("32KiB to 64TiB"));
     assert!(refusal(&[("state-bytes-warn", "3GiB")]).contains("out of bounds"));
 }

@@ -55,13 +55,27 @@ pub(crate) fn parse<M: DeserializeOwned>(body: &[u8]) -> Result<M, Status> {
     let mut messages = serde_json::Deserializer::from_slice(body).into_iter();
     match messages.next() {
         Some(Ok(message)) => Ok(message),
-        Some(Err(error)) => {
-            let mut values = serde_json::Deserializer::from_slice(body).into_iter();
-            let value = values.next().and_then(Result::ok);
-            value.and_then(plainer).ok_or_else(|| malformed(&error))
-        }
+        Some(Err(error)) => match plainer_all(body, &error, 1) {
+            Some(mut messages) => messages.pop().ok_or_else(|| malformed(&error)),
+            None => Err(malformed(&error)),
+        },
         None => Err(Status::new(Code::InvalidArgument, "unexpected EOF")),
     }
+}
+
+/// Reads messages, so many at most, that could not be read as they are.
+fn plainer_all<M: DeserializeOwned>(
+    body: &[u8],
+    error: &serde_json::Error,
+    messages_max: usize,
+) -> Option<Vec<M>> {
+    // A field that is there twice is no plainer without one of them.
+    if error.to_string().starts_with("duplicate field") {
+        return None;
+    }
+    let values = serde_json::Deserializer::from_slice(body).into_iter();
+    let messages = values.take(messages_max);
+    messages.map(|value| plainer(value.ok()?)).collect()
 }
 
 /// Reads a message in which fields are null, which means that they are not there, whole numbers are written as fractions, or names stand for values that
@@ -132,12 +146,9 @@ fn make_plainer(value: &mut Value) {
 /// # Errors
 /// One of them is no such message.
 pub(crate) fn parse_all<M: DeserializeOwned>(body: &[u8]) -> Result<Vec<M>, Status> {
-    let values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
-    let messages = values.map(|value| {
-        let value = value.map_err(|error| malformed(&error))?;
-        M::deserialize(&value).or_else(|error| plainer(value).ok_or_else(|| malformed(&error)))
-    });
-    messages.collect()
+    let messages = serde_json::Deserializer::from_slice(body).into_iter();
+    let messages: Result<_, _> = messages.collect();
+    messages.or_else(|error| plainer_all(body, &error, usize::MAX).ok_or_else(|| malformed(&error)))
 }
 
 fn malformed(error: &serde_json::Error) -> Status {
@@ -373,6 +384,7 @@ mod tests {
             "{",
             r#"{"limit":1.5}"#,
             r#"{"limit":1e300}"#,
+            r#"{"key":"Zm9v","key":"Zm9v"}"#,
         ] {
             let status = parsed(body).unwrap_err();
             assert_eq!(status.code, Code::InvalidArgument, "{body}");
