@@ -41,12 +41,16 @@ else
   cat >"$bin/etcd" <<END
 #!/bin/bash
 case "\${1:-}" in --version) echo "etcd Version: ${version#v}"; exit ;; esac
-exec "$synod" serve "\$@" 2> >(awk '
-  { print; fflush() }
-  /member serves/ { serves = 1 }
-  /role changed .*leader=/ { led = 1 }
-  serves && led && !told { print "ready to serve client requests"; fflush(); told = 1 }
-')
+exec "$synod" serve "\$@" 2> >(
+  while IFS= read -r line; do
+    echo "\$line"
+    case "\$line" in *"member serves"*) serves=1 ;; *"role changed"*leader=*) led=1 ;; esac
+    if [ "\$serves\$led" = 11 ] && [ -z "\$told" ]; then
+      echo "ready to serve client requests"
+      told=1
+    fi
+  done
+)
 END
   chmod +x "$bin/etcd"
 fi

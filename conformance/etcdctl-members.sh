@@ -111,9 +111,11 @@ play() {
   shift 2
   server=("$@") directory=$place/$name process=()
   mkdir "$directory"
-  session 2>&1 | plain >"$place/$name.txt"
+  session >"$directory.raw" 2>&1
   kill -9 "${members[@]}" 2>/dev/null
   wait 2>/dev/null
+  members=()
+  plain <"$directory.raw" >"$place/$name.txt"
 }
 
 ports=$((20000 + $$ % 100 * 100))
