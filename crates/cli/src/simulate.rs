@@ -18,6 +18,7 @@ Examples:
   synod sim --seed 42 --trace                        tell what happens in it
   synod sim --profile crashy --seed 8213 --shrink    look for a smaller run that fails in the same way
   synod sim --scenario raft-split-vote               a story from the books, played by the real thing
+  synod sim --scenario redlock-pause                 what breaks a lock; synod-pause is ours under the same trouble
   synod sim --seeds 0..200 --profile all --threads 2 --random-for 120s
 
 Exit code: 0 all promises kept, 1 a promise was broken, 2 the command line makes no sense.";
