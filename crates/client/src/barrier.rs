@@ -7,6 +7,9 @@ use proto::synod::v1 as api;
 use proto::synod::v1::barrier_client::BarrierClient;
 use std::time::Duration;
 
+/// The reason of a refusal that says: there is no such place any more.
+const NOT_HELD: &str = "not-held";
+
 /// A barrier: in together, out together.
 #[derive(Clone)]
 pub struct Barrier {
@@ -92,8 +95,13 @@ impl Inside {
         };
         let call = async |channel, request| BarrierClient::new(channel).leave(request).await;
         let leaving = session.client().waiting(Wait::Ever, make, call);
-        session.while_alive(leaving).await?;
-        self.guard.forget();
-        Ok(())
+        match session.while_alive(leaving).await {
+            // Asked again because its answer was lost, it is out already.
+            Err(error) if error.reason() != NOT_HELD => Err(error),
+            _ => {
+                self.guard.forget();
+                Ok(())
+            }
+        }
     }
 }

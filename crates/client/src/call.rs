@@ -14,6 +14,8 @@ use tonic::{Request, Response, Status};
 
 /// How long one endpoint may take for what may be repeated, while there are others to ask; half of the time there is, if that is less.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Where a member says how long to wait before another try.
+const RETRY_AFTER_METADATA: &str = "synod-retry-after-ms";
 /// The reasons of refusals that say: it was not free in the time asked for.
 const NOT_IN_TIME: [&str; 2] = ["lock-busy", "lock-timeout"];
 
@@ -94,9 +96,13 @@ impl Client {
                 attempt_deadline = deadline.min(Instant::now() + patience);
             }
             let attempt = self.attempt(&link.channel, &request, &call);
+            let mut at_least = Duration::ZERO;
             let error = match timeout_at(attempt_deadline, attempt).await {
                 Ok(Ok(response)) => return Ok(self.answered(endpoint, response)),
-                Ok(Err(status)) => link.failed(&status),
+                Ok(Err(status)) => {
+                    at_least = retry_after(&status);
+                    link.failed(&status)
+                }
                 Err(_) => ClientError::silent(
                     &link.name,
                     kind == Kind::Change,
@@ -107,7 +113,7 @@ impl Client {
                 return Err(error);
             }
             asked += 1;
-            let mut pause = self.budget.take(Instant::now());
+            let mut pause = self.budget.take(Instant::now()).max(at_least);
             if asked % links.len() == 0 {
                 pause = pause.max(backoff.next());
             }
@@ -144,9 +150,13 @@ impl Client {
         loop {
             let link = self.links.at(endpoint);
             let request = make(wait.left_ms());
+            let at_least;
             let error = match self.attempt(&link.channel, &request, &call).await {
                 Ok(response) => return Ok(Some(self.answered(endpoint, response).message)),
-                Err(status) => link.failed(&status),
+                Err(status) => {
+                    at_least = retry_after(&status);
+                    link.failed(&status)
+                }
             };
             if NOT_IN_TIME.contains(&error.reason()) {
                 return Ok(None);
@@ -154,7 +164,8 @@ impl Client {
             if !error.is_transient() {
                 return Err(error);
             }
-            let pause = backoff.next().max(self.budget.take(Instant::now()));
+            let turn = self.budget.take(Instant::now());
+            let pause = backoff.next().max(turn).max(at_least);
             if give_up.is_some_and(|end| Instant::now() + pause >= end) {
                 return Err(error.at_all(self.endpoints()));
             }
@@ -217,6 +228,14 @@ impl Client {
         }
         request
     }
+}
+
+/// How long the member asks to wait before another try.
+fn retry_after(status: &Status) -> Duration {
+    let text = status.metadata().get(RETRY_AFTER_METADATA);
+    let text = text.and_then(|text| text.to_str().ok());
+    let ms = text.and_then(|text| text.parse().ok()).unwrap_or(0);
+    Duration::from_millis(ms).min(ATTEMPT_TIMEOUT)
 }
 
 /// An answer with its stamp.
