@@ -18,7 +18,7 @@ mod scenario;
 mod small_disk;
 mod storm;
 mod system;
-mod wall;
+pub(crate) mod wall;
 
 pub use scenario::Scenario;
 

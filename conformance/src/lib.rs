@@ -11,6 +11,7 @@ pub mod differential;
 pub mod etcdctl;
 pub mod faults;
 pub mod http;
+pub mod ids;
 pub mod kubernetes;
 pub mod ledger;
 pub mod load;

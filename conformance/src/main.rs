@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 use conformance::faults::{self, Scenario};
 use conformance::process::until_stopped;
 use conformance::{
-    abuse, auth, backup, certificates, churn, differential, kubernetes, replace, restore, smoke,
-    upgrade, wiped,
+    abuse, auth, backup, certificates, churn, differential, ids, kubernetes, replace, restore,
+    smoke, upgrade, wiped,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -211,6 +211,35 @@ enum Test {
         #[arg(long, value_name = "FILE")]
         check: Option<PathBuf>,
     },
+    /// Identifiers made by processes that are killed, while members die and their clocks step: none comes twice
+    Ids {
+        #[command(flatten)]
+        program: Binary,
+        /// Processes that make ids
+        #[arg(long, default_value_t = 8)]
+        processes: usize,
+        /// How many ids, half of them ordered by time, half from ranges
+        #[arg(long, default_value_t = 100_000_000)]
+        count: u64,
+        /// How often each process is killed for each kind
+        #[arg(long, default_value_t = 3)]
+        kills: usize,
+        /// Seed of all choices
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// What a process of `ids` does
+    #[command(hide = true)]
+    MakeIds {
+        #[arg(long)]
+        endpoints: String,
+        #[arg(long, value_enum)]
+        kind: ids::Kind,
+        #[arg(long)]
+        count: u64,
+        #[arg(long)]
+        file: PathBuf,
+    },
     /// A few minutes of everything; part of .ci/run
     Smoke {
         #[command(flatten)]
@@ -331,6 +360,32 @@ async fn run(test: Test, directory: PathBuf) -> conformance::Outcome<bool> {
                 directory,
             })
             .await
+        }
+        Test::Ids {
+            program,
+            processes,
+            count,
+            kills,
+            seed,
+        } => {
+            ids::run(&ids::Plan {
+                program: program.path,
+                processes,
+                count,
+                kills,
+                seed,
+                directory,
+            })
+            .await
+        }
+        Test::MakeIds {
+            endpoints,
+            kind,
+            count,
+            file,
+        } => {
+            ids::make(&endpoints, kind, count, &file).await?;
+            Ok(true)
         }
         Test::Wiped { program } => wiped::run(&program.path, &directory).await,
         Test::Restore { program, load_keys } => {
