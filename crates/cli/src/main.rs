@@ -328,6 +328,7 @@ mod tests {
             "synod session list",
             "synod sim --seed 42",
             "synod snapshot save f --rate 8MiB --endpoints a:1",
+            "synod snapshot save f --data-dir d",
             "synod snapshot status f --output json",
             "synod migrate etcd --endpoints a:1 --to b:1,c:1 --prefix p --until-caught-up --force",
             "synod snapshot restore f --data-dir d --name n1 --cluster n1=a:1,n2=b:1 --generation 2",

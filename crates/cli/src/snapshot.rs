@@ -6,6 +6,7 @@ use client::{Client, Piece};
 use serde_json::{Map, Value, json};
 use server::backup::{
     BackupError, BackupWriter, Kind, Raised, Restoration, Restored, Summary, load, restore,
+    save_directory,
 };
 use server::config::{parse_bytes, parse_cluster};
 use std::collections::BTreeMap;
@@ -46,6 +47,9 @@ pub(crate) struct SaveArgs {
     /// Bytes per second at most [default: 32MiB]
     #[arg(long, value_parser = speed, value_name = "SIZE")]
     rate: Option<u64>,
+    /// Take it from the data directory of a member that is stopped, when too few are left to answer
+    #[arg(long, conflicts_with = "rate", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -87,14 +91,22 @@ impl From<BackupError> for Failed {
 impl SnapshotCommand {
     /// It needs a member that runs.
     pub(crate) fn talks(&self) -> bool {
-        matches!(self, SnapshotCommand::Save(_))
+        matches!(self, SnapshotCommand::Save(args) if args.data_dir.is_none())
     }
 }
 
 /// Runs a command that needs no member.
 pub(crate) fn run(output: Output, command: SnapshotCommand) -> Result<(), Failed> {
     match command {
-        SnapshotCommand::Save(_) => unreachable!("it needs a member"),
+        SnapshotCommand::Save(args) => {
+            let data_dir = args.data_dir.expect("without one a member is asked");
+            complete(output, &args.file, |part| {
+                let out = File::create(part).map_err(|error| written(part, &error))?;
+                let out = BufWriter::with_capacity(BUFFER_BYTES, out);
+                let (out, _) = save_directory(&data_dir, out)?;
+                sync(out).map_err(|error| written(part, &error))
+            })
+        }
         SnapshotCommand::Status { file } => {
             let summary = load(&file, Raised::new(1)?)?.summary;
             show(output, &summary)
@@ -119,16 +131,24 @@ pub(crate) async fn save(
     output: Output,
     command: SnapshotCommand,
 ) -> Result<(), Failed> {
-    let SnapshotCommand::Save(SaveArgs { file, rate }) = command else {
+    let SnapshotCommand::Save(SaveArgs { file, rate, .. }) = command else {
         unreachable!("the others need no member");
     };
-    let part = beside(&file);
-    let saved = receive(client, &part, rate.unwrap_or(0)).await;
-    // What was saved is read back before it takes the place of an older file.
-    let checked = saved.and_then(|()| {
+    let received = receive(client, &beside(&file), rate.unwrap_or(0)).await;
+    complete(output, &file, |_| received)
+}
+
+/// Has a file written under another name, reads it back, and lets it take the place of an older one only then.
+fn complete(
+    output: Output,
+    file: &Path,
+    write: impl FnOnce(&Path) -> Result<(), Failed>,
+) -> Result<(), Failed> {
+    let part = beside(file);
+    let checked = write(&part).and_then(|()| {
         let summary = load(&part, Raised::new(1)?)?.summary;
-        fs::rename(&part, &file).map_err(|error| written(&file, &error))?;
-        sync_directory(&file).map_err(|error| written(&file, &error))?;
+        fs::rename(&part, file).map_err(|error| written(file, &error))?;
+        sync_directory(file).map_err(|error| written(file, &error))?;
         Ok(summary)
     });
     let summary = checked.inspect_err(|_| {
@@ -183,10 +203,13 @@ async fn receive(client: &Client, part: &Path, bytes_per_second: u64) -> Result<
                 .into(),
         ));
     }
-    let file = out
-        .into_inner()
-        .map_err(|error| cannot(error.into_error()))?;
-    file.sync_all().map_err(cannot)
+    sync(out).map_err(cannot)
+}
+
+fn sync(out: BufWriter<File>) -> std::io::Result<()> {
+    out.into_inner()
+        .map_err(std::io::IntoInnerError::into_error)?
+        .sync_all()
 }
 
 /// How far it is, on a terminal.

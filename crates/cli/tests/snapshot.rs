@@ -50,6 +50,30 @@ fn what_was_saved_is_restored_and_old_revisions_are_compacted() {
 }
 
 #[test]
+fn what_one_stopped_member_has_is_saved_without_it() {
+    let (home, directory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let data = home.path().join("n1").display().to_string();
+    let mut member = Member::start_in(home, &[]);
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    member.text(&["put", "a", "1"]);
+    let first = member.json(&["snapshot", "save", &file("running")]);
+    // What is in the log only is in it too.
+    member.text(&["put", "b", "1"]);
+    let save = ["snapshot", "save", &file("stopped"), "--data-dir", &data];
+    let refused = member.run(&save);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("is in use: stop the member first"));
+    member.process.kill().unwrap();
+    member.process.wait().unwrap();
+    let saved = member.json(&save);
+    assert_eq!((&saved["keys"], &saved["revision"]), (&2.into(), &3.into()));
+    assert_eq!(saved["cluster"], first["cluster"]);
+    let nothing = member.run(&["snapshot", "save", &file("x"), "--data-dir", "/nowhere"]);
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("is no data directory"));
+}
+
+#[test]
 fn a_file_that_is_none_is_refused_with_the_place() {
     let member = Member::start();
     let directory = tempfile::tempdir().unwrap();

@@ -3,11 +3,13 @@
 //! A snapshot handed out is read by whoever holds it, away from the member's threads, whatever becomes of it in the directory meanwhile.
 
 mod file;
+mod offline;
 mod restore;
 #[cfg(test)]
 mod tests;
 
 pub use file::{BackupWriter, Kind, Loaded, Sha, Summary, load};
+pub use offline::save_directory;
 pub use restore::{Restoration, Restored, restore};
 
 use bytes::Bytes;
