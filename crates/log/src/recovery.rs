@@ -146,7 +146,7 @@ fn standing<D: Disk>(
         .iter()
         .rev()
         .find(|(generation, _)| !findings.is_empty_file(**generation));
-    let vote = match begun {
+    let found = match begun {
         Some((&generation, &sectors)) => {
             let image = Image::load(disk, generation, sectors)?;
             standing_at_end(&image.bytes, generation).and_then(|standing| standing.vote)
@@ -154,7 +154,7 @@ fn standing<D: Disk>(
         None => None,
     };
     Ok(Standing {
-        vote: mutated!(LostVoteIsNoVote, Some(vote.unwrap_or_default()), vote),
+        vote: mutated!(LostVoteIsNoVote, Some(found.unwrap_or_default()), found),
         entries_lost: true,
         // Not that of a later batch: it may speak of entries that are lost.
         commit: kept.end.map_or(0, |end| end.commit),
