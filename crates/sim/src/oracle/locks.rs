@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The oracle.
 #[derive(Debug, Default)]
 pub struct Locks {
-    /// How acquisitions began to hold or ended, by index; of each batch the last.
-    ends: BTreeMap<Claimant, Vec<(u64, Outcome)>>,
+    /// How waits ended, by index; of each batch the last.
+    ends: BTreeMap<Claimant, Vec<End>>,
     /// Requests that wait, with their index.
     waits: BTreeMap<u64, (Claimant, u64)>,
     /// Acquisitions of which a client gave a wait up, so that a member may.
@@ -31,6 +31,15 @@ pub struct Locks {
     lives: BTreeMap<u64, (u64, Option<u64>)>,
     grants: u64,
     refused: u64,
+}
+
+/// The end of a wait.
+#[derive(Clone, Debug)]
+struct End {
+    index: u64,
+    outcome: Outcome,
+    /// The acquisition waits all the same: for others to leave its barrier, although its time was over, or because it was asked for anew.
+    goes_on: bool,
 }
 
 /// The acquisition that a command is about, if it may wait.
@@ -135,8 +144,12 @@ impl Locks {
         }
         for Woken { claimant, outcome } in woken {
             let ends = self.ends.entry(*claimant).or_default();
-            ends.retain(|(at, _)| *at < index);
-            ends.push((index, outcome.clone()));
+            ends.retain(|end| end.index < index);
+            ends.push(End {
+                index,
+                outcome: outcome.clone(),
+                goes_on: locks.claim(*claimant).is_some_and(Claim::waits),
+            });
             let Outcome::Granted { token } = outcome else {
                 continue;
             };
@@ -162,9 +175,9 @@ impl Locks {
         };
         let upto = response.stamp.index;
         let ends = self.ends.get(claimant).into_iter().flatten();
-        let mut possible = ends.filter(|(at, _)| (*since..=upto).contains(at));
+        let mut possible = ends.filter(|end| (*since..=upto).contains(&end.index));
         let matches = |outcome: &Outcome| Body::Reply(told(outcome)) == response.body;
-        if possible.any(|(_, outcome)| matches(outcome)) {
+        if possible.any(|end| matches(&end.outcome)) {
             return Ok(());
         }
         let granted = matches!(
@@ -182,14 +195,15 @@ impl Locks {
         )
     }
 
-    /// F5, V1: a member that has applied the end of a wait has told whoever waits there. `waiting` are the requests it has not answered.
+    /// F5, V1: a member that has applied the end of a wait has told whoever waits there. `waiting` are the requests it has not answered, each with
+    /// whether its state came by snapshot since: that tells only who waits now, and of no time that was over.
     pub fn check_nobody_is_forgotten(
         &self,
         applied: u64,
-        waiting: impl Iterator<Item = u64>,
+        waiting: impl Iterator<Item = (u64, bool)>,
         model: &Model,
     ) -> Check {
-        for request in waiting {
+        for (request, restored) in waiting {
             let Some((claimant, since)) = self.waits.get(&request) else {
                 continue;
             };
@@ -200,11 +214,14 @@ impl Locks {
             }
             let waits = model.locks().claim(*claimant).is_some_and(Claim::waits);
             let ends = self.ends.get(claimant).into_iter().flatten();
-            let mut over = ends.filter(|(at, _)| at > since && *at <= applied);
-            if let Some((at, outcome)) = over.next().filter(|_| !waits) {
+            let mut over = ends.filter(|end| end.index > *since && end.index <= applied);
+            if let Some(end) = over
+                .find(|end| !(restored && end.goes_on))
+                .filter(|_| !waits)
+            {
                 broken!(
                     "F5",
-                    "request {request} waits since index {since}, ended at {at} with {outcome:?}, and was not told at {applied}"
+                    "request {request} waits since index {since}, and was not told at {applied}: {end:?}"
                 );
             }
         }

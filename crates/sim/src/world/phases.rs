@@ -148,7 +148,13 @@ impl World {
             let applied = process.replica.status().applied;
             let flights = self.in_flight.iter();
             let here = flights.filter(|(_, flight)| flight.member == member);
-            let requests = here.map(|(request, _)| *request);
+            let restored_at = process.installed_at;
+            let requests = here.map(|(request, flight)| {
+                (
+                    *request,
+                    restored_at.is_some_and(|at| at >= flight.asked_at),
+                )
+            });
             let (locks, model) = (self.history.locks(), self.history.model());
             let check = locks.check_nobody_is_forgotten(applied, requests, model);
             if check.is_err() {
