@@ -21,6 +21,8 @@ use tokio::time::sleep;
 
 /// Numbers fetched at a time.
 const SEGMENT: u64 = 100_000;
+/// Time between faults of members: long enough for an election and some work.
+const FAULTS: Duration = Duration::from_secs(3);
 /// How long a process takes at most once nobody kills it any more.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -172,7 +174,7 @@ async fn lives(
         if Instant::now() < fault {
             continue;
         }
-        fault = Instant::now() + Duration::from_secs(1);
+        fault = Instant::now() + FAULTS;
         if let Some(wall) = walls.get(random.below(3) as usize) {
             wall.step(random.below(7200) as i64 - 3600)?;
         }
