@@ -194,6 +194,7 @@ impl Bootstrap {
             // A stranger is not answered: it may be misconfigured, which is not this member's failure.
             BootstrapMessage::Query(from)
                 if self.cluster == 0
+                    && !self.joins_only
                     && self.is_listed(&from.name)
                     && from.member != self.me.member =>
             {
@@ -240,6 +241,7 @@ impl Bootstrap {
                 self.empty.remove(&from.name);
                 self.known.insert(from.name, known);
             }
+            None if self.joins_only => {}
             None => {
                 let mut listed = from.listed;
                 listed.sort();

@@ -21,6 +21,8 @@ mutations! {
     StampNotWaited,
     /// A bounded read is served however old the state is.
     BoundedIgnoresFreshness,
+    /// A local read waits for a leader to confirm it.
+    LocalReadNeedsLeader,
     /// A reply is stamped with the commit index instead of the applied one.
     StampTooNew,
     /// A revision is split across watch responses.
@@ -35,6 +37,8 @@ mutations! {
     PrevOfSameRevision,
     /// A watch whose stream cannot take more skips what it could not take.
     SlowWatchSkips,
+    /// While a stream cannot take more, no watch is told anything.
+    SlowWatchHoldsOthers,
     /// When a snapshot replaces the state, watches go on from its revision.
     WatchSkipsSnapshot,
     /// Who waits for a lock is not told of a grant that comes in a later batch.

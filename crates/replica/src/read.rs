@@ -152,6 +152,9 @@ impl Replica {
                     self.reads.to_confirm.push(read(Want::Bounded));
                 }
             }
+            Consistency::Local if mutated!(LocalReadNeedsLeader) => {
+                self.reads.to_confirm.push(read(Want::Nothing))
+            }
             Consistency::Local => self.reads.to_begin.push_back(read(Want::Nothing)),
         }
         self.reads.live += 1;

@@ -448,6 +448,12 @@ impl WatchHub {
 
     /// Hands out what is matched, to as many watches as `left` allows.
     fn deliver(&mut self, group: &mut Group, main: bool, left: &mut u64) {
+        mutated!(
+            SlowWatchHoldsOthers,
+            if self.streams.iter_mut().any(|stream| !stream.can_take()) {
+                return;
+            }
+        );
         while *left > 0
             && let Some(delivery) = group.deliveries.front_mut()
         {

@@ -170,6 +170,8 @@ struct Watcher {
     watches: BTreeMap<i64, (WatchCreate, WatchOracle)>,
     next_watch: i64,
     slow: bool,
+    /// It reads nothing before then.
+    reads_from: Micros,
 }
 
 impl Clients {

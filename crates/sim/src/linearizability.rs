@@ -35,6 +35,11 @@ pub enum Action {
         /// What was there.
         found: Value,
     },
+    /// Found another value than the expected one, which is not told, and changed nothing.
+    Refused {
+        /// What had to be there.
+        expected: Value,
+    },
 }
 
 impl Action {
@@ -48,6 +53,7 @@ impl Action {
             Action::SwapRefused { expected, found } => {
                 (found == before && expected != before).then_some(before)
             }
+            Action::Refused { expected } => (expected != before).then_some(before),
         }
     }
 }

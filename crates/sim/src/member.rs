@@ -33,6 +33,8 @@ pub struct Member {
     pub cut_off_since: Option<u64>,
     /// A process with an empty directory that looks for its cluster.
     pub asking: Option<Asking>,
+    /// It was told that there is a cluster to join, and of members that are there now.
+    pub joins: bool,
     /// The names it was told at its start, itself included.
     pub listed: Vec<String>,
     /// The machine is in use; a spare one is not.
@@ -75,6 +77,7 @@ impl Member {
             life: 0,
             cut_off_since: None,
             asking: None,
+            joins: false,
             listed,
             in_service: true,
             slow: 1,
@@ -252,6 +255,8 @@ impl Member {
         if identity.cluster == 0 || self.votes_lost {
             let bootstrap = if self.votes_lost {
                 Bootstrap::again(self.introduction(), identity.cluster, now.monotonic)
+            } else if self.joins {
+                Bootstrap::joining(self.introduction(), now.monotonic)
             } else {
                 Bootstrap::new(self.introduction(), now.monotonic)
             };

@@ -23,8 +23,8 @@ use crate::trace::Trace;
 use log::memory_disk::{DiskCounts, Platter, Survival};
 use raft::{Configuration, PeerId};
 use replica::{
-    Body, BootstrapMessage, Failure, Input, Message, Response, StreamId, Ticket, WatchRequest,
-    WatchResponse,
+    Body, BootstrapMessage, Consistency, Failure, Input, Message, Response, StreamId, Ticket,
+    WatchRequest, WatchResponse,
 };
 use std::collections::BTreeMap;
 
@@ -153,6 +153,19 @@ struct InFlight {
     client: usize,
     member: usize,
     asked_at: Micros,
+    /// What may be said of how it ends, beside that it does.
+    kind: FlightKind,
+}
+
+/// Who is needed to answer a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FlightKind {
+    /// A quorum.
+    Decided,
+    /// Nobody but a member that serves: it is a local read.
+    Alone,
+    /// Nobody but a member that serves, if only for a refusal: it is a bounded read.
+    Bounded,
 }
 
 /// A watch stream between a client and a member.
@@ -160,6 +173,8 @@ struct Stream {
     client: usize,
     member: usize,
     life: u64,
+    /// Responses it may still take, as the member knows.
+    credit: u64,
     /// Latest arrival planned in each direction, to keep its order.
     up: Micros,
     down: Micros,

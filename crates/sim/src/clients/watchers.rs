@@ -130,6 +130,7 @@ impl Clients {
         client: usize,
         stream: StreamId,
         responses: &[WatchResponse],
+        at: Micros,
         model: &Model,
     ) -> Check {
         let Kind::Watcher(watcher) = &mut self.clients[client].kind else {
@@ -164,7 +165,13 @@ impl Clients {
             }
         }
         let after = if watcher.slow && !self.closing {
-            self.rng.wait(400_000)
+            // Sometimes it reads nothing for a while.
+            if self.rng.chance(50) {
+                watcher.reads_from = at + self.rng.between(1_000_000, 5_000_000);
+            }
+            self.rng
+                .wait(400_000)
+                .max(watcher.reads_from.saturating_sub(at))
         } else {
             self.rng.wait(300)
         };
@@ -185,6 +192,24 @@ impl Clients {
             watcher.stream = None;
             self.go_elsewhere(client);
             self.wake_after(client, 100_000);
+        }
+    }
+
+    /// W12 for the watches of one stream, if its client reads at once. `reached`: what the member could have told it by now, if it could tell anything.
+    pub fn check_fed(
+        &mut self,
+        client: usize,
+        stream: StreamId,
+        reached: Option<i64>,
+        at: Micros,
+        model: &Model,
+    ) -> Check {
+        match &mut self.clients[client].kind {
+            Kind::Watcher(watcher) if watcher.stream == Some(stream) && !watcher.slow => {
+                let mut oracles = watcher.watches.values_mut().map(|(_, oracle)| oracle);
+                oracles.try_for_each(|oracle| oracle.check_fed(reached, at, model))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -1,9 +1,13 @@
-//! W1 to W11 at the receiving end of a watch: what comes must be exactly the decided changes of its range, in order, from its start on.
+//! W1 to W12 at the receiving end of a watch: what comes must be exactly the decided changes of its range, in order, from its start on.
 
 use super::{Check, broken};
+use crate::clock::Micros;
 use crate::model::{Model, in_range};
 use replica::{Event, WatchBody, WatchCreate, WatchResponse};
 use std::collections::BTreeSet;
+
+/// What a member has applied it tells within this time, to a stream that takes it.
+const FED_WITHIN: Micros = 1_500_000;
 
 /// One watch, followed across the streams it lived on.
 #[derive(Clone, Debug)]
@@ -19,6 +23,8 @@ pub struct WatchOracle {
     /// Revision of the last delivered event that has fragments outstanding.
     fragment_of: Option<i64>,
     delivered: u64,
+    /// Since when the next change could have been told, and how many had been.
+    owed: Option<(Micros, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +45,7 @@ impl WatchOracle {
             mark: 0,
             fragment_of: None,
             delivered: 0,
+            owed: None,
         }
     }
 
@@ -305,6 +312,29 @@ impl WatchOracle {
             );
         }
         self.mark = mark;
+        Ok(())
+    }
+
+    /// W12: a watch whose stream takes more hears soon of what its member has `reached`, if it could be told of anything.
+    pub fn check_fed(&mut self, reached: Option<i64>, at: Micros, model: &Model) -> Check {
+        let owes = |position: usize| {
+            let revision = model.changes()[position].revision;
+            reached.is_some_and(|reached| revision <= reached)
+        };
+        let owed = self.state == Life::Open && self.next(model).is_some_and(owes);
+        match self.owed {
+            Some((since, delivered)) if owed && delivered == self.delivered => {
+                if at - since > FED_WITHIN {
+                    broken!(
+                        "W12",
+                        "nothing was told for {} us of what its member had applied; {}",
+                        at - since,
+                        self.position(model)
+                    );
+                }
+            }
+            _ => self.owed = owed.then_some((at, self.delivered)),
+        }
         Ok(())
     }
 

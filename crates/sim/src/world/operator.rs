@@ -29,6 +29,7 @@ impl World {
             .cloned()
             .collect();
         if !others.is_empty() && !machine.listed.iter().any(|name| others.contains(name)) {
+            machine.joins = true;
             machine.listed = others;
             machine.listed.push(machine.lane.clone());
         }

@@ -9,6 +9,13 @@ const LINGERS_MAX: Micros = 3_000_000;
 /// The cluster is looked at again after so long if it is not at rest yet.
 const REST_AFTER: Micros = 2_000_000;
 
+/// A local read takes no longer; a bounded one asks for a leader's word first, for as long as an election takes.
+const ALONE_MAX: Micros = 1_000_000;
+const BOUNDED_MAX: Micros = 3_000_000;
+
+/// How often it is looked whether watches are fed.
+const FED_EVERY: Micros = 1_000_000;
+
 impl World {
     /// Somebody leads, and can: it hears a majority, and something of its term is decided.
     fn led(&self) -> bool {
@@ -81,6 +88,10 @@ impl World {
         self.judge(check);
         self.check_lingering();
         self.check_overdue();
+        self.check_reads();
+        if self.now % FED_EVERY < LOOK_EVERY {
+            self.check_fed();
+        }
         self.check_waits();
         self.queue.plan(self.now + LOOK_EVERY, Event::Look);
     }
@@ -109,6 +120,51 @@ impl World {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// V2: a member that serves and runs all the while answers a local read at once, and a bounded one soon, whoever else is there.
+    fn check_reads(&mut self) {
+        let late = |flight: &InFlight| {
+            let machine = &self.members[flight.member];
+            let ran = !machine.paused && machine.paused_at < flight.asked_at;
+            let patience = match flight.kind {
+                FlightKind::Decided => return false,
+                FlightKind::Alone => ALONE_MAX,
+                FlightKind::Bounded => BOUNDED_MAX,
+            };
+            ran && self.now - flight.asked_at > patience
+        };
+        let late = self.in_flight.iter().find(|(_, flight)| late(flight));
+        if let Some((request, flight)) = late {
+            let text = format!(
+                "the {:?} read {request} of n{} has no answer after {} us",
+                flight.kind,
+                flight.member + 1,
+                self.now - flight.asked_at
+            );
+            self.fail("V2", text);
+        }
+    }
+
+    /// W12: a client that takes what comes is told of all that its member has applied, however slow others are.
+    fn check_fed(&mut self) {
+        let streams: Vec<StreamId> = self.streams.keys().copied().collect();
+        for stream in streams {
+            let state = &self.streams[&stream];
+            let machine = &self.members[state.member];
+            let runs = machine.process.as_ref().filter(|_| !machine.paused);
+            let since_pause = self.now - machine.paused_at > FED_EVERY;
+            let reached = runs
+                .filter(|_| since_pause && state.credit > 0)
+                .map(|process| process.replica.status())
+                .filter(|status| status.serving)
+                .map(|status| status.complete);
+            let (client, model) = (state.client, self.history.model());
+            let check = self
+                .clients
+                .check_fed(client, stream, reached, self.now, model);
+            self.judge(check);
         }
     }
 

@@ -75,12 +75,14 @@ impl World {
             text: words::request(&body),
         });
         self.history.on_request(request, body.clone(), self.now);
+        let kind = self.flight_kind(member, &body);
         self.in_flight.insert(
             request,
             InFlight {
                 client,
                 member,
                 asked_at: self.now,
+                kind,
             },
         );
         let ticket = Ticket(request);
@@ -114,6 +116,17 @@ impl World {
             );
         }
         self.give(member, input);
+    }
+
+    fn flight_kind(&self, member: usize, body: &Request) -> FlightKind {
+        let machine = &self.members[member];
+        let process = machine.process.as_ref().filter(|_| !machine.paused);
+        let serves = process.is_some_and(|process| process.replica.status().serving);
+        match body {
+            Request::Read(Consistency::Local, _) if serves => FlightKind::Alone,
+            Request::Read(Consistency::Bounded(_), _) if serves => FlightKind::Bounded,
+            _ => FlightKind::Decided,
+        }
     }
 
     pub(super) fn cancel(&mut self, member: usize, request: u64) {
@@ -163,6 +176,21 @@ impl World {
                 ),
             );
         }
+        let as_promised = match (flight.kind, &outcome) {
+            (_, Ok(_)) | (FlightKind::Decided, _) => true,
+            // There are too many, or a snapshot took the place of the state under it.
+            (_, Err(Failure::Overloaded { .. } | Failure::LeaderChanged)) => true,
+            (FlightKind::Bounded, Err(failure)) => matches!(failure, Failure::TooStale { .. }),
+            (FlightKind::Alone, Err(_)) => false,
+        };
+        if !as_promised {
+            let text = format!(
+                "n{} ends the {:?} read {request} with {outcome:?}",
+                member + 1,
+                flight.kind
+            );
+            self.fail("V2", text);
+        }
         let check = self.history.on_outcome(request, &outcome, self.now);
         self.judge(check);
         self.timeline.note_busy(self.now, member, || What::Answers {
@@ -209,6 +237,7 @@ impl World {
                 client,
                 member,
                 life,
+                credit: 0,
                 up: self.now,
                 down: self.now,
             },
@@ -229,9 +258,12 @@ impl World {
     }
 
     pub(super) fn on_stream(&mut self, stream: StreamId, what: ToStream) {
-        let Some(state) = self.streams.get(&stream) else {
+        let Some(state) = self.streams.get_mut(&stream) else {
             return;
         };
+        if let ToStream::Credit(responses) = what {
+            state.credit += u64::from(responses);
+        }
         let member = state.member;
         assert_eq!(
             state.life, self.members[member].life,
@@ -251,6 +283,9 @@ impl World {
 
     /// A member has responses for a stream.
     pub(crate) fn watch_responses(&mut self, stream: StreamId, mut responses: Vec<WatchResponse>) {
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.credit = state.credit.saturating_sub(responses.len() as u64);
+        }
         if mutated!(DropWatchResponse) && self.rng.chance(20) {
             return;
         }
@@ -270,9 +305,10 @@ impl World {
         let Some(state) = self.streams.get(&stream) else {
             return;
         };
-        let check =
-            self.clients
-                .on_watch_responses(state.client, stream, responses, self.history.model());
+        let (client, model) = (state.client, self.history.model());
+        let check = self
+            .clients
+            .on_watch_responses(client, stream, responses, self.now, model);
         self.judge(check);
     }
 }
