@@ -607,3 +607,26 @@ fn a_wiped_minority_waits_while_anybody_remembers() {
         }
     }
 }
+
+/// Found by the simulator (churn 1137): two members with new disks, told of different members, refused each other.
+#[test]
+fn a_member_that_joins_calls_itself_empty_to_nobody_and_minds_no_other_list() {
+    let mut joins = Bootstrap::joining(introduction(2, 12, 3), at(0));
+    joins.poll(at(0));
+    joins.handle(at(1), BootstrapMessage::Query(introduction(1, 11, 3)));
+    let said = joins.poll(at(1));
+    assert!(
+        !said
+            .iter()
+            .any(|(_, message)| matches!(message, BootstrapMessage::Answer { .. })),
+        "{said:?}"
+    );
+    joins.handle(
+        at(2),
+        BootstrapMessage::Answer {
+            from: introduction(1, 11, 4),
+            cluster: None,
+        },
+    );
+    assert_eq!(joins.outcome(), None);
+}

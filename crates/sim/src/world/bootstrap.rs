@@ -61,6 +61,11 @@ impl World {
                     member,
                     started.map(|recovery| Started::Runs(Box::new(recovery))),
                 );
+                if self.consensus.was_removed(id) {
+                    // Somebody that did not know so let it in.
+                    let at = self.now + 1_000_000;
+                    self.queue.plan(at, Event::Retire(member));
+                }
             }
         }
     }

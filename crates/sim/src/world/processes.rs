@@ -39,10 +39,6 @@ impl World {
                 self.judge(check);
                 self.note_newest_batch(member);
                 self.counts.restarts += 1;
-                if self.consensus.was_removed(self.members[member].id) {
-                    // Somebody that did not know so let it in.
-                    self.queue.plan(self.now + 1_000_000, Event::Retire(member));
-                }
                 self.plan_turn(member);
             }
             Ok(Started::Asks) => {
