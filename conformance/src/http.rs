@@ -15,18 +15,52 @@ pub async fn request(
     path: &str,
     body: Option<&str>,
 ) -> Outcome<(u16, String)> {
-    match tokio::time::timeout(Duration::from_secs(5), exchange(address, path, body)).await {
+    timely(address, path, &[], body).await
+}
+
+/// Sends one request with a body and headers of its own.
+///
+/// # Errors
+/// See [`request`].
+pub async fn post(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Outcome<(u16, String)> {
+    timely(address, path, headers, Some(body)).await
+}
+
+async fn timely(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&str>,
+) -> Outcome<(u16, String)> {
+    let exchange = exchange(address, path, headers, body);
+    match tokio::time::timeout(Duration::from_secs(5), exchange).await {
         Ok(answer) => answer,
         Err(_) => Err(format!("{path}: no answer within 5 s").into()),
     }
 }
 
-async fn exchange(address: SocketAddr, path: &str, body: Option<&str>) -> Outcome<(u16, String)> {
+async fn exchange(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&str>,
+) -> Outcome<(u16, String)> {
+    let headers = headers.iter();
+    let headers: String = headers
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
     let mut stream = TcpStream::connect(address).await?;
     let head = match body {
-        None => format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"),
+        None => {
+            format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n")
+        }
         Some(body) => format!(
-            "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
             body.len()
         ),
     };

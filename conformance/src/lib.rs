@@ -10,6 +10,7 @@ pub mod connection;
 pub mod differential;
 pub mod etcdctl;
 pub mod faults;
+pub mod fencing;
 pub mod http;
 pub mod ids;
 pub mod kubernetes;

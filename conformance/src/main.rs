@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 use conformance::faults::{self, Scenario};
 use conformance::process::until_stopped;
 use conformance::{
-    abuse, auth, backup, certificates, churn, differential, ids, kubernetes, replace, restore,
-    smoke, upgrade, wiped,
+    abuse, auth, backup, certificates, churn, differential, fencing, ids, kubernetes, replace,
+    restore, smoke, upgrade, wiped,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -105,6 +105,24 @@ enum Test {
         /// Seed of the load
         #[arg(long, default_value_t = 1)]
         seed: u64,
+    },
+    /// A holder of locks is stopped until its sessions are over, and goes on: each of its guarded writes must be refused, through every API
+    Fencing {
+        #[command(flatten)]
+        program: Binary,
+        /// How often the holder is stopped
+        #[arg(long, default_value_t = 10)]
+        rounds: usize,
+        /// Locks that it holds each time; somebody else takes every second one meanwhile
+        #[arg(long, default_value_t = 100)]
+        locks: usize,
+    },
+    /// The process that `fencing` stops
+    #[command(hide = true)]
+    HoldLocks {
+        /// The members
+        #[arg(long, value_delimiter = ',')]
+        endpoints: Vec<std::net::SocketAddr>,
     },
     /// Members lose their disks and are started with their old flags
     Wiped {
@@ -387,6 +405,20 @@ async fn run(test: Test, directory: PathBuf) -> conformance::Outcome<bool> {
             ids::make(&endpoints, kind, count, &file).await?;
             Ok(true)
         }
+        Test::Fencing {
+            program,
+            rounds,
+            locks,
+        } => {
+            fencing::run(&fencing::Plan {
+                program: program.path,
+                directory,
+                rounds,
+                locks,
+            })
+            .await
+        }
+        Test::HoldLocks { endpoints } => fencing::hold(endpoints).await,
         Test::Wiped { program } => wiped::run(&program.path, &directory).await,
         Test::Restore { program, load_keys } => {
             restore::run(&program.path, &directory, load_keys).await

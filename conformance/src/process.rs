@@ -572,7 +572,7 @@ fn directory_bytes(path: &Path) -> u64 {
     bytes.sum()
 }
 
-fn signal(process: u32, signal: rustix::process::Signal) -> Outcome<()> {
+pub(crate) fn signal(process: u32, signal: rustix::process::Signal) -> Outcome<()> {
     let id = rustix::process::Pid::from_raw(process as i32).ok_or("process ids are not 0")?;
     Ok(rustix::process::kill_process(id, signal)?)
 }
