@@ -1,0 +1,5 @@
+//! The native API on three real members.
+
+mod cluster;
+mod levels;
+mod locks;
