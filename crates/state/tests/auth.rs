@@ -384,6 +384,15 @@ fn s1_a_lock_needs_the_rights_of_its_name() {
         assert_eq!(guarded.ask("ann", &query), denied, "{query:?}");
         assert_eq!(guarded.ask(ROOT, &query), Ok(()), "{query:?}");
     }
+    assert!(matches!(guarded.run(ROOT, release.clone()), Reply::Lock(_)));
+    // Who may look at a lock is shown its grant, but does not get the token in a form that passes for the holder's.
+    assert!(matches!(guarded.run(ROOT, acquire("r/1")), Reply::Lock(_)));
+    let look = Query::Lock(LockQuery::Claim { claimant });
+    assert_eq!(guarded.ask("ann", &look), Ok(()));
+    let own = Query::Lock(LockQuery::Own { claimant });
+    let denied = Err(AuthRejection::PermissionDenied);
+    assert_eq!(guarded.ask("ann", &own), denied);
+    assert_eq!(guarded.ask(ROOT, &own), Ok(()));
     assert!(matches!(guarded.run(ROOT, release), Reply::Lock(_)));
     assert!(matches!(guarded.run("ann", acquire("a/1")), Reply::Lock(_)));
 }

@@ -141,9 +141,9 @@ impl Native<'_> {
         }
     }
 
-    /// What this member knows of an acquisition; as much as any answer it gave.
+    /// What this member knows of an acquisition; as much as any answer it gave. Who may only look at locks gets none of their tokens signed.
     async fn claim(&self, claimant: Claimant) -> Result<Option<ClaimView>, Status> {
-        let query = Query::Lock(LockQuery::Claim { claimant });
+        let query = Query::Lock(LockQuery::Own { claimant });
         match self.local(query).await? {
             Answer::Lock(LockAnswer::Claim(claim)) => Ok(claim),
             _ => Err(unexpected()),

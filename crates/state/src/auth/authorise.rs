@@ -219,6 +219,7 @@ impl Asking<'_> {
                 self.check(read, name, &[])
             }
             LockQuery::Claim { claimant } => self.claim(read, *claimant),
+            LockQuery::Own { claimant } => self.claim(PermissionKind::Write, *claimant),
         }
     }
 

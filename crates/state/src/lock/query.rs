@@ -25,7 +25,7 @@ impl Locks {
                 let lock = self.locks.get(name);
                 LockAnswer::Show(lock.map(|lock| self.detail(lock, *skip, *limit, moment)))
             }
-            LockQuery::Claim { claimant } => {
+            LockQuery::Claim { claimant } | LockQuery::Own { claimant } => {
                 let claim = self.claims.get(claimant);
                 LockAnswer::Claim(claim.map(|claim| self.claim_view(claim, moment)))
             }

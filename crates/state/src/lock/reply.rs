@@ -157,6 +157,11 @@ pub enum LockQuery {
         /// Whose.
         claimant: Claimant,
     },
+    /// The same, for whoever is to speak for it: it needs the right to change the lock.
+    Own {
+        /// Whose.
+        claimant: Claimant,
+    },
     /// Whether a grant still holds, and whether it is the newest.
     Check {
         /// The lock.
