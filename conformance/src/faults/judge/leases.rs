@@ -182,7 +182,6 @@ impl Life {
             ttl_ms: self.ttl * 1000,
             deadline_ms: 0,
             renewed_at,
-            keys: BTreeSet::new(),
         }
     }
 }

@@ -192,7 +192,6 @@ impl Leases {
 mod tests {
     use super::*;
     use state::{Batch, Command, Group, LeaseGrant, Operation};
-    use std::collections::BTreeSet;
 
     fn expiry(renewed_at: Micros) -> Expiry {
         Expiry {
@@ -201,7 +200,6 @@ mod tests {
                 ttl_ms: 1000,
                 deadline_ms: 0,
                 renewed_at,
-                keys: BTreeSet::new(),
             },
         }
     }

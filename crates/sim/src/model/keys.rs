@@ -1,0 +1,381 @@
+//! The keys of the model: their whole history, what is compacted, and which lease each hangs on.
+
+use bytes::Bytes;
+use state::{
+    Compare, DeleteRange, KeyValue, Put, Range, RangeReply, Rejection, Reply, StepReply, Txn,
+    TxnOperation, TxnReply, TxnStep,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One change of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its revision.
+    pub revision: i64,
+    /// The key was removed.
+    pub deleted: bool,
+    /// The key after the change; for a removal only key and revision.
+    pub kv: KeyValue,
+}
+
+/// Every key, with its history.
+#[derive(Debug)]
+pub struct Keys {
+    revision: i64,
+    compacted: i64,
+    history: BTreeMap<Bytes, Vec<Change>>,
+    changes: Vec<Change>,
+    /// The compacted revision in force from each revision on.
+    compactions: Vec<(i64, i64)>,
+    /// The keys of each lease there is.
+    leases: BTreeMap<i64, BTreeSet<Bytes>>,
+}
+
+impl Default for Keys {
+    fn default() -> Keys {
+        Keys {
+            revision: 1,
+            // As in etcd: an empty store may be compacted up to revision 0, once.
+            compacted: -1,
+            history: BTreeMap::new(),
+            changes: Vec::new(),
+            compactions: Vec::new(),
+            leases: BTreeMap::new(),
+        }
+    }
+}
+
+impl Keys {
+    /// Takes the next change of a history that somebody tells.
+    ///
+    /// # Errors
+    /// It does not follow: the broken promise and what is wrong.
+    pub fn follow(&mut self, change: Change) -> Result<(), (&'static str, String)> {
+        self.check_next(&change)?;
+        self.revision = change.revision;
+        self.record(change);
+        Ok(())
+    }
+
+    fn check_next(&self, change: &Change) -> Result<(), (&'static str, String)> {
+        let (revision, kv) = (self.revision, &change.kv);
+        let next = revision + 1;
+        let again = !self.changes.is_empty() && change.revision == revision;
+        if !again && change.revision != next || kv.mod_revision != change.revision {
+            return Err(("KV3", format!("{change:?} follows revision {revision}")));
+        }
+        let before = self.key_at(&kv.key, change.revision);
+        let expected = match (&before, change.deleted) {
+            (None, true) => return Err(("W9", format!("{change:?} removes an absent key"))),
+            (_, true) => (0, 0),
+            (None, false) => (change.revision, 1),
+            (Some(before), false) => (before.create_revision, before.version + 1),
+        };
+        if (kv.create_revision, kv.version) != expected {
+            return Err(("W9", format!("{change:?} follows {before:?}")));
+        }
+        Ok(())
+    }
+
+    /// The newest revision.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// The oldest readable revision.
+    pub fn compacted(&self) -> i64 {
+        self.compacted.max(0)
+    }
+
+    /// All changes, in order.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// A compaction to `compacted` was decided before the store reached `revision`, or at it.
+    pub fn was_compacted_to(&self, compacted: i64, revision: i64) -> bool {
+        self.compactions
+            .iter()
+            .any(|(at, to)| *to == compacted && *at <= revision)
+    }
+
+    /// Keys may hang on this lease from now on.
+    pub fn begin_lease(&mut self, id: i64) {
+        self.leases.insert(id, BTreeSet::new());
+    }
+
+    /// Removes the keys of a lease in one revision.
+    pub fn end_lease(&mut self, id: i64) {
+        let keys = self.leases.remove(&id).expect("the caller has looked");
+        if !keys.is_empty() {
+            self.revision += 1;
+            for key in &keys {
+                self.remove(key, self.revision);
+            }
+        }
+    }
+
+    /// Sets a key.
+    pub fn put(&mut self, put: &Put) -> Reply {
+        // A put alone is told of a missing lease first, one in a transaction of a missing key.
+        if put.lease != 0 && !self.leases.contains_key(&put.lease) {
+            return Reply::Rejected(Rejection::LeaseNotFound);
+        }
+        if let Err(rejection) = self.check_put(put) {
+            return Reply::Rejected(rejection);
+        }
+        self.revision += 1;
+        Reply::Put {
+            prev: self.set(put, self.revision),
+        }
+    }
+
+    /// Removes keys.
+    pub fn delete_range(&mut self, delete: &DeleteRange) -> Reply {
+        let doomed = self.range_at(&delete.key, &delete.range_end, self.revision);
+        if !doomed.is_empty() {
+            self.revision += 1;
+            doomed
+                .iter()
+                .for_each(|kv| self.remove(&kv.key, self.revision));
+        }
+        Reply::DeleteRange {
+            deleted: doomed.len() as i64,
+            prev: if delete.prev_kv { doomed } else { Vec::new() },
+        }
+    }
+
+    /// Forgets what is older than `revision`.
+    pub fn compact(&mut self, revision: i64) -> Reply {
+        if revision <= self.compacted {
+            return Reply::Rejected(Rejection::Compacted {
+                compacted: self.compacted(),
+            });
+        }
+        if revision > self.revision {
+            return Reply::Rejected(Rejection::FutureRevision {
+                current: self.revision,
+            });
+        }
+        self.compacted = revision;
+        self.compactions.push((self.revision, revision));
+        Reply::Compact
+    }
+
+    fn check_put(&self, put: &Put) -> Result<(), Rejection> {
+        if (put.ignore_value || put.ignore_lease) && self.key_at(&put.key, self.revision).is_none()
+        {
+            return Err(Rejection::KeyNotFound);
+        }
+        if put.lease != 0 && !self.leases.contains_key(&put.lease) {
+            return Err(Rejection::LeaseNotFound);
+        }
+        Ok(())
+    }
+
+    /// Sets a key at `revision`; gives what was there if it was asked for.
+    fn set(&mut self, put: &Put, revision: i64) -> Option<KeyValue> {
+        let before = self.key_at(&put.key, revision);
+        let lease = if put.ignore_lease {
+            before.as_ref().map_or(0, |kv| kv.lease)
+        } else {
+            put.lease
+        };
+        let value = if put.ignore_value {
+            before.as_ref().map_or(Bytes::new(), |kv| kv.value.clone())
+        } else {
+            put.value.clone()
+        };
+        let (create_revision, version) = before
+            .as_ref()
+            .map_or((revision, 1), |kv| (kv.create_revision, kv.version + 1));
+        self.detach(&put.key, before.as_ref());
+        if let Some(attached) = self.leases.get_mut(&lease) {
+            attached.insert(put.key.clone());
+        }
+        let kv = KeyValue {
+            key: put.key.clone(),
+            value,
+            create_revision,
+            mod_revision: revision,
+            version,
+            lease,
+        };
+        self.record(Change {
+            revision,
+            deleted: false,
+            kv,
+        });
+        before.filter(|_| put.prev_kv)
+    }
+
+    fn remove(&mut self, key: &Bytes, revision: i64) {
+        let before = self.key_at(key, revision);
+        self.detach(key, before.as_ref());
+        let kv = KeyValue {
+            key: key.clone(),
+            mod_revision: revision,
+            ..KeyValue::default()
+        };
+        self.record(Change {
+            revision,
+            deleted: true,
+            kv,
+        });
+    }
+
+    fn detach(&mut self, key: &Bytes, before: Option<&KeyValue>) {
+        if let Some(attached) = before.and_then(|kv| self.leases.get_mut(&kv.lease)) {
+            attached.remove(key);
+        }
+    }
+
+    fn record(&mut self, change: Change) {
+        self.history
+            .entry(change.kv.key.clone())
+            .or_default()
+            .push(change.clone());
+        self.changes.push(change);
+    }
+
+    /// Runs a transaction.
+    pub fn txn(&mut self, txn: &Txn) -> Reply {
+        let succeeded = txn.compares.iter().all(|compare| self.holds(compare));
+        let operations = if succeeded {
+            &txn.success
+        } else {
+            &txn.failure
+        };
+        for operation in operations {
+            if let Some(TxnStep::Put(put)) = &operation.step
+                && let Err(rejection) = self.check_put(put)
+            {
+                return Reply::Rejected(rejection);
+            }
+        }
+        let first_change = self.changes.len();
+        let revision = self.revision + 1;
+        let (mut steps, mut revisions) = (Vec::new(), Vec::new());
+        for operation in operations {
+            steps.push(self.step(operation, revision));
+            let changed = self.changes.len() > first_change;
+            revisions.push(if changed { revision } else { self.revision });
+        }
+        if self.changes.len() > first_change {
+            self.revision = revision;
+        }
+        Reply::Txn(TxnReply {
+            succeeded,
+            steps,
+            revisions,
+            revision: self.revision,
+        })
+    }
+
+    fn step(&mut self, operation: &TxnOperation, revision: i64) -> StepReply {
+        match operation
+            .step
+            .as_ref()
+            .expect("the workload sends whole steps")
+        {
+            TxnStep::Range(range) => StepReply::Range(self.range(range, revision)),
+            TxnStep::Put(put) => StepReply::Put {
+                prev: self.set(put, revision),
+            },
+            TxnStep::DeleteRange(delete) => {
+                let doomed = self.range_at(&delete.key, &delete.range_end, revision);
+                doomed.iter().for_each(|kv| self.remove(&kv.key, revision));
+                StepReply::DeleteRange {
+                    deleted: doomed.len() as i64,
+                    prev: if delete.prev_kv { doomed } else { Vec::new() },
+                }
+            }
+            TxnStep::Txn(_) => panic!("the workload nests no transactions"),
+        }
+    }
+
+    fn holds(&self, compare: &Compare) -> bool {
+        assert!(
+            compare.range_end.is_empty(),
+            "the workload compares single keys"
+        );
+        let kv = self.key_at(&compare.key, self.revision);
+        let order = match compare.target {
+            // etcd: comparing the value of an absent key never holds.
+            3 => match &kv {
+                Some(kv) => kv.value.cmp(&compare.value),
+                None => return false,
+            },
+            target => {
+                let kv = kv.unwrap_or_default();
+                let number = match target {
+                    0 => kv.version,
+                    1 => kv.create_revision,
+                    2 => kv.mod_revision,
+                    4 => kv.lease,
+                    _ => panic!("the workload compares by known targets, not {target}"),
+                };
+                number.cmp(&compare.number)
+            }
+        };
+        match compare.result {
+            0 => order.is_eq(),
+            1 => order.is_gt(),
+            2 => order.is_lt(),
+            _ => order.is_ne(),
+        }
+    }
+
+    /// The key as of `revision`, compacted or not.
+    pub fn key_at(&self, key: &[u8], revision: i64) -> Option<KeyValue> {
+        let changes = self.history.get(key)?;
+        let last = changes
+            .iter()
+            .rev()
+            .find(|change| change.revision <= revision)?;
+        (!last.deleted).then(|| last.kv.clone())
+    }
+
+    fn range_at(&self, key: &Bytes, range_end: &[u8], revision: i64) -> Vec<KeyValue> {
+        let candidates = self.history.range(key.clone()..).map(|(key, _)| key);
+        let within = candidates.take_while(|candidate| in_range(candidate, key, range_end));
+        within
+            .filter_map(|key| self.key_at(key, revision))
+            .collect()
+    }
+
+    /// Answers a range in a view at revision `view`: limit, keys-only, count-only and the historic revision; not the sort orders.
+    pub fn range(&self, range: &Range, view: i64) -> RangeReply {
+        let revision = if range.revision > 0 {
+            range.revision
+        } else {
+            view
+        };
+        let mut kvs = self.range_at(&range.key, &range.range_end, revision);
+        let count = kvs.len() as i64;
+        if range.count_only {
+            return RangeReply {
+                kvs: Vec::new(),
+                more: false,
+                count,
+            };
+        }
+        let more = range.limit > 0 && count > range.limit;
+        if more {
+            kvs.truncate(range.limit as usize);
+        }
+        if range.keys_only {
+            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+        }
+        RangeReply { kvs, more, count }
+    }
+}
+
+/// `key` lies in an etcd range: an empty end is the single key, one zero byte is "from there on".
+pub fn in_range(key: &[u8], first: &[u8], range_end: &[u8]) -> bool {
+    match range_end {
+        [] => key == first,
+        [0] => key >= first,
+        end => key >= first && key < end,
+    }
+}
