@@ -155,13 +155,14 @@ async fn log_reaches(cluster: &Cluster, at: usize, text: &str, lines: usize) -> 
 }
 
 /// An authority made by the binary under test, and what it vouches for.
-struct Certificates {
+pub(crate) struct Certificates {
     program: PathBuf,
     directory: PathBuf,
 }
 
 impl Certificates {
-    fn make(program: &Path, directory: &Path) -> Outcome<Certificates> {
+    /// Makes an authority, certificates of three members and one of a client.
+    pub(crate) fn make(program: &Path, directory: &Path) -> Outcome<Certificates> {
         let place = Certificates {
             program: program.to_path_buf(),
             directory: directory.to_path_buf(),
@@ -230,7 +231,8 @@ impl Certificates {
             .collect()
     }
 
-    fn file(&self, name: &str) -> String {
+    /// The path of one of its files.
+    pub(crate) fn file(&self, name: &str) -> String {
         self.directory.join(name).display().to_string()
     }
 }

@@ -16,6 +16,7 @@ pub mod ids;
 pub mod kubernetes;
 pub mod ledger;
 pub mod load;
+pub mod migration;
 pub mod process;
 pub mod random;
 pub mod raw;

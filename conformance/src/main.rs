@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 use conformance::faults::{self, Scenario};
 use conformance::process::until_stopped;
 use conformance::{
-    abuse, auth, backup, certificates, churn, differential, fencing, ids, kubernetes, replace,
-    restore, smoke, upgrade, wiped,
+    abuse, auth, backup, certificates, churn, differential, fencing, ids, kubernetes, migration,
+    replace, restore, smoke, upgrade, wiped,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -163,6 +163,21 @@ enum Test {
         /// Changes before each move
         #[arg(long, default_value_t = 2_000)]
         operations: u64,
+        /// Seed of all choices
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Copying from a real etcd while its clients go on: killed and resumed, from an etcd with certificates and users; tells how fast
+    Migrate {
+        /// A real etcd, of any version
+        #[arg(long, default_value = "etcd", value_parser = found, value_name = "BINARY")]
+        reference: PathBuf,
+        /// The binary under test
+        #[arg(long, default_value = "target/release/synod", value_parser = found, value_name = "BINARY")]
+        subject: PathBuf,
+        /// Keys to begin with
+        #[arg(long, default_value_t = 20_000)]
+        keys: u64,
         /// Seed of all choices
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -435,6 +450,21 @@ async fn run(test: Test, directory: PathBuf) -> conformance::Outcome<bool> {
                 subject,
                 etcdutl,
                 operations,
+                seed,
+                directory,
+            })
+            .await
+        }
+        Test::Migrate {
+            reference,
+            subject,
+            keys,
+            seed,
+        } => {
+            migration::run(&migration::Plan {
+                reference,
+                subject,
+                keys,
                 seed,
                 directory,
             })

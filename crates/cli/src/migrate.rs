@@ -2,10 +2,11 @@
 //!
 //! Live keys are copied as of one revision, in the order in which they were created and changed, so that whoever compares revisions finds them in the
 //! same order; then every revision is followed as one transaction. How far it has come stands in the destination itself, changed in the same
-//! transactions: an interrupted migration goes on where it stopped, and two at a time exclude each other.
+//! transactions: an interrupted migration goes on where it stopped, and two at a time exclude each other. Many are on their way at a time.
 
 mod copy;
 mod leases;
+mod pipeline;
 mod range;
 mod target;
 mod verify;
@@ -189,7 +190,8 @@ impl Migration {
         let mut quiet_since = Instant::now();
         loop {
             tokio::select! {
-                _ = &mut stop => return Ok(()),
+                _ = &mut stop => return self.target.flush().await,
+                answer = self.target.answer(), if self.target.is_busy() => self.target.settle(answer).await?,
                 heard = timeout(TICK, watch.next()) => match heard {
                     Ok(Ok(Some(response))) if response.canceled => {
                         // The source compacted what was still to come: look at all of it once more.
@@ -203,7 +205,10 @@ impl Migration {
                         }
                         self.follow(response.events).await?;
                     }
-                    Ok(Ok(None)) => watch = self.watch(),
+                    Ok(Ok(None)) => {
+                        self.target.flush().await?;
+                        watch = self.watch();
+                    }
                     Ok(Err(error)) => return Err(error.into()),
                     Err(_) => {}
                 },
@@ -211,7 +216,7 @@ impl Migration {
             self.look_after_leases(false).await?;
             self.tell();
             if until_quiet && quiet_since.elapsed() >= QUIET {
-                return Ok(());
+                return self.target.flush().await;
             }
         }
     }

@@ -41,6 +41,7 @@ pub(super) async fn copy(migration: &mut Migration, mut revision: i64) -> Result
 }
 
 async fn copy_at(migration: &mut Migration, revision: i64) -> Result<(), Failed> {
+    migration.target.flush().await?;
     let range = migration.target.range().clone();
     let there = Pages::new(&migration.source, &range, revision, false)
         .rest()
@@ -71,7 +72,8 @@ async fn copy_at(migration: &mut Migration, revision: i64) -> Result<(), Failed>
         migration.look_after_leases(false).await?;
         migration.tell();
     }
-    migration.target.note(revision).await
+    migration.target.note(revision).await?;
+    migration.target.flush().await
 }
 
 /// Keys of the destination that must go before anything is put.

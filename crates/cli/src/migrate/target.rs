@@ -1,6 +1,6 @@
 //! The destination, and how far the migration has come: a key beside the data, changed with it.
 
-use super::pause;
+use super::pipeline::{Pipeline, Sent};
 use super::range::{KeyRange, present};
 use crate::output::{Failed, hex};
 use bytes::Bytes;
@@ -8,14 +8,13 @@ use client::{Client, ClientError};
 use proto::etcdserverpb as pb;
 use proto::mvccpb::KeyValue;
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 /// Where progress stands; the source's cluster follows.
 const PROGRESS_PREFIX: &str = "synod-migrate/";
 /// Changes of one transaction, and bytes of them: what every server takes.
 const CHANGES_MAX: usize = 100;
 const BYTES_MAX: usize = 1 << 20;
-/// Attempts to learn what became of a transaction.
-const ATTEMPTS_MAX: usize = 50;
 
 /// A change to make.
 #[derive(Clone, Debug)]
@@ -65,11 +64,15 @@ pub(super) struct Target {
     client: Client,
     range: KeyRange,
     progress_key: Bytes,
-    /// As it stands at the destination; `None` before the first change.
-    progress: Option<Bytes>,
-    /// All revisions of the source up to here are in the destination.
-    done: i64,
-    /// Parts written, so that no two marks are equal.
+    /// What tells this migration's marks from those of another one from the same source.
+    run: String,
+    /// The transactions on their way.
+    pipeline: Pipeline,
+    /// The mark of the last transaction sent; `None` before the first change.
+    last: Option<Bytes>,
+    /// The last transaction sent brings the destination to this revision of the source.
+    sent: i64,
+    /// Parts sent, so that no two marks are equal.
     part: u64,
 }
 
@@ -81,23 +84,30 @@ impl Target {
         range: KeyRange,
         force: bool,
     ) -> Result<Target, Failed> {
+        let progress_key = Bytes::from(format!("{PROGRESS_PREFIX}{source:x}"));
+        let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let mut target = Target {
+            run: format!("{:x}.{:x}", since.as_nanos(), std::process::id()),
+            pipeline: Pipeline::new(client.clone(), progress_key.clone()),
             client,
             range,
-            progress_key: Bytes::from(format!("{PROGRESS_PREFIX}{source:x}")),
-            progress: None,
-            done: 0,
+            progress_key,
+            last: None,
+            sent: 0,
             part: 0,
         };
-        target.progress = target.read_progress().await?;
-        if let Some(mark) = &target.progress {
-            (target.done, target.part) = target.parse(mark).ok_or_else(|| {
+        target.last = target.pipeline.read_mark().await?;
+        if let Some(mark) = &target.last {
+            (target.sent, target.part) = target.parse(mark).ok_or_else(|| {
                 Failed::Refused(format!(
                     "to: a migration of other keys from this source has begun there ({}); finish it with the same --prefix, or remove its mark",
                     String::from_utf8_lossy(&target.progress_key)
                 ))
             })?;
-            eprintln!("going on after source revision {}", target.done);
+            target
+                .pipeline
+                .begin_after(target.last.clone(), target.sent);
+            eprintln!("going on after source revision {}", target.sent);
             return Ok(target);
         }
         let keys = present(&target.client, &target.range).await?.keys;
@@ -117,8 +127,14 @@ impl Target {
         &self.range
     }
 
+    /// All revisions of the source up to here are in the destination for good.
     pub fn done(&self) -> i64 {
-        self.done
+        self.pipeline.done()
+    }
+
+    /// Some of what was written may not be there yet.
+    pub fn is_busy(&self) -> bool {
+        !self.pipeline.is_empty()
     }
 
     /// The key that is not of the source.
@@ -128,26 +144,19 @@ impl Target {
 
     fn mark(&self, done: i64, part: u64) -> Bytes {
         let (start, end) = (hex(&self.range.start), hex(&self.range.end));
-        Bytes::from(format!("{done} {part} {start}-{end}"))
+        Bytes::from(format!("{done} {part} {start}-{end} {}", self.run))
     }
 
+    /// The source's revision and the part that a mark tells, if it is of the same range.
     fn parse(&self, mark: &[u8]) -> Option<(i64, u64)> {
         let text = std::str::from_utf8(mark).ok()?;
+        let (start, end) = (hex(&self.range.start), hex(&self.range.end));
         let mut words = text.split(' ');
         let (done, part) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        (self.mark(done, part) == mark).then_some((done, part))
+        (words.next()? == format!("{start}-{end}")).then_some((done, part))
     }
 
-    async fn read_progress(&self) -> Result<Option<Bytes>, Failed> {
-        let request = pb::RangeRequest {
-            key: self.progress_key.clone(),
-            ..pb::RangeRequest::default()
-        };
-        let answer = self.client.range(request).await?.message;
-        Ok(answer.kvs.into_iter().next().map(|kv| kv.value))
-    }
-
-    /// Makes changes of one revision of the source, in one transaction if one takes them; after the last all up to `revision` is done.
+    /// Sends changes of one revision of the source, in one transaction if one takes them; after the last all up to `revision` is done.
     pub async fn write(&mut self, changes: Vec<Change>, revision: i64) -> Result<(), Failed> {
         // A key changes once in a transaction: its last change counts.
         let last: BTreeMap<Bytes, usize> = changes
@@ -162,26 +171,31 @@ impl Target {
             }
             let full = operations.len() == CHANGES_MAX || bytes + change.bytes() > BYTES_MAX;
             if full && !operations.is_empty() {
-                self.commit(std::mem::take(&mut operations), self.done)
+                self.commit(std::mem::take(&mut operations), bytes, self.sent)
                     .await?;
                 bytes = 0;
             }
             bytes += change.bytes();
             operations.push(change.operation());
         }
-        self.commit(operations, revision).await
+        self.commit(operations, bytes, revision).await
     }
 
     /// Notes that all up to `revision` is done.
     pub async fn note(&mut self, revision: i64) -> Result<(), Failed> {
-        if revision > self.done {
-            self.commit(Vec::new(), revision).await?;
+        if revision > self.sent {
+            self.commit(Vec::new(), 0, revision).await?;
         }
         Ok(())
     }
 
-    /// Makes operations, with the mark that says so, if the mark is still the last one.
-    async fn commit(&mut self, operations: Vec<pb::RequestOp>, done: i64) -> Result<(), Failed> {
+    /// Sends operations, with the mark that says so, to be made if the mark is still the one before.
+    async fn commit(
+        &mut self,
+        operations: Vec<pb::RequestOp>,
+        bytes: usize,
+        done: i64,
+    ) -> Result<(), Failed> {
         let mark = self.mark(done, self.part + 1);
         let mut success = operations;
         success.push(
@@ -197,35 +211,18 @@ impl Target {
             success,
             failure: Vec::new(),
         };
-        for _ in 0..ATTEMPTS_MAX {
-            match self.client.txn(request.clone()).await {
-                Ok(answer) if answer.message.succeeded => {}
-                Ok(_) if self.read_progress().await?.as_ref() == Some(&mark) => {}
-                Ok(_) => {
-                    return Err(Failed::Refused(
-                        "to: another migration from this source writes there; let one of them finish".into(),
-                    ));
-                }
-                // Whether it was made shows in the mark.
-                Err(ClientError::Unknown { .. } | ClientError::Unreachable { .. }) => {
-                    pause().await;
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            }
-            self.progress = Some(mark);
-            self.part += 1;
-            self.done = self.done.max(done);
-            return Ok(());
-        }
-        Err(Failed::Unreachable(
-            "to: the destination does not answer; give the command again to go on".into(),
-        ))
+        self.pipeline
+            .push(Sent::new(mark.clone(), done, bytes, request))
+            .await?;
+        self.last = Some(mark);
+        self.part += 1;
+        self.sent = self.sent.max(done);
+        Ok(())
     }
 
     fn unchanged(&self) -> pb::Compare {
         use pb::compare::{CompareResult, CompareTarget, TargetUnion};
-        let (target, union) = match &self.progress {
+        let (target, union) = match &self.last {
             Some(mark) => (CompareTarget::Value, TargetUnion::Value(mark.clone())),
             None => (CompareTarget::Create, TargetUnion::CreateRevision(0)),
         };
@@ -236,6 +233,21 @@ impl Target {
             range_end: Bytes::new(),
             target_union: Some(union),
         }
+    }
+
+    /// The oldest answer that is still to come; only while something is [on its way](Target::is_busy).
+    pub async fn answer(&mut self) -> Result<bool, ClientError> {
+        self.pipeline.answer().await
+    }
+
+    /// Takes what [`Target::answer`] gave.
+    pub async fn settle(&mut self, answer: Result<bool, ClientError>) -> Result<(), Failed> {
+        self.pipeline.settle(answer).await
+    }
+
+    /// Waits until all that was written is there.
+    pub async fn flush(&mut self) -> Result<(), Failed> {
+        self.pipeline.flush().await
     }
 
     /// The migration is over: its mark goes.
