@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// Bytes written to the file at once.
 const BUFFER_BYTES: usize = 1 << 20;
+/// How far saving and checking stand back behind what else runs on the machine, which may be a member.
+const NICENESS: i32 = 10;
 
 #[derive(Subcommand)]
 pub(crate) enum SnapshotCommand {
@@ -99,6 +101,7 @@ impl SnapshotCommand {
 pub(crate) fn run(output: Output, command: SnapshotCommand) -> Result<(), Failed> {
     match command {
         SnapshotCommand::Save(args) => {
+            stand_back();
             let data_dir = args.data_dir.expect("without one a member is asked");
             complete(output, &args.file, |part| {
                 let out = File::create(part).map_err(|error| written(part, &error))?;
@@ -108,6 +111,7 @@ pub(crate) fn run(output: Output, command: SnapshotCommand) -> Result<(), Failed
             })
         }
         SnapshotCommand::Status { file } => {
+            stand_back();
             let summary = load(&file, Raised::new(1)?)?.summary;
             show(output, &summary)
         }
@@ -125,6 +129,11 @@ pub(crate) fn run(output: Output, command: SnapshotCommand) -> Result<(), Failed
     }
 }
 
+/// Lets others go first. Where that is refused, saving is merely less polite.
+fn stand_back() {
+    let _ = rustix::process::setpriority_process(None, NICENESS);
+}
+
 /// `snapshot save`.
 pub(crate) async fn save(
     client: &Client,
@@ -134,6 +143,7 @@ pub(crate) async fn save(
     let SnapshotCommand::Save(SaveArgs { file, rate, .. }) = command else {
         unreachable!("the others need no member");
     };
+    stand_back();
     let received = receive(client, &beside(&file), rate.unwrap_or(0)).await;
     complete(output, &file, |_| received)
 }
