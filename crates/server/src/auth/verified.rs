@@ -45,11 +45,11 @@ pub(super) struct VerifiedTokens {
 impl VerifiedTokens {
     /// Finds one that has not ended.
     pub fn get(&mut self, token: &[u8], now: Instant) -> Option<&mut Verified> {
-        if let Some((token, verified)) = self.older.remove_entry(token) {
+        if !self.newer.contains_key(token) {
+            let (token, verified) = self.older.remove_entry(token)?;
             self.put(token, verified);
         }
-        let until = self.newer.get(token)?.until;
-        if until <= now {
+        if self.newer.get(token)?.until <= now {
             self.newer.remove(token);
             return None;
         }

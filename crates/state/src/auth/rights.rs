@@ -32,23 +32,46 @@ impl Rights {
 
     /// It may do this with all keys of the range.
     pub fn covers(&self, kind: PermissionKind, key: &[u8], range_end: &[u8]) -> bool {
-        let span = span(key, range_end);
+        let end = End::of(key, range_end);
         match kind {
-            PermissionKind::Read => self.read.cover(&span),
-            PermissionKind::Write => self.write.cover(&span),
-            PermissionKind::ReadWrite => self.read.cover(&span) && self.write.cover(&span),
+            PermissionKind::Read => self.read.cover(key, end),
+            PermissionKind::Write => self.write.cover(key, end),
+            PermissionKind::ReadWrite => self.read.cover(key, end) && self.write.cover(key, end),
         }
     }
 }
 
-/// A range as clients write it. A range that ends before it begins is treated as its first key: it names nothing that could be hidden.
+/// Where a range ends that is asked for; every request asks, so nothing is copied.
+#[derive(Clone, Copy)]
+enum End<'a> {
+    Never,
+    Before(&'a [u8]),
+    /// With this key.
+    After(&'a [u8]),
+}
+
+impl End<'_> {
+    /// Of a range as clients write it. A range that ends before it begins is treated as its first key: it names nothing that could be hidden.
+    fn of<'a>(key: &'a [u8], range_end: &'a [u8]) -> End<'a> {
+        match range_end {
+            [0] => End::Never,
+            end if end > key => End::Before(end),
+            _ => End::After(key),
+        }
+    }
+
+    /// The first key after it, if there is one.
+    fn to_owned(self) -> Option<Vec<u8>> {
+        match self {
+            End::Never => None,
+            End::Before(end) => Some(end.to_vec()),
+            End::After(key) => Some([key, &[0]].concat()),
+        }
+    }
+}
+
 fn span(key: &[u8], range_end: &[u8]) -> Span {
-    let end = match range_end {
-        [0] => None,
-        end if end > key => Some(end.to_vec()),
-        _ => Some([key, &[0]].concat()),
-    };
-    (key.to_vec(), end)
+    (key.to_vec(), End::of(key, range_end).to_owned())
 }
 
 /// Spans in order, with gaps between them.
@@ -72,11 +95,17 @@ impl Spans {
         Spans(merged)
     }
 
-    fn cover(&self, (start, end): &Span) -> bool {
-        let after = self.0.partition_point(|(first, _)| first <= start);
-        after
-            .checked_sub(1)
-            .is_some_and(|at| reaches(&self.0[at].1, end))
+    fn cover(&self, start: &[u8], end: End<'_>) -> bool {
+        let after = self.0.partition_point(|(first, _)| &first[..] <= start);
+        let Some((_, last)) = after.checked_sub(1).map(|at| &self.0[at]) else {
+            return false;
+        };
+        match (last, end) {
+            (None, _) => true,
+            (Some(_), End::Never) => false,
+            (Some(last), End::Before(end)) => &last[..] >= end,
+            (Some(last), End::After(key)) => &last[..] > key,
+        }
     }
 }
 
