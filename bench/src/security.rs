@@ -23,6 +23,8 @@ const CONNECTIONS: usize = 16;
 const START_MAX: Duration = Duration::from_secs(30);
 const ROOT: (&str, &str) = ("root", "root's");
 const WRITER: (&str, &str) = ("writer", "writer's");
+/// Users whose first log-ins are measured, in each round anew: a member hashes some twenty a second, so these last for ten seconds on each of three.
+const NEWCOMERS: usize = 150;
 
 /// What to measure.
 #[derive(Args, Clone, Debug)]
@@ -79,24 +81,33 @@ async fn tokens(plan: &Plan, program: &Program) -> Outcome<()> {
     make_users(&root).await?;
     let open = clients(&endpoints, &Security::default(), None)?;
     let known = clients(&endpoints, &Security::default(), Some(WRITER))?;
-    let (mut without, mut with, mut beside) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..plan.rounds() {
-        without.push(drive(plan, &open).await);
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    let (mut again, mut anew) = (Beside::default(), Beside::default());
+    for round in 0..plan.rounds() {
+        let newcomers = newcomers(round);
+        add_users(&endpoints, &newcomers).await?;
+        without.push(drive(plan, &cluster, &open).await);
         root.auth_enable(pb::AuthEnableRequest {}).await?;
-        with.push(drive(plan, &known).await);
-        let (figures, logins) = beside_logins(plan, &endpoints, &known).await;
-        beside.push((figures, logins));
+        with.push(drive(plan, &cluster, &known).await);
+        again.push(beside_logins(plan, &cluster, &[WRITER.0.into()], &known).await);
+        anew.push(beside_logins(plan, &cluster, &newcomers, &known).await);
         root.auth_disable(pb::AuthDisableRequest {}).await?;
     }
-    let logins: Vec<f64> = beside.iter().map(|(_, logins)| *logins).collect();
-    let beside: Vec<Figures> = beside.into_iter().map(|(figures, _)| figures).collect();
     let rows = vec![
         head(),
         row("no users", &without, &without),
         row("tokens and permissions", &with, &without),
         row(
-            &format!("and {} password log-ins/s", short(median(&logins))),
-            &beside,
+            &format!("and {} password log-ins/s", short(median(&again.logins))),
+            &again.puts,
+            &with,
+        ),
+        row(
+            &format!(
+                "and as many first log-ins as are hashed, {}/s",
+                short(median(&anew.logins))
+            ),
+            &anew.puts,
             &with,
         ),
     ];
@@ -141,16 +152,70 @@ async fn make_users(root: &Client) -> Outcome<()> {
     Ok(())
 }
 
-/// The load, and at the same time so many log-ins a second; gives how many were answered a second.
-async fn beside_logins(plan: &Plan, endpoints: &[String], clients: &[Client]) -> (Figures, f64) {
+/// Names of users that nobody has logged in as, nor will in another round.
+fn newcomers(round: usize) -> Vec<String> {
+    let name = |number| format!("newcomer-{round}-{number}");
+    (0..NEWCOMERS).map(name).collect()
+}
+
+/// Adds users, each with the writer's password under a salt of its own.
+async fn add_users(endpoints: &[String], names: &[String]) -> Outcome<()> {
+    let mut added = JoinSet::new();
+    for (nth, endpoint) in endpoints.iter().enumerate() {
+        let client = Client::new([endpoint])?;
+        let names: Vec<String> = names[nth..]
+            .iter()
+            .step_by(endpoints.len())
+            .cloned()
+            .collect();
+        added.spawn(async move {
+            for name in names {
+                let user = pb::AuthUserAddRequest {
+                    name,
+                    password: WRITER.1.into(),
+                    ..Default::default()
+                };
+                client.user_add(user).await?;
+            }
+            Ok::<(), client::ClientError>(())
+        });
+    }
+    while let Some(done) = added.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+/// What came of puts beside log-ins.
+#[derive(Default)]
+struct Beside {
+    puts: Vec<Figures>,
+    /// Log-ins answered a second.
+    logins: Vec<f64>,
+}
+
+impl Beside {
+    fn push(&mut self, (puts, logins): (Figures, f64)) {
+        self.puts.push(puts);
+        self.logins.push(logins);
+    }
+}
+
+/// The load, and at the same time so many log-ins a second by these users in turn; gives how many were answered a second.
+async fn beside_logins(
+    plan: &Plan,
+    cluster: &Cluster,
+    users: &[String],
+    clients: &[Client],
+) -> (Figures, f64) {
     let mut asked = JoinSet::new();
     let every = Duration::from_secs(1) / plan.logins.max(1);
     let mut tick = tokio::time::interval(every);
-    let doors: Vec<Client> = endpoints
+    let doors: Vec<Client> = endpoints(cluster, "http")
         .iter()
         .filter_map(|endpoint| Client::new([endpoint]).ok())
         .collect();
-    let load = drive(plan, clients);
+    let load = drive(plan, cluster, clients);
     let mut load = std::pin::pin!(load);
     let (since, mut answered) = (Instant::now(), 0);
     for number in 0.. {
@@ -161,13 +226,11 @@ async fn beside_logins(plan: &Plan, endpoints: &[String], clients: &[Client]) ->
             }
             _ = tick.tick() => {
                 let door = doors[number % doors.len()].clone();
-                asked.spawn(async move {
-                    let request = pb::AuthenticateRequest {
-                        name: WRITER.0.into(),
-                        password: WRITER.1.into(),
-                    };
-                    door.authenticate(request).await.is_ok()
-                });
+                let request = pb::AuthenticateRequest {
+                    name: users[number / doors.len() % users.len()].clone(),
+                    password: WRITER.1.into(),
+                };
+                asked.spawn(async move { door.authenticate(request).await.is_ok() });
             }
             Some(done) = asked.join_next(), if !asked.is_empty() => {
                 answered += u32::from(done.unwrap_or(false));
@@ -195,8 +258,8 @@ async fn tls(plan: &Plan, program: &Program) -> Outcome<()> {
     serves(&hidden[0]).await?;
     let (mut without, mut with) = (Vec::new(), Vec::new());
     for _ in 0..plan.rounds() {
-        without.push(drive(plan, &open).await);
-        with.push(drive(plan, &hidden).await);
+        without.push(drive(plan, &plain, &open).await);
+        with.push(drive(plan, &secure, &hidden).await);
     }
     let rows = vec![
         head(),
@@ -254,15 +317,18 @@ struct Figures {
     rate: f64,
     p50: f64,
     p99: f64,
+    /// Of all members, for each put, in microseconds.
+    cpu_us: f64,
     errors: u64,
 }
 
 /// Puts with one request of each client in flight.
-async fn drive(plan: &Plan, clients: &[Client]) -> Figures {
+async fn drive(plan: &Plan, cluster: &Cluster, clients: &[Client]) -> Figures {
     // Tokens are fetched and connections made before anything is measured.
     for client in clients {
         let _ = client.put(put(0)).await;
     }
+    let cpu = cluster.cpu();
     let until = Instant::now() + plan.duration();
     let mut running = JoinSet::new();
     for number in 0..plan.clients {
@@ -286,6 +352,7 @@ async fn drive(plan: &Plan, clients: &[Client]) -> Figures {
         all.extend(micros);
         errors += failed;
     }
+    let cpu = cluster.cpu().saturating_sub(cpu);
     all.sort_by(f64::total_cmp);
     let at = |share: f64| {
         all.get((all.len() as f64 * share) as usize)
@@ -295,6 +362,7 @@ async fn drive(plan: &Plan, clients: &[Client]) -> Figures {
         rate: all.len() as f64 / plan.duration().as_secs_f64(),
         p50: at(0.5),
         p99: at(0.99),
+        cpu_us: cpu.as_micros() as f64 / all.len().max(1) as f64,
         errors,
     }
 }
@@ -315,6 +383,8 @@ fn head() -> Vec<String> {
         "p50 ms",
         "p99 ms",
         "of the p99 before",
+        "CPU µs/put",
+        "of the CPU before",
         "errors",
     ];
     head.map(String::from).to_vec()
@@ -325,6 +395,7 @@ fn row(name: &str, these: &[Figures], measure: &[Figures]) -> Vec<String> {
         median(&of.iter().map(what).collect::<Vec<_>>())
     };
     let (rate, p99) = (middle(these, |it| it.rate), middle(these, |it| it.p99));
+    let cpu = middle(these, |it| it.cpu_us);
     vec![
         name.to_owned(),
         short(rate),
@@ -332,6 +403,8 @@ fn row(name: &str, these: &[Figures], measure: &[Figures]) -> Vec<String> {
         short(middle(these, |it| it.p50)),
         short(p99),
         short(p99 / middle(measure, |it| it.p99)),
+        short(cpu),
+        short(cpu / middle(measure, |it| it.cpu_us)),
         these.iter().map(|it| it.errors).sum::<u64>().to_string(),
     ]
 }
