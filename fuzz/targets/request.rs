@@ -6,6 +6,9 @@ use prost::Message;
 use proto::etcdserverpb as pb;
 use state::{Batch, Budget, Command, Group, Query, Settings, State};
 
+/// Operations of a transaction at most, in each of its lists.
+const OPERATIONS_MAX: usize = 128;
+
 fuzz_target!(|bytes: &[u8]| {
     let Some((kind, bytes)) = bytes.split_first() else {
         return;
@@ -18,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
             etcd::range(request).map(|read| ask(read.query))
         }),
         4 => with(bytes, |request: pb::TxnRequest| {
-            etcd::txn(request).map(|transaction| match transaction {
+            etcd::txn(request, OPERATIONS_MAX).map(|transaction| match transaction {
                 etcd::Transaction::Read(read) => ask(read.query),
                 etcd::Transaction::Write(command) => change(command),
             })
