@@ -229,12 +229,12 @@ impl Abuse<'_> {
         let txn = connection
             .kv
             .txn(pb::TxnRequest {
-                success: vec![op; 10_000],
+                success: vec![op; 10_001],
                 ..Default::default()
             })
             .await;
         self.refused(
-            "10 000 operations in a transaction",
+            "10 001 operations in a transaction",
             txn.map(|_| ()),
             Code::InvalidArgument,
             "too many operations",
