@@ -47,6 +47,7 @@ var (
 	cert      = flag.String("cert", "", "certificate to show")
 	key       = flag.String("key", "", "its key")
 	seed      = flag.Int64("seed", 1, "seed of all choices")
+	guard     = flag.String("guard", "", "no load: put one key under this guard, NAME:TOKEN, and print what came of it")
 )
 
 // Load is what all clients share.
@@ -76,6 +77,10 @@ func security() *tls.Config {
 
 func main() {
 	flag.Parse()
+	if *guard != "" {
+		guarded(*endpoints, *guard, "guard/go")
+		return
+	}
 	running, stop := context.WithCancel(context.Background())
 	load := &Load{
 		recorder: newRecorder(),

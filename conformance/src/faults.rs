@@ -17,7 +17,7 @@ mod proxy;
 mod scenario;
 mod small_disk;
 mod storm;
-mod system;
+pub(crate) mod system;
 pub(crate) mod wall;
 
 pub use scenario::Scenario;

@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 use conformance::faults::{self, Scenario};
 use conformance::process::until_stopped;
 use conformance::{
-    abuse, auth, backup, certificates, churn, differential, fencing, ids, kubernetes, migration,
-    replace, restore, smoke, upgrade, wiped,
+    abuse, auth, backup, certificates, churn, differential, fencing, guards, ids, kubernetes,
+    migration, replace, resources, restore, smoke, upgrade, wiped,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -123,6 +123,32 @@ enum Test {
         /// The members
         #[arg(long, value_delimiter = ',')]
         endpoints: Vec<std::net::SocketAddr>,
+    },
+    /// The same for what is not Synod: tables, objects and files must refuse what the stopped holder writes late, as docs/operate/fencing.md shows it
+    FencingResources {
+        #[command(flatten)]
+        program: Binary,
+        /// How often the holder is stopped for each thing that may happen meanwhile
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Fail when a database or store is not installed
+        #[arg(long)]
+        require: bool,
+    },
+    /// The process that `fencing-resources` stops
+    #[command(hide = true)]
+    HoldResources {
+        /// The members
+        #[arg(long, value_delimiter = ',')]
+        endpoints: Vec<String>,
+        /// What to write to
+        #[arg(long)]
+        resources: String,
+    },
+    /// Guarded puts by the published clients of etcd for Python and Go: applied while the lock is held, refused once it is lost
+    Guards {
+        #[command(flatten)]
+        program: Binary,
     },
     /// Members lose their disks and are started with their old flags
     Wiped {
@@ -434,6 +460,24 @@ async fn run(test: Test, directory: PathBuf) -> conformance::Outcome<bool> {
             .await
         }
         Test::HoldLocks { endpoints } => fencing::hold(endpoints).await,
+        Test::FencingResources {
+            program,
+            rounds,
+            require,
+        } => {
+            resources::run(&resources::Plan {
+                program: program.path,
+                directory,
+                rounds,
+                require,
+            })
+            .await
+        }
+        Test::HoldResources {
+            endpoints,
+            resources,
+        } => resources::hold(endpoints, &resources).await,
+        Test::Guards { program } => guards::run(&program.path, &directory).await,
         Test::Wiped { program } => wiped::run(&program.path, &directory).await,
         Test::Restore { program, load_keys } => {
             restore::run(&program.path, &directory, load_keys).await
