@@ -5,10 +5,12 @@ mod cert;
 mod dev;
 mod doctor;
 mod elect;
+mod group;
 mod guarded;
 mod id;
 mod job;
 mod keys;
+mod latch;
 mod lease;
 mod lock;
 mod logging;
@@ -160,6 +162,12 @@ enum Command {
     Elect(elect::ElectArgs),
     Semaphore(together::SemaphoreArgs),
     Barrier(together::BarrierArgs),
+    /// Latches: wait until so many things are done
+    #[command(subcommand)]
+    Latch(latch::LatchCommand),
+    /// Groups: who is there, with attributes
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Identifiers that are never given out twice
     #[command(subcommand)]
     Id(id::IdCommand),
@@ -266,6 +274,8 @@ async fn talk(global: Global, command: Command) -> Result<(), Failed> {
         Command::Elect(args) => elect::run(&client, output, args).await,
         Command::Semaphore(args) => together::semaphore(&client, args).await,
         Command::Barrier(args) => together::barrier(&client, args).await,
+        Command::Latch(command) => latch::run(&client, output, command).await,
+        Command::Group(command) => group::run(&client, output, command).await,
         Command::Id(command) => id::run(&client, output, command).await,
         Command::Session(command) => session::run(&client, output, command).await,
         Command::Member(command) => member::run(&client, &security, output, command).await,
@@ -323,6 +333,13 @@ mod tests {
             "synod elect observe a",
             "synod semaphore s --limit 4 -- true",
             "synod barrier b --parties 3",
+            "synod latch set l 3",
+            "synod latch create l 3",
+            "synod latch count-down l --by 2 --output json",
+            "synod latch wait l --wait 10s",
+            "synod group join g --attribute a=b --attribute c=d -- true",
+            "synod group list g --output json",
+            "synod group watch g",
             "synod id next --count 3",
             "synod id counter visits -1",
             "synod session list",

@@ -246,6 +246,72 @@ fn so_many_run_beside_each_other_and_others_together() {
 }
 
 #[test]
+fn a_latch_opens_when_all_is_done() {
+    let member = Member::start();
+    // One that was never set is open.
+    assert_eq!(member.text(&["latch", "wait", "l", "--wait", "0s"]), "");
+    assert_eq!(member.text(&["latch", "create", "l", "3"]), "3\n");
+    let shut = member.run(&["latch", "wait", "l", "--wait", "100ms"]);
+    assert_eq!(shut.status.code(), Some(1), "{shut:?}");
+    let text = String::from_utf8_lossy(&shut.stderr).into_owned();
+    assert!(text.contains("3 to count down"), "{text}");
+    let waiting = Running::start(&member, &["latch", "wait", "l"]);
+    assert_eq!(member.text(&["latch", "count-down", "l"]), "2\n");
+    assert_eq!(member.json(&["latch", "show", "l"])["left"], 2);
+    let done = member.json(&["latch", "count-down", "l", "--by", "5"]);
+    assert_eq!(done["left"], 0);
+    assert_eq!(waiting.code(), Some(0));
+    let nothing = member.run(&["latch", "count-down", "l", "--by", "0"]);
+    assert_eq!(nothing.status.code(), Some(2), "{nothing:?}");
+    assert_eq!(member.text(&["session", "list", "--output", "json"]), "");
+}
+
+#[test]
+fn a_group_is_listed_and_watched() {
+    let member = Member::start();
+    let mut watch = Running::start(&member, &["group", "watch", "g"]);
+    assert_eq!(member.text(&["group", "list", "g"]), "");
+    let join = [
+        "group",
+        "join",
+        "g",
+        "--attribute",
+        "addr=10.0.0.1:80",
+        "--attribute",
+        "zone=a=b",
+    ];
+    let mut first = Running::start(&member, &holding(&join));
+    let token = first.line();
+    let token = token.strip_prefix("g ").expect("the group's name");
+    let said = format!("{token} addr=10.0.0.1:80 zone=a=b");
+    let seen = watch.line();
+    assert!(
+        seen == format!("joined {said}") || seen == format!("here {said}"),
+        "{seen}"
+    );
+    let listed = member.json(&["group", "list", "g"]);
+    assert_eq!(listed["attributes"]["zone"], "a=b");
+    assert_eq!(listed["token"].to_string(), token);
+    assert!(
+        member
+            .text(&["group", "list", "g"])
+            .contains("addr=10.0.0.1:80 zone=a=b")
+    );
+    first.signal("-TERM");
+    assert_eq!(first.line(), "told");
+    assert_eq!(first.code(), Some(9));
+    assert_eq!(watch.line(), format!("left {said}"));
+    watch.signal("-KILL");
+    watch.code();
+    for wrong in ["plain", "=x"] {
+        let refused = member.run(&["group", "join", "g", "--attribute", wrong]);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    }
+    let twice = [&join[..], &["--attribute", "zone=c"]].concat();
+    assert_eq!(member.run(&twice).status.code(), Some(2));
+}
+
+#[test]
 fn ids_are_made_and_read() {
     let member = Member::start();
     let ids = member.text(&["id", "next", "--count", "3"]);

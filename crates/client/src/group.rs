@@ -124,6 +124,11 @@ impl Membership {
         &self.guard
     }
 
+    /// What holds it, alone.
+    pub fn into_guard(self) -> Guard {
+        self.guard
+    }
+
     /// Waits until it is lost, and says how; see [`Guard::lost`].
     pub async fn lost(&self) -> String {
         self.guard.lost().await

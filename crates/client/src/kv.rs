@@ -89,20 +89,41 @@ impl Kv {
         Ok(answer.message.kv)
     }
 
-    /// Reads all keys that begin so, in their order.
+    /// Reads all keys that begin so, in their order, as of one revision.
     ///
     /// # Errors
-    /// See [`ClientError`].
+    /// See [`ClientError`]; refused if that revision is compacted while this reads on, page by page.
     pub async fn list(&self, prefix: impl AsRef<[u8]>) -> Result<Vec<KeyValue>, ClientError> {
-        let request = api::RangeRequest {
+        let prefix = owned(prefix);
+        let mut request = api::RangeRequest {
             consistency: self.consistency(),
-            key: owned(prefix),
+            key: prefix.clone(),
             prefix: true,
             ..api::RangeRequest::default()
         };
-        let call = async |channel, request| service(channel).range(request).await;
-        let answer = self.client.unary(Kind::Read, request, call).await?;
-        Ok(answer.message.kvs)
+        let mut all: Vec<KeyValue> = Vec::new();
+        loop {
+            let call = async |channel, request| service(channel).range(request).await;
+            let answer = self.client.unary(Kind::Read, request.clone(), call).await?;
+            let page = answer.message;
+            all.extend(page.kvs);
+            let (Some(last), true) = (all.last(), page.more) else {
+                return Ok(all);
+            };
+            if request.revision == 0 {
+                let header = page.header.unwrap_or_default();
+                request.revision = header.revision;
+                request.prefix = false;
+                request.range_end = crate::feed::prefix_end(&prefix).into();
+                // Another member serves the rest once it has come as far.
+                request.consistency = Some(api::Consistency {
+                    level: api::Level::AtLeast.into(),
+                    stamp: header.stamp,
+                    ..api::Consistency::default()
+                });
+            }
+            request.key = [&last.key[..], &[0]].concat().into();
+        }
     }
 
     /// Sets a key; gives the revision.

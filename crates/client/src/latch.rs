@@ -44,11 +44,19 @@ impl Latch {
     /// # Errors
     /// See [`ClientError`].
     pub async fn count_down(&self) -> Result<u64, ClientError> {
+        self.count_down_by(1).await
+    }
+
+    /// Counts it down by so much, to 0 at the lowest, and says what is left. Counted once, however often it has to be sent.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn count_down_by(&self, by: u64) -> Result<u64, ClientError> {
         let (change, _ticket) = self.session.change(&[]).await;
         let request = api::CountDownRequest {
             change,
             name: self.name.clone(),
-            by: 1,
+            by,
         };
         let call = async |channel, request| LatchClient::new(channel).count_down(request).await;
         let answer = self.session.client().unary(Kind::Once, request, call).await;

@@ -16,7 +16,7 @@
 //! | for | take |
 //! |---|---|
 //! | one at a time, many readers or one writer, so many at a time | [`Mutex`], [`RwLock`], [`Semaphore`] |
-//! | one leader, who is there | [`Election`], [`Group`] |
+//! | one leader, who is there, who has a name | [`Election`], [`Group`], [`NamedLease`] |
 //! | waiting for each other | [`Barrier`], [`Latch`] |
 //! | numbers | [`Ids`], [`Segments`], [`Counter`] |
 //! | keys, as fresh as wanted, guarded by locks | [`Kv`], [`Level`], [`Kv::update`], [`Cache`], [`Unique`] |
@@ -46,6 +46,7 @@ mod guard;
 pub mod ids;
 mod kv;
 mod latch;
+pub mod lease;
 mod level;
 mod links;
 mod log;
@@ -74,6 +75,7 @@ pub use guard::{Fence, Guard};
 pub use ids::{Ids, Segments};
 pub use kv::{Compare, Kv, Op, Txn, TxnAnswer};
 pub use latch::Latch;
+pub use lease::NamedLease;
 pub use level::{Level, Stamp};
 pub use log::{Log, LogReader, Record};
 pub use look::Holders;
@@ -558,4 +560,19 @@ fn kv(channel: Channel) -> KvClient<Channel> {
 
 fn lease(channel: Channel) -> LeaseClient<Channel> {
     LeaseClient::new(channel).max_decoding_message_size(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    /// So what a newcomer copies compiles, and runs where all examples do.
+    #[test]
+    fn the_readme_shows_the_first_example() {
+        let shown = include_str!("../../../README.md");
+        let shown = shown.split("```rust\n").nth(1).expect("a program");
+        let shown = shown.split("```").next().expect("its end");
+        let example = include_str!("../examples/first.rs");
+        let (_, program) = example.split_once("\n\n").expect("a header");
+        assert_eq!(shown, program);
+        assert!(program.lines().count() < 15);
+    }
 }

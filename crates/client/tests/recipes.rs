@@ -6,7 +6,8 @@ use cell::{Cell, PATIENCE};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use synod_client::{
-    Barrier, Cache, Claim, Counter, Group, Ids, Kv, Latch, Level, Log, Queue, Segments, Unique,
+    Barrier, Cache, Claim, Counter, Group, Ids, Kv, Latch, Level, Log, NamedLease, Op, Queue,
+    Segments, Txn, Unique, lease,
 };
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -310,4 +311,49 @@ async fn a_cache_follows_its_keys_over_the_loss_of_members() {
         assert_eq!(cache.all().len(), 2);
         cell.start_member(leader);
     }
+}
+
+/// It had the first 10 000 only, and did not say so.
+#[tokio::test]
+async fn a_list_has_all_keys_however_many() {
+    const KEYS: usize = 10_500;
+    let cell = Cell::start(1).await;
+    let kv = Kv::new(&cell.client());
+    let keys: Vec<String> = (0..KEYS).map(|at| format!("many/{at:05}")).collect();
+    for some in keys.chunks(1500) {
+        let puts = some.iter();
+        let txn = puts.fold(Txn::new(), |txn, key| txn.then(Op::put(key, "v")));
+        assert!(kv.txn(txn).await.expect("it is applied").succeeded);
+    }
+    kv.put("manz", "another").await.expect("it is applied");
+    let listed = kv.list("many/").await.expect("an answer");
+    let listed: Vec<&[u8]> = listed.iter().map(|kv| &kv.key[..]).collect();
+    assert!(listed == keys.iter().map(String::as_bytes).collect::<Vec<_>>());
+    let all = kv.list("").await.expect("an answer");
+    assert_eq!(all.len(), KEYS + 1);
+}
+
+#[tokio::test]
+async fn a_name_has_one_lease_and_is_renewed_by_it_or_by_the_name() {
+    let cell = Cell::start(1).await;
+    let client = cell.client();
+    let ttl = Duration::from_secs(60);
+    let register = || NamedLease::register(&client, "printer", ttl, "second floor");
+    let first = register().await.expect("an answer").expect("it is free");
+    assert!(register().await.expect("an answer").is_none());
+    assert_eq!(first.refresh().await, Ok(ttl));
+    assert_eq!(lease::refresh(&client, "printer").await, Ok(ttl));
+    let kv = Kv::new(&client).fenced(first.fence());
+    kv.put("k", "v").await.expect("the name is ours");
+    first.clone().end().await.expect("it is there");
+    for gone in [
+        first.refresh().await,
+        lease::refresh(&client, "printer").await,
+    ] {
+        assert_eq!(gone.expect_err("it is gone").reason(), "lease-not-found");
+    }
+    let next = register().await.expect("an answer").expect("it is free");
+    assert!(next.fence().token > first.fence().token);
+    let late = kv.put("k", "late").await.expect_err("it is not ours");
+    assert_eq!(late.reason(), "guard-not-held");
 }
