@@ -41,15 +41,15 @@ fn acquiring<R: Headed>(
     granted: impl FnOnce(u64, u64) -> R + Send + 'static,
 ) -> Result<Change<R>, Status> {
     let (id, waits) = (acquire.claimant.id, acquire.wait_ms > 0);
-    // Only who passes a latch holds nothing afterwards.
-    let passes = acquire.mode == Mode::Pass as i32;
+    let mode = acquire.mode();
     let asked = Change::new(
         change,
         operation(LockOperation::Acquire(acquire)),
         move |reply| match reply {
             Reply::Lock(LockReply::Granted { token }) => Ok(granted(token, id)),
-            Reply::Lock(LockReply::Passed) if passes => Ok(granted(0, id)),
-            Reply::Lock(LockReply::Busy) => Err(refusal::busy()),
+            // Who passes a latch holds nothing afterwards.
+            Reply::Lock(LockReply::Passed) if mode == Mode::Pass => Ok(granted(0, id)),
+            Reply::Lock(LockReply::Busy) => Err(refusal::busy(mode)),
             _ => mismatch(),
         },
     )?;
@@ -247,7 +247,7 @@ pub fn leave(request: v1::LeaveRequest) -> Result<Change<v1::LeaveResponse>, Sta
         operation(LockOperation::Leave(leave)),
         |reply| match reply {
             Reply::Lock(LockReply::Passed) => Ok(v1::LeaveResponse::default()),
-            Reply::Lock(LockReply::Busy) => Err(refusal::busy()),
+            Reply::Lock(LockReply::Busy) => Err(refusal::busy(Mode::Enter)),
             _ => mismatch(),
         },
     )?;

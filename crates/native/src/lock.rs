@@ -70,6 +70,10 @@ pub fn set_latch(request: v1::SetLatchRequest) -> Result<Change<v1::LatchRespons
 /// # Errors
 /// See [`force_release`].
 pub fn count_down(request: v1::CountDownRequest) -> Result<Change<v1::LatchResponse>, Status> {
+    // The state takes it for a latch that is open.
+    if request.name.is_empty() {
+        return Err(refusal::invalid("name: 0 bytes are too few, at least 1"));
+    }
     let count = CountDown {
         name: request.name.into(),
         by: request.by.max(1),

@@ -5,7 +5,7 @@ use etcd::{Advice, Code, Status, advice};
 use state::Rejection;
 use state::client::ClientRejection;
 use state::id::IdRejection;
-use state::lock::{GuardRejection, LockRejection};
+use state::lock::{GuardRejection, LockRejection, Mode};
 use std::borrow::Cow;
 
 /// What a caller is told when the state refuses.
@@ -85,9 +85,15 @@ fn of_id(reason: &IdRejection) -> Code {
     }
 }
 
-/// The lock is not free, and its caller did not want to wait.
-pub(crate) fn busy() -> Status {
-    Status::new(Code::Aborted, "somebody else has it").advised(Advice::permanent("lock-busy"))
+/// It is not to be had now, and its caller did not want to wait.
+pub(crate) fn busy(mode: Mode) -> Status {
+    let text = match mode {
+        Mode::Exclusive | Mode::Shared | Mode::Member => "somebody else has it",
+        Mode::Permits => "too few permits are left, or others wait for them",
+        Mode::Enter => "not all have come, or not all have left",
+        Mode::Pass => "the latch is not counted down",
+    };
+    Status::new(Code::Aborted, text).advised(Advice::permanent("lock-busy"))
 }
 
 /// A request that makes no sense, whatever the state.

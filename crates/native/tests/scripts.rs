@@ -1,0 +1,323 @@
+//! Golden scripts of the native API: each call in its JSON form, what it answers and by what word it is refused, and whom it wakes.
+//! `UPDATE_GOLDEN=1 cargo test -p synod-native --test scripts` rewrites the answers.
+//!
+//! A script's first line says its goal. A line that begins with `> ` is a call, `service/call {message}`, or one of these: `clock MS` lets time pass,
+//! `renew SESSION` renews, `metadata TEXT` reads guards as they come in headers. The lines up to the next one are its answer, without the header. Who has to wait gets its answer behind the call that
+//! ends the wait.
+
+#[path = "../../state/tests/golden/mod.rs"]
+mod golden;
+
+use etcd::Status;
+use prost::Message;
+use proto::synod::v1;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use state::lock::{Claimant, LockOperation, LockRejection, LockReply, Outcome};
+use state::*;
+use std::collections::BTreeMap;
+use synod_native::{Ask, Change, Headed, Header, Txn};
+
+/// What the members choose where a caller leaves an id to them.
+const CHOSEN: u64 = 9;
+
+type Answering = Box<dyn FnOnce(Header, Reply) -> String>;
+
+struct Script {
+    state: State,
+    index: u64,
+    clock_ms: u64,
+    waiting: BTreeMap<Claimant, Answering>,
+}
+
+fn refused(status: &Status) -> String {
+    let Status { code, text, advice } = status;
+    match advice {
+        None => format!("refused: {code:?}: {text}"),
+        Some(advice) => {
+            let (reason, class) = (advice.reason, advice.class.word());
+            format!("refused: {code:?} {reason} ({class}): {text}")
+        }
+    }
+}
+
+/// The message as JSON, in one line, without its header.
+fn message(answer: Result<impl Serialize, Status>) -> String {
+    let answer = match answer {
+        Ok(answer) => serde_json::to_value(answer).expect("messages have a JSON form"),
+        Err(status) => return refused(&status),
+    };
+    let mut answer = answer;
+    let header = answer
+        .as_object_mut()
+        .and_then(|fields| fields.remove("header"));
+    let dropped = header.is_some_and(|header| header["answer_dropped"] == true);
+    if dropped {
+        return "its answer was dropped".into();
+    }
+    answer.to_string()
+}
+
+fn read<Q: DeserializeOwned>(text: &str) -> Q {
+    let text = if text.is_empty() { "{}" } else { text };
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// Whose wait a command may begin.
+fn claimant(command: &Command) -> Option<Claimant> {
+    let Some(Operation::Lock(command)) = &command.operation else {
+        return None;
+    };
+    match command.operation.as_ref()? {
+        LockOperation::Acquire(acquire) => Some(acquire.claimant),
+        LockOperation::Leave(leave) => Some(leave.claimant),
+        _ => None,
+    }
+}
+
+/// What the replica tells a waiter.
+fn reply_of(outcome: Outcome) -> Reply {
+    let rejection = match outcome {
+        Outcome::Granted { token } => return Reply::Lock(LockReply::Granted { token }),
+        Outcome::Passed => return Reply::Lock(LockReply::Passed),
+        Outcome::TimedOut => LockRejection::TimedOut,
+        Outcome::Cancelled => LockRejection::Cancelled,
+        Outcome::SessionEnded => LockRejection::SessionNotFound,
+        Outcome::Forced { reason } => LockRejection::Forced { reason },
+    };
+    Reply::Rejected(Rejection::Lock(rejection))
+}
+
+impl Script {
+    fn batch(&mut self, renewals: Vec<i64>, command: Option<Command>) -> Applied {
+        self.index += 1;
+        let batch = Batch {
+            format: 1,
+            clock_ms: self.clock_ms,
+            wall_ms: self.clock_ms,
+            groups: vec![Group {
+                renewals,
+                commands: command.into_iter().collect(),
+                ..Group::default()
+            }],
+        };
+        self.state
+            .apply_begin(self.index, &batch.encode_to_vec())
+            .expect("a batch of this version");
+        loop {
+            if let Some(applied) = self.state.apply_step(Budget(1)) {
+                return applied;
+            }
+        }
+    }
+
+    /// Answers of waits that ended.
+    fn woken(&mut self, applied: Applied) -> Vec<String> {
+        let mut lines = Vec::new();
+        for woken in applied.woken {
+            let Claimant { session, id } = woken.claimant;
+            if let Some(answer) = self.waiting.remove(&woken.claimant) {
+                let answer = answer(Header::default(), reply_of(woken.outcome));
+                lines.push(format!("  {session}/{id}: {answer}"));
+            }
+        }
+        lines
+    }
+
+    fn propose<R: Headed + Serialize + 'static>(
+        &mut self,
+        change: Result<Change<R>, Status>,
+    ) -> Vec<String> {
+        let change = match change {
+            Ok(change) => change,
+            Err(status) => return vec![refused(&status)],
+        };
+        let claimant = claimant(&change.command);
+        let (command, answer) = change.split();
+        let answer: Answering = Box::new(|header, reply| message(answer(header, reply)));
+        let mut applied = self.batch(Vec::new(), Some(command));
+        let reply = applied.groups[0].replies.remove(0).0;
+        let mut lines = match (reply, claimant) {
+            (Reply::Lock(LockReply::Waiting { .. }), Some(claimant)) => {
+                self.waiting.insert(claimant, answer);
+                vec!["waits".into()]
+            }
+            (reply, _) => vec![answer(Header::default(), reply)],
+        };
+        lines.extend(self.woken(applied));
+        lines
+    }
+
+    fn ask<R: Headed + Serialize>(&mut self, ask: Result<Ask<R>, Status>) -> Vec<String> {
+        let ask = match ask {
+            Ok(ask) => ask,
+            Err(status) => return vec![refused(&status)],
+        };
+        let mut cursor = self.state.query_begin(ask.query.clone());
+        loop {
+            if let Some((answer, _)) = self.state.query_step(&mut cursor, Budget(1)) {
+                return vec![message(ask.answer(Header::default(), answer))];
+            }
+        }
+    }
+
+    /// As the member does it: the lease, unless it is there, then its client record.
+    fn open_session(&mut self, text: &str) -> Vec<String> {
+        let request: v1::OpenSessionRequest = read(text);
+        match synod_native::open_session(&request, CHOSEN as i64) {
+            Ok((lease, client)) => {
+                self.propose(Ok(lease));
+                self.propose(Ok(client))
+            }
+            Err(status) => vec![refused(&status)],
+        }
+    }
+
+    /// The same for a lease with a name.
+    fn register(&mut self, text: &str) -> Vec<String> {
+        let request: v1::RegisterRequest = read(text);
+        let grant = v1::GrantRequest {
+            id: request.id,
+            ttl_ms: request.ttl_ms,
+            ..v1::GrantRequest::default()
+        };
+        let (id, ttl_ms) = (request.id, request.ttl_ms);
+        let granted = self.propose(synod_native::grant(grant, CHOSEN as i64));
+        if granted[0].contains("(permanent)") && !granted[0].contains("lease-exists") {
+            return granted;
+        }
+        self.propose(synod_native::register(request, id, ttl_ms))
+    }
+
+    fn run(&mut self, line: &str) -> Vec<String> {
+        let (call, text) = line.split_once(' ').unwrap_or((line, ""));
+        macro_rules! change {
+            ($make:ident) => {
+                self.propose(synod_native::$make(read(text)))
+            };
+            ($make:ident, $chosen:expr) => {
+                self.propose(synod_native::$make(read(text), $chosen))
+            };
+        }
+        macro_rules! ask {
+            ($make:ident) => {
+                self.ask(synod_native::$make(read(text)))
+            };
+        }
+        match call {
+            "clock" => {
+                self.clock_ms = text.parse().expect("milliseconds");
+                let applied = self.batch(Vec::new(), None);
+                let ended = format!("ended: {:?}", applied.expired);
+                let mut lines = vec![ended];
+                lines.extend(self.woken(applied));
+                lines
+            }
+            "renew" => {
+                let session = text.parse().expect("a session");
+                let applied = self.batch(vec![session], None);
+                let (_, ttl_ms) = applied.groups[0].renewals[0];
+                vec![message(synod_native::refreshed_session(
+                    Header::default(),
+                    session,
+                    ttl_ms,
+                ))]
+            }
+            "metadata" => vec![match synod_native::parse_guards([text]) {
+                Ok(guards) => {
+                    let guards = guards.iter();
+                    let guards = guards
+                        .map(|guard| format!("{} {}", guard.name.escape_ascii(), guard.token));
+                    guards.collect::<Vec<_>>().join(", ")
+                }
+                Err(status) => refused(&status),
+            }],
+            "kv/put" => change!(put),
+            "kv/get" => ask!(get),
+            "kv/range" => ask!(range),
+            "kv/delete" => change!(delete),
+            "kv/txn" => match synod_native::txn(read(text), 4) {
+                Ok(Txn::Write(change)) => self.propose(Ok(change)),
+                Ok(Txn::Read(ask)) => self.ask(Ok(ask)),
+                Err(status) => vec![refused(&synod_native::advised(status))],
+            },
+            "lease/grant" => change!(grant, CHOSEN as i64),
+            "lease/revoke" => change!(revoke),
+            "lease/register" => self.register(text),
+            "lease/get" => ask!(get_lease),
+            "lease/list" => ask!(leases),
+            "session/open" => self.open_session(text),
+            "session/close" => change!(session_revoke),
+            "session/list" => ask!(sessions),
+            "lock/acquire" => change!(acquire, CHOSEN),
+            "lock/force_release" => change!(force_release),
+            "lock/set_text" => change!(set_text),
+            "lock/list" => ask!(list_locks),
+            "lock/find" => ask!(find),
+            "lock/check" => ask!(check),
+            "lock/release" | "semaphore/release" | "barrier/cancel" => change!(release),
+            "lock/show" | "semaphore/show" | "barrier/show" => ask!(show),
+            "election/campaign" => change!(campaign, CHOSEN),
+            "election/proclaim" => change!(proclaim),
+            "election/resign" => change!(resign),
+            "election/leader" => ask!(leader),
+            "semaphore/acquire" => change!(acquire_permits, CHOSEN),
+            "barrier/enter" => change!(enter, CHOSEN),
+            "barrier/leave" => change!(leave),
+            "latch/set" => change!(set_latch),
+            "latch/count_down" => change!(count_down),
+            "latch/wait" => change!(wait_latch, CHOSEN),
+            "latch/get" => ask!(get_latch),
+            "group/join" => change!(join, CHOSEN),
+            "group/update" => change!(update_member),
+            "group/leave" => change!(group_leave),
+            "group/list" => ask!(group),
+            "id/worker" => change!(worker),
+            "id/segment" => change!(segment),
+            "id/add" => change!(add),
+            other => panic!("{other} is no call"),
+        }
+    }
+}
+
+#[test]
+fn calls_answer_as_written() {
+    let player = |_: &str| Script {
+        state: State::new(Settings::default()),
+        index: 0,
+        clock_ms: 1000,
+        waiting: BTreeMap::new(),
+    };
+    golden::check_scripts("scripts", 12, player, Script::run);
+}
+
+/// JSON has no such numbers; other forms have.
+#[test]
+fn enumerations_take_only_what_they_know() {
+    let acquire = v1::AcquireRequest {
+        name: "m".into(),
+        session: 1,
+        mode: 7,
+        ..v1::AcquireRequest::default()
+    };
+    let told = synod_native::acquire(acquire, CHOSEN).map(|_| ());
+    let told = told.expect_err("there is no such mode");
+    assert_eq!(
+        refused(&told),
+        "refused: InvalidArgument invalid (permanent): mode: 7 is neither 0 nor 1"
+    );
+    let get = v1::GetRequest {
+        key: "k".into(),
+        consistency: Some(v1::Consistency {
+            level: 9,
+            ..v1::Consistency::default()
+        }),
+        ..v1::GetRequest::default()
+    };
+    let told = synod_native::get(get).map(|_| ());
+    let told = told.expect_err("there is no such level");
+    assert_eq!(
+        refused(&told),
+        "refused: InvalidArgument invalid (permanent): consistency.level: 9 is none of 0 to 3"
+    );
+}
