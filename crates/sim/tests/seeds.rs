@@ -169,6 +169,48 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         60,
         "of the simulator: a disk that stalled when all faults were over went on stalling",
     ),
+    (
+        Profile::Churn,
+        1137,
+        60,
+        "members with new disks that were told of different members refused each other: who joins a cluster calls itself empty to nobody",
+    ),
+    (
+        Profile::Churn,
+        1387,
+        60,
+        "of the simulator: no operator stopped a removed member that somebody who was behind had let in again",
+    ),
+    (
+        Profile::Geo,
+        1040,
+        60,
+        "of the simulator: an oracle asked for more than is promised of waits, local reads or watches where a snapshot took the place of the state",
+    ),
+    (
+        Profile::Chaos,
+        1055,
+        60,
+        "of the simulator: an oracle asked for more than is promised of waits, local reads or watches where a snapshot took the place of the state",
+    ),
+    (
+        Profile::Chaos,
+        1094,
+        60,
+        "of the simulator: an oracle asked for more than is promised of waits, local reads or watches where a snapshot took the place of the state",
+    ),
+    (
+        Profile::Crashy,
+        1064,
+        60,
+        "of the simulator: an oracle asked for more than is promised of waits, local reads or watches where a snapshot took the place of the state",
+    ),
+    (
+        Profile::Bitrot,
+        2042,
+        60,
+        "of the simulator: a snapshot with all that a member had forgotten was durable, and the oracle waited for the log to begin behind it",
+    ),
 ];
 
 #[test]

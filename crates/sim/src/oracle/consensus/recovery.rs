@@ -142,7 +142,11 @@ impl Consensus {
             .checked_sub(1)
             .map(|place| self.chain[place as usize].entry.term.0);
         let durable = &known.durable;
-        if index > durable.start && durable.term(index) != term {
+        // A snapshot is durable before the log is asked to begin behind it.
+        let resets = known.waiting.iter().filter_map(|it| it.reset.as_ref());
+        let snapshot = resets.map(|mark| mark.index.0).max();
+        let start = snapshot.unwrap_or_default().max(durable.start);
+        if index > start && durable.term(index) != term {
             broken!(
                 "R2",
                 "n{} believes itself again without the decided index {index} (its log is durable from {} to {})",
