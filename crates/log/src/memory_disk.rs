@@ -97,23 +97,30 @@ enum DirectoryChange {
     Rename(String, String),
 }
 
+/// What a sector held before it was written; `None`: zeros, as most do.
+type Before = Option<Box<[u8; SECTOR_BYTES]>>;
+
 #[derive(Default)]
 struct FileState {
     content: Vec<u8>,
     /// What the sectors written since the last sync held at that sync.
-    unsynced: BTreeMap<usize, [u8; SECTOR_BYTES]>,
+    unsynced: BTreeMap<usize, Before>,
     /// The same for sectors whose sync failed: later syncs do not cover them until they are written again.
-    abandoned: BTreeMap<usize, [u8; SECTOR_BYTES]>,
+    abandoned: BTreeMap<usize, Before>,
     length_durable: usize,
 }
 
 impl FileState {
-    fn sector(&self, sector: usize) -> [u8; SECTOR_BYTES] {
-        let mut bytes = [0; SECTOR_BYTES];
+    fn sector(&self, sector: usize) -> Before {
         let start = (sector * SECTOR_BYTES).min(self.content.len());
         let end = (start + SECTOR_BYTES).min(self.content.len());
-        bytes[..end - start].copy_from_slice(&self.content[start..end]);
-        bytes
+        let content = &self.content[start..end];
+        let is_blank = content.iter().all(|byte| *byte == 0);
+        (!is_blank).then(|| {
+            let mut bytes = Box::new([0; SECTOR_BYTES]);
+            bytes[..content.len()].copy_from_slice(content);
+            bytes
+        })
     }
 
     /// Remembers what the sectors of a byte range hold on the medium, before they change in the cache.
@@ -173,7 +180,11 @@ impl FileState {
                 if self.content.len() < start + SECTOR_BYTES {
                     self.content.resize(start + SECTOR_BYTES, 0);
                 }
-                self.content[start..start + SECTOR_BYTES].copy_from_slice(&before);
+                let content = &mut self.content[start..start + SECTOR_BYTES];
+                match before {
+                    Some(before) => content.copy_from_slice(&before[..]),
+                    None => content.fill(0),
+                }
             }
         }
         self.content.resize(length, 0);

@@ -186,14 +186,13 @@ impl<D: Disk> Snapshots<D> {
             header[..8].copy_from_slice(MAGIC);
             header[8..12].copy_from_slice(&VERSION.to_le_bytes());
             file.write_at(0, &header).map_err(stopped)?;
-            let frame = BytesMut::with_capacity(FRAME_BYTES);
             self.staging.insert(
                 id,
                 Staging {
                     file,
                     bytes: 0,
                     checksum: 0,
-                    frame,
+                    frame: BytesMut::new(),
                     frames: 0,
                     end: HEADER_BYTES,
                     unsynced: 0,
@@ -368,7 +367,7 @@ impl<D: Disk> Staging<D> {
     }
 
     fn write_frame(&mut self) -> Result<(), DiskError> {
-        let mut framed = Vec::with_capacity(FRAME_BYTES);
+        let mut framed = Vec::with_capacity(FRAME_HEAD_BYTES + self.frame.len());
         framed.extend_from_slice(&frame_checksum(self.frames, &self.frame).to_le_bytes());
         framed.extend_from_slice(&(self.frame.len() as u32).to_le_bytes());
         framed.extend_from_slice(&self.frame);

@@ -144,9 +144,9 @@ impl Core {
     }
 
     pub(crate) fn configuration_changed(&mut self) {
-        self.effects.push_back(Effect::ConfigurationChanged(
-            self.membership.current().clone(),
-        ));
+        let configuration = Configuration::clone(self.membership.current());
+        self.effects
+            .push_back(Effect::ConfigurationChanged(configuration));
     }
 
     pub(crate) fn last_position(&self) -> Position {

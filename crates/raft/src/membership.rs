@@ -4,21 +4,22 @@
 //! (§4.3), one change at a time. Knows nothing of who leads; `leader.rs` decides when a step may be taken.
 
 use crate::{Configuration, Index, PeerId};
+use std::sync::Arc;
 
-/// The configurations of the log, ascending; the first is the one in force at the log's base.
+/// The configurations of the log, ascending; the first is the one in force at the log's base. Shared with whoever asks for the status.
 #[derive(Debug)]
 pub(crate) struct Membership {
-    history: Vec<(Index, Configuration)>,
+    history: Vec<(Index, Arc<Configuration>)>,
 }
 
 impl Membership {
     pub(crate) fn new(base: Index, configuration: Configuration) -> Membership {
         Membership {
-            history: vec![(base, configuration)],
+            history: vec![(base, Arc::new(configuration))],
         }
     }
 
-    pub(crate) fn current(&self) -> &Configuration {
+    pub(crate) fn current(&self) -> &Arc<Configuration> {
         &self
             .history
             .last()
@@ -27,7 +28,7 @@ impl Membership {
     }
 
     /// The newest configuration known to be committed, with the log committed through `commit`.
-    pub(crate) fn committed(&self, commit: Index) -> &Configuration {
+    pub(crate) fn committed(&self, commit: Index) -> &Arc<Configuration> {
         let after = self.history.partition_point(|(index, _)| *index <= commit);
         &self.history[after.saturating_sub(1)].1
     }
@@ -46,7 +47,7 @@ impl Membership {
             "configuration at {index} after one at {}",
             self.current_index()
         );
-        self.history.push((index, configuration));
+        self.history.push((index, Arc::new(configuration)));
     }
 
     /// Drops the configurations from `from` on; tells whether there were any.

@@ -20,6 +20,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a member says of itself, for status pages and for the layer above.
@@ -44,9 +45,9 @@ pub struct Status {
     /// It leads and takes no proposals, because leadership is being handed over.
     pub handing_over: bool,
     /// The configuration in force.
-    pub configuration: Configuration,
+    pub configuration: Arc<Configuration>,
     /// The newest one known to be decided; no other can take its place unseen.
-    pub configuration_decided: Configuration,
+    pub configuration_decided: Arc<Configuration>,
     /// A leader's view of the others: how far each one's log is known to match.
     pub progress: Vec<(PeerId, Index)>,
 }
@@ -378,7 +379,7 @@ impl Raft {
             first: core.log.first(),
             standing: core.standing,
             handing_over,
-            configuration: core.configuration().clone(),
+            configuration: core.membership.current().clone(),
             configuration_decided: core.membership.committed(core.commit).clone(),
             progress,
         }

@@ -196,7 +196,7 @@ pub(crate) async fn start(
             KnownCluster {
                 cluster: identity.cluster,
                 bootstrap: identity.bootstrap.clone(),
-                current: status.raft.configuration_decided.clone(),
+                current: (*status.raft.configuration_decided).clone(),
                 leader: status.raft.leader,
             }
         }

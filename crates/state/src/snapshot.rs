@@ -249,7 +249,8 @@ impl State {
         cursor: &mut SnapshotCursor,
         bytes_max: usize,
     ) -> Option<Bytes> {
-        let mut out = Vec::with_capacity(bytes_max.clamp(1 << 10, 1 << 22));
+        let room = bytes_max.min(1 << 22).min(self.visible.bytes as usize);
+        let mut out = Vec::with_capacity(room.max(1 << 10));
         // Sections without rows are left out.
         while out.is_empty() {
             self.write_piece(cursor, &mut out, bytes_max)?;

@@ -18,7 +18,7 @@ fn advertising(nth: u64) -> Settings {
 }
 
 fn in_force(cell: &Cell, nth: u64) -> Configuration {
-    cell.replica(nth).status().raft.configuration
+    (*cell.replica(nth).status().raft.configuration).clone()
 }
 
 #[test]

@@ -8,7 +8,7 @@ use replica::{
 };
 
 fn in_force(cell: &Cell, nth: u64) -> Configuration {
-    cell.replica(nth).status().raft.configuration
+    (*cell.replica(nth).status().raft.configuration).clone()
 }
 
 fn ask(cell: &mut Cell, nth: u64, changes: Vec<MemberChange>, as_etcd: bool) -> Ticket {

@@ -274,7 +274,7 @@ impl Door {
 
     async fn decided(&self) -> Configuration {
         let status = self.handle.status_now().await;
-        status.raft.configuration_decided.clone()
+        Configuration::clone(&status.raft.configuration_decided)
     }
 
     fn members(&self, configuration: &Configuration) -> Vec<Member> {

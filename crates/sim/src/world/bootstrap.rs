@@ -145,7 +145,7 @@ impl World {
         Some(KnownCluster {
             cluster: process.identity.cluster,
             bootstrap: process.identity.bootstrap.clone(),
-            current: status.raft.configuration_decided,
+            current: (*status.raft.configuration_decided).clone(),
             leader: status.raft.leader,
         })
     }
