@@ -125,6 +125,38 @@ fn worker_ids_are_lent_to_sessions() {
     );
 }
 
+/// It had to wait for up to a minute, while hundreds of ids were free.
+#[test]
+fn whoever_comes_after_another_has_ended_does_not_wait_for_its_time() {
+    let mut state = State::new(Settings::default());
+    let lent = |state: &mut State, clock_ms: u64, session: i64| {
+        run(state, clock_ms, lease(session, 100_000));
+        match run(state, clock_ms, worker(session, 2, 60_000)).0 {
+            Reply::Id(IdReply::Worker {
+                worker,
+                from_ms,
+                now_ms,
+                ..
+            }) => (worker, from_ms - now_ms),
+            other => panic!("{other:?} is no worker id"),
+        }
+    };
+    let end = |state: &mut State, clock_ms: u64, id: i64| {
+        let revoke = Operation::LeaseRevoke(LeaseRevoke { id });
+        run(state, clock_ms, plain(revoke));
+    };
+    assert_eq!(lent(&mut state, 0, 1), (0, 0));
+    end(&mut state, 1000, 1);
+    assert_eq!(lent(&mut state, 1000, 2), (1, 0));
+    // None is fresh any more: the one whose time ends first.
+    assert_eq!(lent(&mut state, 2000, 3), (0, 58_000));
+    end(&mut state, 3000, 2);
+    end(&mut state, 3000, 3);
+    state = reload(&mut state, &Settings::default());
+    // The time of both is over: the one that ended first.
+    assert_eq!(lent(&mut state, 200_000, 4), (1, 0));
+}
+
 /// No millisecond of a worker id is lent twice, whatever becomes of sessions and clocks.
 #[test]
 fn i1_no_time_of_a_worker_id_is_lent_twice() {

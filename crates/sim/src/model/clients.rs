@@ -124,17 +124,21 @@ impl Ids {
         workers: u32,
         (wall_ms, ahead_ms): (u64, u64),
     ) -> Option<(u32, u64, u64)> {
-        let of = |wanted: i64| {
-            let mut all = self.workers.iter();
-            all.find(|((of, _), (owner, _))| of == pool && *owner == wanted)
-                .map(|((_, worker), _)| *worker)
+        let all = self.workers.iter().filter(|((of, _), _)| of == pool);
+        let fresh = all.clone().count() as u32;
+        let had = all.clone().find(|(_, (owner, _))| *owner == session);
+        let free = all.filter(|((_, worker), (owner, _))| *owner == 0 && *worker < workers);
+        let free = free
+            .map(|((_, worker), (_, until))| (*until, *worker))
+            .min();
+        let worker = match (had, free) {
+            (Some(((_, worker), _)), _) => *worker,
+            // Whoever got it now would have to wait.
+            (None, Some((until, _))) if until > wall_ms && fresh < workers => fresh,
+            (None, Some((_, worker))) => worker,
+            (None, None) if fresh < workers => fresh,
+            (None, None) => return None,
         };
-        let fresh = self.workers.keys().filter(|(of, _)| of == pool).count() as u32;
-        let had = of(session);
-        let worker = had.or_else(|| of(0)).unwrap_or(fresh);
-        if had.is_none() && worker >= workers {
-            return None;
-        }
         let place = (pool.clone(), worker);
         let known = self.workers.get(&place).map_or(0, |(_, until)| *until);
         let from_ms = known.max(wall_ms);

@@ -102,11 +102,10 @@ impl State {
             return Err(Rejection::Id(IdRejection::SessionNotFound));
         }
         let had = self.ids.of_session(session, pool);
-        let worker = had.unwrap_or_else(|| self.ids.lowest_free(pool));
+        let wall_ms = self.clock.wall_ms;
+        let worker = had.or_else(|| self.ids.free_worker(pool, workers, wall_ms));
+        let worker = worker.ok_or(Rejection::Id(IdRejection::NoWorker))?;
         if had.is_none() {
-            if worker >= workers {
-                return Err(Rejection::Id(IdRejection::NoWorker));
-            }
             let pools = self.ids.all_of_session(session).len() as u64 + 1;
             within(
                 "pools of the session",
@@ -121,7 +120,6 @@ impl State {
         };
         let known = self.ids.worker(&name).map(|worker| worker.until_ms);
         self.check_row(pool, known.is_some())?;
-        let wall_ms = self.clock.wall_ms;
         let from_ms = mutated!(WorkerTimeTwice, 0, known.unwrap_or(0)).max(wall_ms);
         let until_ms = from_ms.saturating_add(ahead_ms);
         within(

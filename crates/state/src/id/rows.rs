@@ -87,11 +87,12 @@ pub(crate) fn row_bytes(name: usize) -> u64 {
     ROW_BYTES + name as u64
 }
 
-/// Worker ids of a pool are handed out from 0 on, the lowest free one first.
+/// Worker ids of a pool are handed out from 0 on.
 #[derive(Default)]
 struct Pool {
     workers: u32,
-    free: BTreeSet<u32>,
+    /// With the end of the time that was given to them.
+    free: BTreeSet<(u64, u32)>,
 }
 
 /// Everything that identifiers are made from.
@@ -160,12 +161,19 @@ impl Ids {
             .collect()
     }
 
-    /// The lowest worker id of a pool that nobody has.
-    pub fn lowest_free(&self, pool: &[u8]) -> u32 {
+    /// The worker id for a session that has none, of so many: the one whose time ended first, or a fresh one, if that time is not over yet and whoever
+    /// gets it would have to wait.
+    pub fn free_worker(&self, pool: &[u8], workers: u32, wall_ms: u64) -> Option<u32> {
         let Some(pool) = self.pools.get(pool) else {
-            return 0;
+            return Some(0);
         };
-        pool.free.first().copied().unwrap_or(pool.workers)
+        let mut free = pool.free.iter().filter(|(_, worker)| *worker < workers);
+        let fresh = Some(pool.workers).filter(|fresh| *fresh < workers);
+        match (free.next(), fresh) {
+            (Some(&(until_ms, _)), Some(fresh)) if until_ms > wall_ms => Some(fresh),
+            (Some(&(_, worker)), _) => Some(worker),
+            (None, fresh) => fresh,
+        }
     }
 
     /// Passes over what a cluster may have handed out after the moment that another one goes on from: numbers of sequences, and times of worker ids.
@@ -195,22 +203,23 @@ impl Ids {
             worker: id,
         } = worker.name.clone();
         let pool = self.pools.entry(name.clone()).or_default();
-        if worker.session == 0 {
-            pool.free.insert(id);
-        } else {
-            pool.free.remove(&id);
-            self.by_session.insert((worker.session, name.clone()), id);
-        }
-        let session = worker.session;
+        let (session, until_ms) = (worker.session, worker.until_ms);
         match self.workers.set(worker) {
             None => {
                 pool.workers += 1;
                 self.bytes += row_bytes(name.len());
             }
-            Some(old) if old.session != session && old.session != 0 => {
-                self.by_session.remove(&(old.session, name));
+            Some(old) if old.session == 0 => {
+                pool.free.remove(&(old.until_ms, id));
             }
-            Some(_) => {}
+            Some(old) => {
+                self.by_session.remove(&(old.session, name.clone()));
+            }
+        }
+        if session == 0 {
+            pool.free.insert((until_ms, id));
+        } else {
+            self.by_session.insert((session, name), id);
         }
     }
 }
