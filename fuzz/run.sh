@@ -3,7 +3,7 @@
 # What was found to be of interest lies in fuzz/corpus, an input that broke something in fuzz/found; `run.sh TARGET 1` with the file as third argument repeats it.
 set -e
 cd "$(dirname "$0")"
-targets=${1:-batch snapshot message bolt request gateway}
+targets=${1:-batch snapshot message bolt request native gateway}
 runs=${2:-10000000}
 triple=$(rustc -vV | sed -n 's/^host: //p')
 cargo run -q --bin seeds

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use etcd::bolt::{Planner, Writer};
 use prost::Message;
 use proto::etcdserverpb as pb;
+use proto::synod::v1;
 use state::{
     Batch, Budget, Command, Group, Operation, SnapshotHeader, State, TxnOperation, TxnStep,
 };
@@ -29,6 +30,7 @@ fn main() -> io::Result<()> {
     write("snapshot", "raw", &[&[1][..], &snapshot].concat())?;
     write("bolt", "two-buckets", &bolt())?;
     write("bolt", "etcd", &etcd_file())?;
+    write("native", "locks", &native_life())?;
     requests()
 }
 
@@ -234,6 +236,62 @@ fn etcd_file() -> Vec<u8> {
         writer.entry(key, value);
     }
     writer.take()
+}
+
+/// A session that takes a lock, writes under it, and leaves; in the numbers of `targets/native.rs`.
+fn native_life() -> Vec<u8> {
+    let session = 7;
+    let name = || "lock".into();
+    let open = v1::OpenSessionRequest {
+        session,
+        ttl_ms: 5_000,
+    };
+    let acquire = v1::AcquireRequest {
+        session,
+        name: name(),
+        id: 1,
+        ..Default::default()
+    };
+    let other = v1::AcquireRequest {
+        id: 2,
+        wait_ms: Some(0),
+        ..acquire.clone()
+    };
+    let guard = v1::Guard {
+        name: name(),
+        ..Default::default()
+    };
+    let put = v1::PutRequest {
+        key: "key".into(),
+        value: "value".into(),
+        change: Some(v1::Change {
+            guards: vec![guard],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let show = v1::ShowLockRequest {
+        name: name(),
+        ..Default::default()
+    };
+    let release = v1::ReleaseRequest {
+        session,
+        id: 1,
+        ..Default::default()
+    };
+    let requests = [
+        (9, open.encode_to_vec()),
+        (12, acquire.encode_to_vec()),
+        (12, other.encode_to_vec()),
+        (0, put.encode_to_vec()),
+        (31, show.encode_to_vec()),
+        (20, release.encode_to_vec()),
+    ];
+    let framed = requests.into_iter().flat_map(|(kind, bytes)| {
+        let [low, high] = (bytes.len() as u16).to_le_bytes();
+        [kind, low, high].into_iter().chain(bytes)
+    });
+    framed.collect()
 }
 
 fn requests() -> io::Result<()> {
