@@ -162,7 +162,8 @@ fn newcomers(round: usize) -> Vec<String> {
 async fn add_users(endpoints: &[String], names: &[String]) -> Outcome<()> {
     let mut added = JoinSet::new();
     for (nth, endpoint) in endpoints.iter().enumerate() {
-        let client = Client::new([endpoint])?;
+        // A member may not know yet that authentication is off again.
+        let client = Client::new([endpoint])?.with_user(ROOT.0, ROOT.1);
         let names: Vec<String> = names[nth..]
             .iter()
             .step_by(endpoints.len())
