@@ -8,6 +8,7 @@ use proto::synod::v1 as api;
 use proto::synod::v1::id_client::IdClient;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 /// How much time a worker number is lent for at once.
@@ -168,6 +169,9 @@ impl Source {
     }
 }
 
+/// After so many numbers without a wait the runtime gets a turn.
+const TURN: u64 = 1024;
+
 /// Plain numbers from ranges that the cell hands out: the fastest ids there are. They are unique, and rise for each value of this type; numbers of ranges
 /// that were not used up are left out.
 #[derive(Clone)]
@@ -209,7 +213,13 @@ impl Segments {
                 self.fetch_aside();
             }
             match number {
-                Some(number) => return Ok(number),
+                Some(number) => {
+                    // A loop around this never waits; the session's renewals and the next range need their turn.
+                    if number % TURN == 0 {
+                        yield_now().await;
+                    }
+                    return Ok(number);
+                }
                 None => self.source.fetch(true).await?,
             }
         }

@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use synod_client::{
     Barrier, Cache, Claim, Counter, Group, Ids, Kv, Latch, Level, Log, NamedLease, Op, Queue,
-    Segments, Txn, Unique, lease,
+    Segments, Session, Txn, Unique, lease,
 };
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 #[tokio::test]
 async fn a_barrier_lets_all_in_together_and_out_together() {
@@ -356,4 +356,18 @@ async fn a_name_has_one_lease_and_is_renewed_by_it_or_by_the_name() {
     assert!(next.fence().token > first.fence().token);
     let late = kv.put("k", "late").await.expect_err("it is not ours");
     assert_eq!(late.reason(), "guard-not-held");
+}
+
+/// It ended for want of renewals, because nothing in the loop ever waited.
+#[tokio::test]
+async fn a_session_outlives_a_loop_that_only_takes_numbers() {
+    let cell = Cell::start(1).await;
+    let session = Session::open_with_ttl(&cell.client(), Duration::from_secs(1)).await;
+    let session = session.expect("it is opened");
+    let numbers = Segments::new(&session, "n", 1_000_000);
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(3) {
+        numbers.next().await.expect("a number");
+    }
+    assert!(session.is_alive());
 }
