@@ -13,9 +13,7 @@ impl Raft {
     pub(crate) fn on_timer(&mut self) {
         self.timer = None;
         let now = self.core.now;
-        self.core
-            .reads
-            .expire(&mut self.core.effects, now, self.core.settings.election_min);
+        self.ask_leader_again();
         match &mut self.part {
             Part::Leader(leader) => {
                 let verdict = leader.tick(&mut self.core);

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// Requests of other members waiting at a leader at most; more are dropped and time out where they began.
 const REMOTE_READS_MAX: usize = 4096;
 
+/// Times a request is sent to the leader.
+const TRIES: u32 = 4;
+
 /// Reads that share their fate: first and last sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReadRange {
@@ -37,7 +40,10 @@ impl ReadRange {
 struct Asked {
     request: u64,
     reads: ReadRange,
+    /// When it was sent first: an answer may be to that.
     sent: Instant,
+    /// When it is sent again: what was said may be lost, or its answer far away.
+    again_at: Instant,
 }
 
 /// The reads of this member, in any role.
@@ -70,12 +76,13 @@ impl LocalReads {
     }
 
     /// Notes a request to the leader and gives its number.
-    pub(crate) fn ask(&mut self, reads: ReadRange, now: Instant) -> u64 {
+    pub(crate) fn ask(&mut self, reads: ReadRange, now: Instant, patience: Duration) -> u64 {
         self.newest_request += 1;
         self.asked.push_back(Asked {
             request: self.newest_request,
             reads,
             sent: now,
+            again_at: now + patience,
         });
         self.newest_request
     }
@@ -91,21 +98,23 @@ impl LocalReads {
         asked.reads.ready(effects, index, asked.sent);
     }
 
-    /// When the oldest request is given up.
-    pub(crate) fn deadline(&self, patience: Duration) -> Option<Instant> {
-        self.asked.front().map(|asked| asked.sent + patience)
+    /// When a request is sent again, or given up.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.asked.iter().map(|asked| asked.again_at).min()
     }
 
+    /// Gives up what has waited for [`TRIES`] times `patience`, and gives the requests that are to be sent again. Under their old number: the answer to what was
+    /// sent first is as good, and a leader may be so far away that it comes after the second.
     pub(crate) fn expire(
         &mut self,
         effects: &mut VecDeque<Effect>,
         now: Instant,
         patience: Duration,
-    ) {
+    ) -> Vec<u64> {
         while self
             .asked
             .front()
-            .is_some_and(|asked| asked.sent + patience <= now)
+            .is_some_and(|asked| asked.sent + patience * TRIES <= now)
         {
             self.asked
                 .pop_front()
@@ -113,6 +122,12 @@ impl LocalReads {
                 .reads
                 .fail(effects);
         }
+        let due = self.asked.iter_mut().filter(|asked| asked.again_at <= now);
+        due.map(|asked| {
+            asked.again_at = now + patience;
+            asked.request
+        })
+        .collect()
     }
 
     /// The leader changed: what was asked of it is not answered any more. What was begun this turn may still be asked of the new one.

@@ -1,8 +1,9 @@
 //! The end of a turn: what was gathered since the last one goes to the disk, to the others, and into one timer.
 
-use crate::Effect;
+use crate::core::Core;
 use crate::message::Body;
 use crate::raft::{Part, Raft};
+use crate::{Effect, PeerId};
 
 impl Raft {
     /// Tells of a new role, term, leader or standing.
@@ -48,17 +49,34 @@ impl Raft {
         };
         match self.core.leader {
             Some(leader) => {
-                let request = self.core.reads.ask(reads, self.core.now);
-                self.core.send(
-                    leader,
-                    Body::ReadIndex {
-                        boot: self.core.boot,
-                        request,
-                    },
-                );
+                let patience = self.core.settings.election_min;
+                let request = self.core.reads.ask(reads, self.core.now, patience);
+                self.send_read_index(leader, request);
             }
             None => reads.fail(&mut self.core.effects),
         }
+    }
+
+    /// Asks again what the leader has not answered for long, and fails what it has not for too long.
+    pub(crate) fn ask_leader_again(&mut self) {
+        let Core {
+            reads,
+            effects,
+            now,
+            settings,
+            ..
+        } = &mut self.core;
+        let again = reads.expire(effects, *now, settings.election_min);
+        if let Some(leader) = self.core.leader {
+            for request in again {
+                self.send_read_index(leader, request);
+            }
+        }
+    }
+
+    fn send_read_index(&mut self, leader: PeerId, request: u64) {
+        let boot = self.core.boot;
+        self.core.send(leader, Body::ReadIndex { boot, request });
     }
 
     /// Asks for the earliest time at which something is due. A timer that is set for earlier stays: it will find nothing to do and be set anew.
@@ -67,7 +85,7 @@ impl Raft {
             Part::Leader(leader) => Some(leader.deadline()),
             _ => self.election_deadline,
         };
-        let reads = self.core.reads.deadline(self.core.settings.election_min);
+        let reads = self.core.reads.deadline();
         let Some(due) = role.into_iter().chain(reads).min() else {
             return;
         };

@@ -473,7 +473,7 @@ impl Replica {
         }
     }
 
-    /// The state was replaced by a snapshot: what was sent may be in it or not.
+    /// A snapshot replaces the state: what was sent may be in it or not.
     pub(crate) fn sent_proposals_unknown(&mut self) {
         let sent: Vec<u64> = self
             .proposals

@@ -373,7 +373,7 @@ impl Replica {
             .reads
             .rounds
             .iter()
-            .filter(|(_, round)| now.since(round.begun) > self.election_max)
+            .filter(|(_, round)| now.since(round.begun) > self.hold())
             .map(|(&sequence, _)| sequence)
             .collect();
         for sequence in lost {

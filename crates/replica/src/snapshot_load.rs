@@ -1,7 +1,8 @@
 //! Loading a durable snapshot into the state, in slices: at the start, and when the leader's snapshot replaces the state.
 //!
-//! Until the new state is whole, the old one stays and serves what may be stale. Then it is swapped: commands whose outcome may lie in the gap end as
-//! unknown, queries under way end, and watches go on from their cursors in the history the snapshot brought.
+//! Commands sent before may be in the snapshot, which does not tell their replies: they end as unknown when the load begins. Until the new state is whole,
+//! the old one stays and serves what may be stale. Then it is swapped: queries under way end, and watches go on from their cursors in the history the
+//! snapshot brought.
 
 use crate::effect::{Effect, Failure};
 use crate::replica::Replica;
@@ -36,6 +37,8 @@ impl Replica {
     /// Begins to load the durable snapshot at `mark`; a load under way is given up for it.
     pub(crate) fn begin_loading(&mut self, mark: SnapshotMark) {
         self.applying.reset();
+        self.sent_proposals_unknown();
+        self.fail_changes(&Failure::Unknown);
         let index = mark.index;
         let loader = Loader::new(self.state_settings.clone());
         self.snapshots.loading = Some(Loading {
@@ -157,8 +160,6 @@ impl Replica {
         );
         self.abandon_snapshot(true);
         self.drop_running_queries();
-        self.sent_proposals_unknown();
-        self.fail_changes(&Failure::Unknown);
         self.state = state;
         self.applying.reset();
         self.applying.term = mark.term;
