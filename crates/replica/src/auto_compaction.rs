@@ -99,6 +99,7 @@ impl AutoCompactor {
         while self.noted.get(1).is_some_and(|&(at, _)| old_enough(at)) {
             self.noted.pop_front();
         }
+        mutated!(CompactsYoungHistory, return Some(revision));
         let &(at, revision) = self.noted.front()?;
         old_enough(at).then_some(revision)
     }

@@ -49,6 +49,8 @@ mutations! {
     SnapshotIndexBehind,
     /// A snapshot names the present term instead of that of its last entry.
     SnapshotNamesPresentTerm,
+    /// History is compacted up to the present, however young it is.
+    CompactsYoungHistory,
     /// An empty member founds a cluster when most of the listed ones say that they are empty, whatever the others know.
     FoundWithMost,
 }

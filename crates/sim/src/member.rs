@@ -53,6 +53,8 @@ pub struct Member {
     pub doomed_in_snapshot: Option<u32>,
     /// The newest behaviour its program knows.
     pub feature_level: u32,
+    /// Its limit on the bytes of the state.
+    pub bytes_max: Option<u64>,
 }
 
 /// A process that belongs to no cluster yet.
@@ -87,6 +89,7 @@ impl Member {
             began_again: false,
             doomed_in_snapshot: None,
             feature_level: 0,
+            bytes_max: None,
         }
     }
 
@@ -355,11 +358,10 @@ impl Member {
             entries_lost: recovered.entries_lost,
             rotten: self.rotten,
         };
-        let vote = mutated!(ForgetVote, raft::Vote::default(), vote);
         let restored = Restored {
             id: self.id,
             boot: Boot(boot),
-            vote,
+            vote: mutated!(ForgetVote, raft::Vote::default(), vote),
             snapshot: recovered.snapshot.unwrap_or(first),
             terms: recovered.terms,
             last: recovered.last,
@@ -379,6 +381,7 @@ impl Member {
         };
         let mut settings = common.replica.clone();
         settings.state.level_known = self.feature_level;
+        settings.limits.state_bytes_max = self.bytes_max;
         settings.advertised = common.publishes.then(|| Advertised {
             peer_addresses: vec![format!("{}:2380", self.lane)],
             client_addresses: vec![format!("{}:2379", self.lane)],

@@ -4,6 +4,7 @@
 mod clients;
 mod keys;
 mod locks;
+mod space;
 
 use keys::Keys;
 pub use keys::{Change, in_range};
@@ -12,6 +13,7 @@ pub use locks::{Claim, Locks, Moment};
 use crate::clock::Micros;
 use bytes::Bytes;
 use clients::{Admission, Clients, Ids};
+use space::Space;
 use state::client::{ClientOperation, ClientRejection, ClientReply, Register};
 use state::id::{Add, IdOperation, IdRejection, IdReply, TakeSegment, TakeWorker};
 use state::lock::{LockCommand, Woken};
@@ -74,6 +76,7 @@ pub struct Model {
     locks: Locks,
     clients: Clients,
     ids: Ids,
+    space: Space,
 }
 
 /// Time to live with the allowance for drifting clocks (DESIGN: State, clock).
@@ -119,6 +122,12 @@ impl Model {
     /// All changes, in order.
     pub fn changes(&self) -> &[Change] {
         self.keys.changes()
+    }
+
+    /// What is counted against the limit on bytes, in a life without locks, numbered requests and identifiers.
+    #[cfg(test)]
+    pub fn bytes(&self) -> u64 {
+        self.keys.bytes() + self.space.other_bytes(self.leases.len())
     }
 
     /// The leases.
@@ -173,9 +182,11 @@ impl Model {
         }
         self.expire(&mut applied);
         self.with_locks(Locks::pass_time);
+        self.note_room();
         for group in &batch.groups {
             for command in &group.commands {
                 let (reply, revision) = self.run_once(command, formed_at);
+                self.note_room();
                 applied.outcomes.push(Outcome {
                     trace: command.trace.clone(),
                     reply,
@@ -185,6 +196,12 @@ impl Model {
         }
         applied.woken = self.locks.take_woken();
         Ok(applied)
+    }
+
+    /// Lowers the alarm if there is room again.
+    fn note_room(&mut self) {
+        let (bytes, leases) = (self.keys.bytes(), self.leases.len());
+        self.space.note_room(bytes, leases);
     }
 
     /// Does something with the locks at the present clock.
@@ -219,16 +236,27 @@ impl Model {
                 }
             }
         }
-        let guarded = self.with_locks(|locks, moment| locks.check_guards(&command.guards, moment));
-        let reply = match guarded {
-            Ok(()) => self.run(command, formed_at),
-            Err(rejection) => Reply::Rejected(Rejection::Guard(rejection)),
+        let (bytes, leases) = (self.keys.bytes(), self.leases.len());
+        let reply = match self.space.check_alarm(command, bytes, leases) {
+            Ok(()) => self.run_guarded(command, formed_at),
+            Err(rejection) => Reply::Rejected(rejection),
         };
+        if let Reply::Rejected(Rejection::NoSpace { .. }) = reply {
+            self.space.note_refusal(bytes, leases);
+        }
         self.ordinal += 1;
         if client != 0 {
             self.clients.keep(client, sequence, &reply, self.revision());
         }
         (reply, self.revision())
+    }
+
+    fn run_guarded(&mut self, command: &Command, formed_at: Micros) -> Reply {
+        let guarded = self.with_locks(|locks, moment| locks.check_guards(&command.guards, moment));
+        match guarded {
+            Ok(()) => self.run(command, formed_at),
+            Err(rejection) => Reply::Rejected(Rejection::Guard(rejection)),
+        }
     }
 
     fn renew(&mut self, id: i64, formed_at: Micros) -> Option<u64> {
@@ -250,6 +278,7 @@ impl Model {
         for (_, id) in due {
             let lease = self.leases.get(&id).expect("due leases exist").clone();
             self.end_lease(id, true);
+            self.note_room();
             applied.expired.push(Expiry { id, lease });
         }
     }
@@ -264,14 +293,18 @@ impl Model {
     }
 
     fn run(&mut self, command: &Command, formed_at: Micros) -> Reply {
+        let room = self.space.room(self.leases.len());
         match command.operation.as_ref() {
-            Some(Operation::Put(put)) => self.keys.put(put),
+            Some(Operation::Put(put)) => self.keys.put(put, room),
             Some(Operation::DeleteRange(delete)) => self.keys.delete_range(delete),
-            Some(Operation::Txn(txn)) => self.keys.txn(txn),
+            Some(Operation::Txn(txn)) => self.keys.txn(txn, room),
             Some(Operation::Compact(compact)) => self.keys.compact(compact.revision),
             Some(Operation::LeaseGrant(grant)) => {
                 if self.leases.contains_key(&grant.id) {
                     return Reply::Rejected(Rejection::LeaseExists);
+                }
+                if let Err(rejection) = room.check_lease(self.keys.bytes()) {
+                    return Reply::Rejected(rejection);
                 }
                 let deadline_ms = self.clock_ms + with_drift(grant.ttl_ms);
                 let lease = Lease {
@@ -294,7 +327,10 @@ impl Model {
                 Reply::LeaseRevoke
             }
             Some(Operation::SetFeatureLevel(_)) => Reply::SetFeatureLevel,
-            Some(Operation::SetBytesMax(_)) => Reply::SetBytesMax,
+            Some(Operation::SetBytesMax(set)) => {
+                self.space.set(set.bytes_max);
+                Reply::SetBytesMax
+            }
             Some(Operation::AutoCompact(compact)) => self.keys.compact(compact.revision),
             Some(Operation::Lock(LockCommand {
                 operation: Some(operation),

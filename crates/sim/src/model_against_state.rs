@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use state::{
     Batch, Budget, Command, Compact, Compare, DeleteRange, Group, LeaseGrant, LeaseRevoke,
-    Operation, Put, Query, Range, Settings, State, Txn, TxnOperation, TxnStep,
+    Operation, Put, Query, Range, SetBytesMax, Settings, State, Txn, TxnOperation, TxnStep,
 };
 
 fn key(rng: &mut Rng) -> Bytes {
@@ -81,7 +81,10 @@ fn steps(rng: &mut Rng, value: u64) -> Vec<TxnOperation> {
 }
 
 fn operation(rng: &mut Rng, value: u64, revision: i64) -> Operation {
-    match rng.below(20) {
+    match rng.below(21) {
+        20 => Operation::SetBytesMax(SetBytesMax {
+            bytes_max: rng.between(1_000, 5_000),
+        }),
         0..9 => Operation::Put(put(rng, value)),
         9..12 => Operation::DeleteRange(delete(rng)),
         12..15 => {
@@ -194,8 +197,8 @@ fn compare_one_life(seed: u64) {
             "seed {seed} batch {number}"
         );
         assert_eq!(
-            (state.revision(), state.compacted().max(0)),
-            (model.revision(), model.compacted()),
+            (state.revision(), state.compacted().max(0), state.bytes()),
+            (model.revision(), model.compacted(), model.bytes()),
             "seed {seed} batch {number}"
         );
         visited = compare_events(&state, &model, visited, seed);

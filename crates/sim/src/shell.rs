@@ -116,6 +116,13 @@ impl World {
             };
             self.judge(check);
             if let Effect::Persist(persist) = effect
+                && persist.reset.is_some()
+                && let Some(process) = &mut self.members[member].process
+            {
+                // Who hears so in this turn hears it before the log does.
+                process.installed_at = Some(self.now);
+            }
+            if let Effect::Persist(persist) = effect
                 && (persist.reset.is_some() || !persist.entries.is_empty())
             {
                 self.note_newest_batch(member);
@@ -221,10 +228,6 @@ impl World {
                 );
                 if let Some(mark) = &persist.reset {
                     self.counts.installs += 1;
-                    let now = self.now;
-                    if let Some(process) = &mut self.members[member].process {
-                        process.installed_at = Some(now);
-                    }
                     let index = mark.index.0;
                     self.timeline
                         .note(self.now, Some(member), || What::Installs { index });

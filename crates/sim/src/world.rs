@@ -15,7 +15,7 @@ use crate::director::Director;
 use crate::faults::{Fault, Planned};
 use crate::member::{Common, Member, Process, StartError, Started};
 use crate::network::{Network, Weather};
-use crate::oracle::{Check, Consensus, History, Leases, Request, Violation};
+use crate::oracle::{Check, Consensus, History, Leases, Own, Request, Violation};
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::timeline::{Timeline, What, Window, words};
@@ -23,10 +23,11 @@ use crate::trace::Trace;
 use log::memory_disk::{DiskCounts, Platter, Survival};
 use raft::{Configuration, PeerId};
 use replica::{
-    Body, BootstrapMessage, Consistency, Failure, Input, Message, Response, StreamId, Ticket,
-    WatchRequest, WatchResponse,
+    AutoCompaction, Body, BootstrapMessage, Consistency, Failure, Input, MemberChange, Message,
+    Response, StreamId, Ticket, WatchRequest, WatchResponse,
 };
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Time between two looks at what must hold at any time.
 const LOOK_EVERY: Micros = 50_000;
@@ -187,6 +188,29 @@ pub(crate) struct OldMessage {
     pub(crate) message: Message,
 }
 
+/// Little room, and history that is not kept for long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tight {
+    /// The limit on bytes of every second member; that of the others is half as much again.
+    pub(crate) bytes_max: u64,
+    /// How long members keep history.
+    pub(crate) retention: Micros,
+}
+
+impl Tight {
+    /// What the member of this number is set to.
+    fn limit(self, member: usize) -> u64 {
+        self.bytes_max + self.bytes_max / 2 * (member as u64 % 2)
+    }
+
+    fn own(self) -> Own {
+        Own {
+            limits: (0..2).map(|member| self.limit(member)).collect(),
+            retention: Some(self.retention),
+        }
+    }
+}
+
 /// What a world is made with.
 pub(crate) struct Setup {
     pub seed: u64,
@@ -198,6 +222,7 @@ pub(crate) struct Setup {
     pub faults: Vec<Planned>,
     pub heal_at: Micros,
     pub load: Load,
+    pub tight: Option<Tight>,
     pub drifts: bool,
     pub trace: bool,
     pub timeline: Option<Window>,
@@ -242,6 +267,10 @@ pub(crate) struct World {
     old_messages: Option<Vec<OldMessage>>,
     /// Number of the operator's last request.
     operator: u64,
+    /// The operator says what is to change, to any member, instead of what is to be, to the leader.
+    asks_any: bool,
+    /// What it asked so, until it hears what came of it.
+    wanted: BTreeMap<u64, Vec<MemberChange>>,
     pub(crate) counts: Counts,
 }
 
@@ -284,6 +313,7 @@ impl World {
             faults,
             heal_at,
             load,
+            tight,
             drifts,
             trace,
             timeline,
@@ -299,6 +329,12 @@ impl World {
         common.publishes = !is_directed;
         if let Some(raft) = directed {
             common.replica.raft = raft;
+        }
+        let mut history = History::new();
+        if let Some(tight) = tight {
+            let retention = Duration::from_micros(tight.retention);
+            common.replica.auto_compaction = AutoCompaction::Periodic(retention);
+            history.expect_own(tight.own());
         }
         let names: Vec<String> = (0..members).map(|n| format!("n{}", n + 1)).collect();
         let mut machines = Vec::new();
@@ -316,6 +352,7 @@ impl World {
             let clock = Clock::new(0, rng.below(1 << 40), drift);
             let mut machine = Member::new(lane, platter, clock, listed);
             machine.in_service = n < members;
+            machine.bytes_max = tight.map(|tight| tight.limit(n));
             machines.push(machine);
         }
         let mut network = Network::new(members + spares, Rng::fork(seed, 2));
@@ -333,7 +370,7 @@ impl World {
             clients: Clients::new(load, members + spares, Rng::fork(seed, 3)),
             common,
             consensus: Consensus::new(members + spares),
-            history: History::new(),
+            history,
             leases: Leases::new(members + spares),
             trace: Trace::new(trace),
             timeline: Timeline::new(timeline),
@@ -353,6 +390,8 @@ impl World {
             voters_min: members,
             old_messages: replays.then(Vec::new),
             operator: 0,
+            asks_any: tight.is_some(),
+            wanted: BTreeMap::new(),
             counts: Counts::default(),
         };
         if !is_directed {

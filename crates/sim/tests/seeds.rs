@@ -211,6 +211,30 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         60,
         "of the simulator: a snapshot with all that a member had forgotten was durable, and the oracle waited for the log to begin behind it",
     ),
+    (
+        Profile::Bitrot,
+        2184,
+        60,
+        "what was asked of a member while it loaded a snapshot, and could not be in it, ended as unknown with the load",
+    ),
+    (
+        Profile::Geo,
+        2167,
+        60,
+        "a follower far from its leader asked anew for a read before the first answer could come, and took only the answer to the newest question",
+    ),
+    (
+        Profile::Churn,
+        2270,
+        60,
+        "what was asked of a member a moment after it had begun to load a snapshot ended as unknown",
+    ),
+    (
+        Profile::Geo,
+        2170,
+        60,
+        "of the simulator: a wait that had ended was asked for anew elsewhere, so that a snapshot said that it went on, and the oracle of waits did not know",
+    ),
 ];
 
 #[test]

@@ -45,6 +45,12 @@ mutations! {
     FreedRuns,
     /// A segment begins with the last number of the one before.
     SegmentsOverlap,
+    /// While the state is full, deletes are refused, too.
+    FullRefusesDeletes,
+    /// The alarm of a full state stays when there is room again.
+    AlarmStays,
+    /// A snapshot holds no alarms.
+    SnapshotLosesAlarms,
     /// A worker id's time begins with the wall clock, whatever was handed out.
     WorkerTimeTwice,
 }

@@ -94,11 +94,15 @@ impl Space {
     /// As it stands in a snapshot; `None` while nothing was ever set.
     pub fn record(&self) -> Option<SpaceRecord> {
         self.hash()?;
-        let alarms = self.alarms.iter().map(|(alarm, &by_hand)| AlarmRecord {
-            kind: alarm.kind as i32,
-            member: alarm.member,
-            by_hand,
-        });
+        let alarms = self
+            .alarms
+            .iter()
+            .filter(|_| !mutated!(SnapshotLosesAlarms))
+            .map(|(alarm, &by_hand)| AlarmRecord {
+                kind: alarm.kind as i32,
+                member: alarm.member,
+                by_hand,
+            });
         Some(SpaceRecord {
             bytes_max: self.bytes_max,
             alarms: alarms.collect(),
@@ -164,7 +168,8 @@ impl State {
         if self.space.is_raised(AlarmKind::Corrupt) && command.is_of_keys() {
             return Err(Rejection::Corrupt);
         }
-        if self.space.is_raised(AlarmKind::NoSpace) && command.grows() {
+        let refused = mutated!(FullRefusesDeletes, command.is_of_keys(), command.grows());
+        if self.space.is_raised(AlarmKind::NoSpace) && refused {
             let (bytes, bytes_max) = (self.counted_bytes(), self.bytes_max());
             return Err(Rejection::NoSpace { bytes, bytes_max });
         }
@@ -181,7 +186,7 @@ impl State {
 
     /// Lowers the alarm if there is room again.
     pub(crate) fn note_room(&mut self) {
-        if !self.space.alarms.is_empty() && self.has_room() {
+        if !self.space.alarms.is_empty() && self.has_room() && !mutated!(AlarmStays) {
             let stays = |alarm: &Alarm, by_hand: bool| by_hand || alarm.kind != AlarmKind::NoSpace;
             self.space
                 .alarms

@@ -1,5 +1,6 @@
 //! The keys of the model: their whole history, what is compacted, and which lease each hangs on.
 
+use super::space::{RECORD_BYTES, Room};
 use bytes::Bytes;
 use state::{
     Compare, DeleteRange, KeyValue, Put, Range, RangeReply, Rejection, Reply, StepReply, Txn,
@@ -29,6 +30,8 @@ pub struct Keys {
     compactions: Vec<(i64, i64)>,
     /// The keys of each lease there is.
     leases: BTreeMap<i64, BTreeSet<Bytes>>,
+    /// What the readable history takes.
+    bytes: u64,
 }
 
 impl Default for Keys {
@@ -41,6 +44,7 @@ impl Default for Keys {
             changes: Vec::new(),
             compactions: Vec::new(),
             leases: BTreeMap::new(),
+            bytes: 0,
         }
     }
 }
@@ -87,6 +91,11 @@ impl Keys {
         self.compacted.max(0)
     }
 
+    /// What the readable history takes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// All changes, in order.
     pub fn changes(&self) -> &[Change] {
         &self.changes
@@ -115,13 +124,14 @@ impl Keys {
         }
     }
 
-    /// Sets a key.
-    pub fn put(&mut self, put: &Put) -> Reply {
+    /// Sets a key, if there is room.
+    pub fn put(&mut self, put: &Put, room: Room) -> Reply {
         // A put alone is told of a missing lease first, one in a transaction of a missing key.
         if put.lease != 0 && !self.leases.contains_key(&put.lease) {
             return Reply::Rejected(Rejection::LeaseNotFound);
         }
-        if let Err(rejection) = self.check_put(put) {
+        let checked = self.check_put(put);
+        if let Err(rejection) = checked.and_then(|()| room.check(self.bytes, growth(put))) {
             return Reply::Rejected(rejection);
         }
         self.revision += 1;
@@ -159,7 +169,19 @@ impl Keys {
         }
         self.compacted = revision;
         self.compactions.push((self.revision, revision));
+        self.bytes = self.readable_bytes();
         Reply::Compact
+    }
+
+    /// Every change after the compacted revision, and of each key that was there then the one before.
+    fn readable_bytes(&self) -> u64 {
+        let readable = |changes: &Vec<Change>| {
+            let after = changes.partition_point(|change| change.revision <= self.compacted);
+            let stands = after > 0 && !changes[after - 1].deleted;
+            let first = if stands { after - 1 } else { after };
+            changes[first..].iter().map(size).sum::<u64>()
+        };
+        self.history.values().map(readable).sum()
     }
 
     fn check_put(&self, put: &Put) -> Result<(), Rejection> {
@@ -231,6 +253,7 @@ impl Keys {
     }
 
     fn record(&mut self, change: Change) {
+        self.bytes += size(&change);
         self.history
             .entry(change.kv.key.clone())
             .or_default()
@@ -238,20 +261,25 @@ impl Keys {
         self.changes.push(change);
     }
 
-    /// Runs a transaction.
-    pub fn txn(&mut self, txn: &Txn) -> Reply {
+    /// Runs a transaction, if there is room for all that it puts.
+    pub fn txn(&mut self, txn: &Txn, room: Room) -> Reply {
         let succeeded = txn.compares.iter().all(|compare| self.holds(compare));
         let operations = if succeeded {
             &txn.success
         } else {
             &txn.failure
         };
+        let mut grows = 0;
         for operation in operations {
-            if let Some(TxnStep::Put(put)) = &operation.step
-                && let Err(rejection) = self.check_put(put)
-            {
-                return Reply::Rejected(rejection);
+            if let Some(TxnStep::Put(put)) = &operation.step {
+                if let Err(rejection) = self.check_put(put) {
+                    return Reply::Rejected(rejection);
+                }
+                grows += growth(put);
             }
+        }
+        if let Err(rejection) = room.check(self.bytes, grows) {
+            return Reply::Rejected(rejection);
         }
         let first_change = self.changes.len();
         let revision = self.revision + 1;
@@ -369,6 +397,16 @@ impl Keys {
         }
         RangeReply { kvs, more, count }
     }
+}
+
+/// What a put adds, as it is asked for.
+fn growth(put: &Put) -> u64 {
+    (put.key.len() + put.value.len()) as u64 + RECORD_BYTES
+}
+
+/// What a change takes in the history.
+fn size(change: &Change) -> u64 {
+    (change.kv.key.len() + change.kv.value.len()) as u64 + RECORD_BYTES
 }
 
 /// `key` lies in an etcd range: an empty end is the single key, one zero byte is "from there on".

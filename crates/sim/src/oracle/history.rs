@@ -3,7 +3,7 @@
 //! Two checks that know nothing of each other: the [`Model`] replays the decided batches and predicts each answer at its own index; and the
 //! histories per key go to the search in [`crate::linearizability`], which trusts no index.
 
-use super::{Check, Locks, Once, broken, locks};
+use super::{Check, Locks, Once, Own, Upkeep, broken, locks};
 use crate::clock::Micros;
 use crate::linearizability::{self, Action, Value, Verdict};
 use crate::model::{Applied, Model};
@@ -70,6 +70,7 @@ pub struct History {
     keys: BTreeMap<Bytes, Vec<linearizability::Operation>>,
     locks: Locks,
     once: Once,
+    upkeep: Upkeep,
     answered: u64,
     failed: u64,
 }
@@ -93,9 +94,20 @@ impl History {
             keys: BTreeMap::new(),
             locks: Locks::default(),
             once: Once::default(),
+            upkeep: Upkeep::new(Own::default()),
             answered: 0,
             failed: 0,
         }
+    }
+
+    /// The members are set to do these things of their own accord.
+    pub fn expect_own(&mut self, own: Own) {
+        self.upkeep = Upkeep::new(own);
+    }
+
+    /// History that is old enough has gone.
+    pub fn check_gone(&self, at: Micros) -> Check {
+        self.upkeep.check_gone(at, &self.model)
     }
 
     /// The decided state.
@@ -145,8 +157,12 @@ impl History {
         }
         self.after
             .push((self.model.revision(), self.model.compacted()));
+        self.upkeep.on_batch(formed_at, &self.model);
         for (outcome, command) in applied.outcomes.iter().zip(&commands) {
-            if outcome.trace.is_empty() && self.locks.is_giving_up(command) {
+            let nobodys = outcome.trace.is_empty();
+            if nobodys
+                && (self.locks.is_giving_up(command) || self.upkeep.on_own(command, formed_at)?)
+            {
                 continue;
             }
             let Some(id) = request_id(&outcome.trace) else {

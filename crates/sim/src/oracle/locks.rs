@@ -19,6 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Locks {
     /// How waits ended, by index; of each batch the last.
     ends: BTreeMap<Claimant, Vec<End>>,
+    /// Where waits began.
+    begins: BTreeMap<Claimant, BTreeSet<u64>>,
     /// Requests that wait, with their index.
     waits: BTreeMap<u64, (Claimant, u64)>,
     /// Acquisitions of which a client gave a wait up, so that a member may.
@@ -111,6 +113,7 @@ impl Locks {
     ) -> Check {
         if let Reply::Lock(LockReply::Waiting { claimant, .. }) = reply {
             self.waits.insert(request, (*claimant, index));
+            self.begins.entry(*claimant).or_default().insert(index);
         }
         for guard in &command.guards {
             if let Reply::Rejected(Rejection::Guard(_)) = reply {
@@ -196,7 +199,7 @@ impl Locks {
     }
 
     /// F5, V1: a member that has applied the end of a wait has told whoever waits there. `waiting` are the requests it has not answered, each with
-    /// whether its state came by snapshot since: that tells only who waits now, and of no time that was over.
+    /// whether its state came by snapshot since: that tells only who waits now, of no time that was over, and not who asked anew after an end.
     pub fn check_nobody_is_forgotten(
         &self,
         applied: u64,
@@ -215,8 +218,13 @@ impl Locks {
             let waits = model.locks().claim(*claimant).is_some_and(Claim::waits);
             let ends = self.ends.get(claimant).into_iter().flatten();
             let mut over = ends.filter(|end| end.index > *since && end.index <= applied);
+            let begins = self.begins.get(claimant);
+            let again = |end: &End| {
+                let mut later = begins.into_iter().flat_map(|it| it.range(end.index + 1..));
+                later.next().is_some_and(|begin| *begin <= applied)
+            };
             if let Some(end) = over
-                .find(|end| !(restored && end.goes_on))
+                .find(|end| !(restored && (end.goes_on || again(end))))
                 .filter(|_| !waits)
             {
                 broken!(

@@ -6,6 +6,7 @@ mod history;
 mod leases;
 mod locks;
 mod once;
+mod upkeep;
 mod watches;
 
 pub use consensus::{Consensus, Recovery, is_quorum};
@@ -13,6 +14,7 @@ pub use history::{History, Request, trace_id, value_of};
 pub use leases::Leases;
 pub use locks::Locks;
 pub use once::Once;
+pub use upkeep::{Own, Upkeep};
 pub use watches::WatchOracle;
 
 use crate::clock::Micros;

@@ -65,6 +65,7 @@ impl<'a> Stage<'a> {
             faults: Vec::new(),
             heal_at: Micros::MAX,
             load,
+            tight: None,
             drifts: false,
             trace: false,
             timeline: Some(Window::ALL),

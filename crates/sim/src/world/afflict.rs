@@ -55,7 +55,9 @@ impl World {
             Fault::Replay(count) => self.replay(count),
             // What such a disk has begun ends with the stall: no later than all faults do.
             Fault::Stall(member, time) => {
-                self.members[member].stalled_until = (self.now + time).min(self.heal_at)
+                let until = (self.now + time).min(self.heal_at);
+                let machine = &mut self.members[member];
+                machine.stalled_until = machine.stalled_until.max(until);
             }
             Fault::Slow(member, times) => self.members[member].slow = times,
             Fault::CrashInSnapshot(member, effects) => {

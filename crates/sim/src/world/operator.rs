@@ -3,6 +3,7 @@
 use super::*;
 use crate::faults::Change;
 use raft::{Incarnation, MemberId};
+use replica::ChangeRequest;
 use state::{Command, Operation, SetFeatureLevel};
 use std::collections::BTreeSet;
 
@@ -88,7 +89,70 @@ impl World {
         let Some(target) = self.target(&current, change) else {
             return;
         };
-        self.ask_for_members(leader, target);
+        // A spare machine becomes a member with the id it drew itself, which only a whole configuration can say.
+        if self.asks_any
+            && target
+                .members
+                .keys()
+                .all(|id| current.members.contains_key(id))
+        {
+            self.ask_for_changes(&current, &target);
+        } else {
+            self.ask_for_members(leader, target);
+        }
+    }
+
+    /// Asks any member for what leads from one configuration to another: who is to vote, and who is to go.
+    fn ask_for_changes(&mut self, current: &Configuration, target: &Configuration) {
+        let vote = target.voters.difference(&current.voters);
+        let gone = current.members.keys();
+        let gone = gone.filter(|id| !target.members.contains_key(id));
+        let changes: Vec<MemberChange> = vote
+            .map(|peer| MemberChange::Promote(peer.member))
+            .chain(gone.map(|id| MemberChange::Remove(*id)))
+            .collect();
+        if changes.is_empty() {
+            return;
+        }
+        self.counts.changes += 1;
+        self.operator += 1;
+        let number = OPERATOR + self.operator;
+        self.wanted.insert(number, changes.clone());
+        let member = self.rng.below(self.members.len() as u64) as usize;
+        let request = ChangeRequest {
+            changes,
+            as_etcd: false,
+        };
+        let ticket = Ticket(number);
+        self.give(member, Input::ChangeMembers { ticket, request });
+    }
+
+    /// M1: what an operator is told came of a change was decided, and is what was asked for.
+    pub(super) fn told_operator(&mut self, request: u64, outcome: &Result<Response, Failure>) {
+        let Some(changes) = self.wanted.remove(&request) else {
+            return;
+        };
+        let Ok(Response {
+            body: Body::MembershipChanged(configuration),
+            ..
+        }) = outcome
+        else {
+            return;
+        };
+        let came = |it: &Configuration, change: &MemberChange| match change {
+            MemberChange::Promote(id) => it.voters.iter().any(|peer| peer.member == *id),
+            MemberChange::Remove(id) => !it.members.contains_key(id),
+            MemberChange::Add { .. } | MemberChange::Move { .. } => true,
+        };
+        // What is told may be a later one.
+        let done = |it: &Configuration| changes.iter().all(|change| came(it, change));
+        let consensus = &self.consensus;
+        if !consensus.was_decided(done) || !consensus.was_decided(|it| it == configuration) {
+            let text = format!(
+                "{changes:?} were asked for, and {configuration} is said to have come of it"
+            );
+            self.fail("M1", text);
+        }
     }
 
     /// Asks a member for this configuration.

@@ -249,6 +249,8 @@ impl World {
                 self.judge(check);
                 let check = self.clients.check_watches(self.history.model());
                 self.judge(check);
+                let check = self.history.check_gone(self.now);
+                self.judge(check);
             }
         }
     }

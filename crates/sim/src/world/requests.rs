@@ -150,7 +150,7 @@ impl World {
         let request = ticket.0;
         // An answer may cross with the cancellation on its way.
         let Some(flight) = self.in_flight.remove(&request) else {
-            return;
+            return self.told_operator(request, &outcome);
         };
         if flight.member != member {
             self.fail(
@@ -217,7 +217,8 @@ impl World {
         }
     }
 
-    /// What becomes of a request is not known to a member that installs a snapshot of it, as one with a new disk does.
+    /// What became of a change is not known to a member that got a snapshot after it was asked: the snapshot may hold the effect, and holds no replies. When all
+    /// faults are over that still happens to members that are being made whole, as one with a new disk; a member whose log goes on has no such excuse.
     fn is_lost_in_a_snapshot(&self, member: usize, asked_at: Micros, failure: &Failure) -> bool {
         let process = self.members[member].process.as_ref();
         let installed_at = process.and_then(|process| process.installed_at);

@@ -2,7 +2,7 @@
 
 use super::{Check, Consensus};
 use crate::oracle::broken;
-use raft::{Configuration, PeerId};
+use raft::{Configuration, Payload, PeerId};
 use std::collections::BTreeSet;
 
 impl Consensus {
@@ -28,6 +28,12 @@ impl Consensus {
     /// The newest decided configuration; empty before there is a cluster.
     pub fn decided_configuration(&self) -> &Configuration {
         &self.decided_configuration
+    }
+
+    /// A configuration like this was decided at some time.
+    pub fn was_decided(&self, like: impl Fn(&Configuration) -> bool) -> bool {
+        let mut payloads = self.chain.iter().map(|decided| &decided.entry.payload);
+        payloads.any(|it| matches!(it, Payload::Configuration(decided) if like(decided)))
     }
 
     /// A member was removed from the cluster by a decided change.
