@@ -12,6 +12,7 @@ use crate::node::End;
 use crate::start::{Started, start};
 use crate::tls::{Admission, Certificates, Port};
 use crate::{Handle, Metrics};
+use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -449,13 +450,12 @@ async fn live(
         Origins::new(&config.cors),
         async { drop(door_stopped.await) },
     ));
-    let client_addr = config.client_addresses_told().join(",");
-    info!(client_addr, peer_addr = config.advertise_peer_addr, peer_tls = certificates.peer.is_some(), data_dir = %config.data_dir.display(), "member serves");
     phase.send_replace(Phase::Running(handle.clone()));
 
     let mut departed = false;
     let how = tokio::select! {
         how = &mut *stop => how.unwrap_or(Stop::Abrupt),
+        never = announce(&handle, config, certificates) => match never {},
         () = leave.notified() => {
             departed = true;
             // The others may still be told that its last change is decided.
@@ -500,6 +500,27 @@ async fn live(
         return Err(StartError::departed(config, handle.status().raft.id));
     }
     Ok(End::Stopped)
+}
+
+/// Says that the member serves once it knows a leader, and that it waits for one if that takes long. Has nothing to say after that, and never ends.
+async fn announce(handle: &Handle, config: &Config, certificates: &Certificates) -> Infallible {
+    let client_addr = config.client_addresses_told().join(",");
+    let mut changes = handle.status_changes();
+    let mut led = std::pin::pin!(changes.wait_for(|status| status.raft.leader.is_some()));
+    let found = match tokio::time::timeout(2 * config.election_timeout, &mut led).await {
+        Ok(found) => found.is_ok(),
+        Err(_) => {
+            warn!(
+                client_addr,
+                "member waits for a leader: too few of the others can be reached"
+            );
+            led.await.is_ok()
+        }
+    };
+    if found {
+        info!(client_addr, peer_addr = config.advertise_peer_addr, peer_tls = certificates.peer.is_some(), data_dir = %config.data_dir.display(), "member serves");
+    }
+    std::future::pending().await
 }
 
 /// Hands leadership over before a leader leaves, so that nobody waits for an election.
