@@ -299,7 +299,7 @@ impl Raft {
                 boot,
                 amnesiac,
             } if leader_boot == self.core.boot => {
-                leader.on_round_answer(
+                let verdict = leader.on_round_answer(
                     &mut self.core,
                     from,
                     RoundAnswer {
@@ -309,6 +309,7 @@ impl Raft {
                         amnesiac,
                     },
                 );
+                self.judge(verdict);
             }
             _ => {}
         }

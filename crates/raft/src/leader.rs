@@ -280,21 +280,26 @@ impl Leader {
         Verdict::LeadsOn
     }
 
-    pub(crate) fn on_round_answer(&mut self, core: &mut Core, from: PeerId, answer: RoundAnswer) {
+    pub(crate) fn on_round_answer(
+        &mut self,
+        core: &mut Core,
+        from: PeerId,
+        answer: RoundAnswer,
+    ) -> Verdict {
         if answer.round == 0 || answer.round > self.rounds.newest() {
-            return;
+            return Verdict::LeadsOn;
         }
         if answer.amnesiac {
             self.distrust(from, answer.boot);
         }
         let Some(progress) = self.progress.get_mut(&from) else {
-            return;
+            return Verdict::LeadsOn;
         };
-        if !answer.amnesiac
+        let believed_again = !answer.amnesiac
             && progress
                 .suspicion
-                .is_some_and(|suspicion| suspicion.ends_at(answer.round))
-        {
+                .is_some_and(|suspicion| suspicion.ends_at(answer.round));
+        if believed_again {
             progress.suspicion = None;
         }
         progress.on_alive(core, from, answer.sent);
@@ -303,6 +308,11 @@ impl Leader {
             progress.contact = progress.contact.max(answer.sent);
             self.confirm_rounds(core);
         }
+        if believed_again {
+            // What it acknowledged meanwhile counts from now on, and it does not say so again.
+            return self.advance_commit(core);
+        }
+        Verdict::LeadsOn
     }
 
     fn distrust(&mut self, peer: PeerId, boot: Boot) {

@@ -235,6 +235,12 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         60,
         "of the simulator: a wait that had ended was asked for anew elsewhere, so that a snapshot said that it went on, and the oracle of waits did not know",
     ),
+    (
+        Profile::Bitrot,
+        10044,
+        60,
+        "what a member had acknowledged before it was believed again was not counted until it acknowledged more, and the leader waited to propose more",
+    ),
 ];
 
 #[test]
