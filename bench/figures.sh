@@ -12,12 +12,12 @@ bench=target/release/bench
 load=(--clients 1,16,64,256 --seconds 3 --rounds 2 --fail-overs 5)
 range=(--seconds 4)
 missed=(--seconds 4)
-locks=(--seconds 3 --rounds 2)
+locks=(--seconds 3 --rounds 3 --peers)
 if [ "${1:-}" = --quick ]; then
   load=(--clients 1,64 --seconds 1 --rounds 1 --fail-overs 1)
   range=(--seconds 1 --keys 50000 --ranges 1)
   missed=(--seconds 1 --writes 20000)
-  locks=(--seconds 1 --rounds 1 --clients 1,64 --sessions 5000 --renewal 5)
+  locks=(--seconds 1 --rounds 1 --clients 1,64 --peers --sessions 5000 --renewal 5 --keep 10)
 fi
 echo "$(date -u +%F). $(nproc) cores, $(awk '/MemTotal/ { printf "%d GiB", $2 / 1048576 }' /proc/meminfo), load $(cut -d' ' -f1 /proc/loadavg) before;" \
   "$("$etcd" --version | head -1), $("$synod" --version) ($(git describe --always --dirty 2>/dev/null || echo unknown)), $(rustc --version)."

@@ -1,0 +1,237 @@
+//! Clients in a closed loop: each does its cycle again and again, one request at a time.
+
+use super::{Interface, Measured, Work};
+use bytes::Bytes;
+use conformance::Outcome;
+use conformance::connection::Connection;
+use conformance::process::Cluster;
+use proto::etcdserverpb as pb;
+use proto::synod::v1 as api;
+use proto::synod::v1::lock_client::LockClient as NativeLock;
+use proto::synod::v1::session_client::SessionClient;
+use proto::v3lockpb::lock_client::LockClient as EtcdLock;
+use proto::v3lockpb::{LockRequest, UnlockRequest};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tonic::Status;
+use tonic::transport::Channel;
+
+/// Connections that all clients share.
+const CONNECTIONS: usize = 16;
+/// Time to live of sessions, which are not renewed while they are measured.
+const TTL: Duration = Duration::from_secs(600);
+
+/// Runs a number of clients for a while.
+pub(super) async fn drive(
+    cluster: &Cluster,
+    interface: Interface,
+    work: Work,
+    clients: usize,
+    duration: Duration,
+) -> Outcome<Measured> {
+    let addresses = cluster.clients();
+    let channels: Arc<[Channel]> = (0..clients.clamp(addresses.len(), CONNECTIONS))
+        .map(|at| Connection::new(addresses[at % addresses.len()]).channel)
+        .collect();
+    // All sessions are there before the clock runs.
+    let mut ready = Vec::new();
+    for at in 0..clients {
+        ready.push(Client::open(interface, work, at, channels.clone()).await?);
+    }
+    let before = cluster.cpu();
+    let since = Instant::now();
+    let until = since + duration;
+    let running: Vec<_> = ready
+        .into_iter()
+        .map(|client| tokio::spawn(client.run(until)))
+        .collect();
+    let mut cycles = 0;
+    for client in running {
+        cycles += client.await??;
+    }
+    let cpu = cluster.cpu().saturating_sub(before);
+    Ok(Measured {
+        rate: cycles as f64 / since.elapsed().as_secs_f64(),
+        cpu_us: cpu.as_micros() as f64 / cycles.max(1) as f64,
+    })
+}
+
+/// One client with one cycle under way.
+struct Client {
+    interface: Interface,
+    work: Work,
+    channels: Arc<[Channel]>,
+    /// Who it is, then which connection it uses: it goes on to the next member with each cycle, so that a lone client's figure does not depend on
+    /// which member happens to lead.
+    turn: usize,
+    name: String,
+    session: i64,
+    /// Counts acquisitions.
+    id: u64,
+}
+
+impl Client {
+    async fn open(
+        interface: Interface,
+        work: Work,
+        at: usize,
+        channels: Arc<[Channel]>,
+    ) -> Result<Client, Status> {
+        let mut client = Client {
+            interface,
+            work,
+            channels,
+            turn: at,
+            name: match work {
+                Work::HandOffs => "bench/one".into(),
+                Work::Puts | Work::Cycles | Work::Sessions => format!("bench/{at}"),
+            },
+            session: 0,
+            id: 0,
+        };
+        if client.holds_a_session() {
+            client.session = client.open_session().await?;
+        }
+        Ok(client)
+    }
+
+    fn holds_a_session(&self) -> bool {
+        matches!(self.work, Work::Cycles | Work::HandOffs)
+    }
+
+    fn channel(&self) -> Channel {
+        self.channels[self.turn % self.channels.len()].clone()
+    }
+
+    async fn run(mut self, until: Instant) -> Result<u64, Status> {
+        let mut cycles = 0;
+        while Instant::now() < until {
+            self.turn += 1;
+            match self.work {
+                Work::Puts => self.put().await?,
+                Work::Cycles | Work::HandOffs => {
+                    let key = self.acquire().await?;
+                    self.release(key).await?;
+                }
+                Work::Sessions => {
+                    self.session = self.open_session().await?;
+                    self.hold().await?;
+                    self.close_session().await?;
+                }
+            }
+            cycles += 1;
+        }
+        if self.holds_a_session() {
+            self.close_session().await?;
+        }
+        Ok(cycles)
+    }
+
+    async fn open_session(&self) -> Result<i64, Status> {
+        open_session(self.interface, &self.channel(), TTL).await
+    }
+
+    async fn close_session(&self) -> Result<(), Status> {
+        match self.interface {
+            Interface::Native => {
+                let request = api::CloseSessionRequest {
+                    session: self.session,
+                };
+                SessionClient::new(self.channel()).close(request).await?;
+            }
+            Interface::LockService => {
+                let request = pb::LeaseRevokeRequest { id: self.session };
+                let mut lease = pb::lease_client::LeaseClient::new(self.channel());
+                lease.lease_revoke(request).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the key to unlock, where there is one.
+    async fn acquire(&mut self) -> Result<Bytes, Status> {
+        match self.interface {
+            Interface::Native => {
+                self.id += 1;
+                let request = api::AcquireRequest {
+                    name: self.name.clone(),
+                    session: self.session,
+                    id: self.id,
+                    ..api::AcquireRequest::default()
+                };
+                NativeLock::new(self.channel()).acquire(request).await?;
+                Ok(Bytes::new())
+            }
+            Interface::LockService => {
+                let request = LockRequest {
+                    name: self.name.clone().into(),
+                    lease: self.session,
+                };
+                let answer = EtcdLock::new(self.channel()).lock(request).await?;
+                Ok(answer.into_inner().key)
+            }
+        }
+    }
+
+    async fn release(&self, key: Bytes) -> Result<(), Status> {
+        match self.interface {
+            Interface::Native => {
+                let request = api::ReleaseRequest {
+                    change: None,
+                    session: self.session,
+                    id: self.id,
+                };
+                NativeLock::new(self.channel()).release(request).await?;
+            }
+            Interface::LockService => {
+                EtcdLock::new(self.channel())
+                    .unlock(UnlockRequest { key })
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Something that ends with the session: a lock of ours, a key of etcd's.
+    async fn hold(&mut self) -> Result<(), Status> {
+        match self.interface {
+            Interface::Native => self.acquire().await.map(drop),
+            Interface::LockService => self.put().await,
+        }
+    }
+
+    async fn put(&self) -> Result<(), Status> {
+        let request = pb::PutRequest {
+            key: self.name.clone().into(),
+            lease: self.session,
+            ..pb::PutRequest::default()
+        };
+        let mut kv = pb::kv_client::KvClient::new(self.channel());
+        kv.put(request).await.map(drop)
+    }
+}
+
+pub(super) async fn open_session(
+    interface: Interface,
+    channel: &Channel,
+    ttl: Duration,
+) -> Result<i64, Status> {
+    match interface {
+        Interface::Native => {
+            let request = api::OpenSessionRequest {
+                ttl_ms: ttl.as_millis() as u64,
+                session: 0,
+            };
+            let answer = SessionClient::new(channel.clone()).open(request).await?;
+            Ok(answer.into_inner().session)
+        }
+        Interface::LockService => {
+            let request = pb::LeaseGrantRequest {
+                ttl: ttl.as_secs() as i64,
+                id: 0,
+            };
+            let mut lease = pb::lease_client::LeaseClient::new(channel.clone());
+            Ok(lease.lease_grant(request).await?.into_inner().id)
+        }
+    }
+}
