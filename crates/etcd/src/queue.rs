@@ -91,7 +91,7 @@ impl Queue {
         };
         TxnRequest {
             compare: vec![created(&key, 0)],
-            success: vec![op(Request::RequestPut(put)), range_op(self.holder())],
+            success: vec![op(Request::RequestPut(put)), range_op(self.others())],
             failure: vec![range_op(single(&key)), range_op(self.holder())],
         }
     }
@@ -103,7 +103,7 @@ impl Queue {
     pub fn entered(&self, lease: i64, answer: TxnResponse) -> Result<Entered, Status> {
         let succeeded = answer.succeeded;
         let header = answer.header.unwrap_or_default();
-        let [own, holder] = ranges(answer)?;
+        let [own, queue] = ranges(answer)?;
         let found = own.into_iter().next();
         if !succeeded && found.is_none() {
             return Err(unexpected());
@@ -111,15 +111,15 @@ impl Queue {
         let created = found
             .as_ref()
             .map_or(header.revision, |own| own.create_revision);
+        // After the put these are any two keys, its own among them if it is alone; otherwise the holder.
+        let first = queue.iter().all(|kv| kv.create_revision == created);
         Ok(Entered {
             header,
             place: Place {
                 key: self.key(lease),
                 created,
             },
-            first: holder
-                .first()
-                .is_none_or(|holder| holder.create_revision == created),
+            first,
             found: found.map(|own| own.value),
         })
     }
@@ -132,15 +132,33 @@ impl Queue {
         }
     }
 
-    /// Asks what is ahead of a place.
+    /// Whether the queue has more than one key. Unlike [`Queue::holder`] it sorts nothing: every member does this when it applies the put.
+    fn others(&self) -> RangeRequest {
+        let (key, range_end) = self.range();
+        RangeRequest {
+            key,
+            range_end,
+            limit: 2,
+            keys_only: true,
+            ..Default::default()
+        }
+    }
+
+    /// Asks what is ahead of a place, of the member that applied the place's put, without the others: whoever is ahead there can only go away, and
+    /// whoever is first at one index holds the name at that index.
     pub fn look(&self, place: &Place) -> TxnRequest {
         let before = RangeRequest {
             limit: 1,
             max_create_revision: place.created - 1,
+            serializable: true,
             ..self.sorted(SortOrder::Descend)
         };
+        let own = RangeRequest {
+            serializable: true,
+            ..single(&place.key)
+        };
         TxnRequest {
-            success: vec![range_op(before), range_op(single(&place.key))],
+            success: vec![range_op(before), range_op(own)],
             ..Default::default()
         }
     }
@@ -267,6 +285,39 @@ mod tests {
         assert_eq!(queue.key(-255), "job/-ff");
         assert_eq!(queue.range(), ("job/".into(), "job0".into()));
         assert_eq!(Queue::new(b"").range(), ("/".into(), "0".into()));
+    }
+
+    #[test]
+    fn one_who_comes_is_first_if_alone() {
+        let queue = Queue::new(b"job");
+        let answer = |revisions: &[i64]| {
+            let range = proto::etcdserverpb::RangeResponse {
+                kvs: revisions
+                    .iter()
+                    .map(|&create_revision| KeyValue {
+                        create_revision,
+                        ..Default::default()
+                    })
+                    .collect(),
+                ..Default::default()
+            };
+            let put = Response::ResponsePut(proto::etcdserverpb::PutResponse::default());
+            let step = |response| proto::etcdserverpb::ResponseOp {
+                response: Some(response),
+            };
+            TxnResponse {
+                header: Some(ResponseHeader {
+                    revision: 9,
+                    ..Default::default()
+                }),
+                succeeded: true,
+                responses: vec![step(put), step(Response::ResponseRange(range))],
+            }
+        };
+        let first = |revisions| queue.entered(7, answer(revisions)).unwrap().first;
+        assert!(first(&[9]));
+        assert!(!first(&[9, 5]));
+        assert!(!first(&[3, 5]), "two others are all it was told of");
     }
 
     #[test]
