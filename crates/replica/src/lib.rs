@@ -15,6 +15,7 @@ mod bootstrap;
 mod catch_up;
 mod clock;
 mod codec;
+mod departure;
 mod effect;
 mod hashes;
 mod input;

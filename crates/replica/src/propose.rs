@@ -7,6 +7,7 @@
 //! A group is found again when its entry is applied. One that certainly was not and will not be appended (its forward was refused, or an entry of a
 //! later term was applied before it) goes back into the queue and is sent again while the hold time lasts; then it fails, and says so.
 
+use crate::departure::{BATCHES_UNDER_WAY_MAX, Departure, Riders};
 use crate::effect::Failure;
 use crate::input::Ticket;
 use crate::replica::Replica;
@@ -19,9 +20,6 @@ use std::time::Duration;
 
 /// Version of the batch format written here.
 const BATCH_FORMAT: u32 = 1;
-/// Batches proposed and not yet applied at most, before the next waits. One is being synced and replicated, one queues behind that sync; two more keep
-/// members of different speed busy. With more, batches would stay small under load; with fewer, a command would wait out a round it could have shared.
-const BATCHES_UNDER_WAY_MAX: usize = 4;
 /// Shortest wait before an empty batch is tried.
 const CLOCK_BATCH_RETRY: Duration = Duration::from_millis(1);
 /// Bytes of commands waiting for their outcome at most.
@@ -55,11 +53,12 @@ pub(crate) struct Proposals {
     /// Own groups to send, by number.
     to_send: VecDeque<u64>,
     /// Groups of other members for the next batch. Of the present leadership only.
-    forwarded: VecDeque<Bytes>,
+    forwarded: VecDeque<Forwarded>,
     /// Own groups without an outcome.
     pending: BTreeMap<u64, PendingGroup>,
     /// Indexes of the batches proposed and not yet applied.
-    under_way: VecDeque<Index>,
+    pub(crate) under_way: VecDeque<Index>,
+    pub(crate) departure: Departure,
     /// Commands without an outcome.
     pub(crate) commands: usize,
     keep_alives: usize,
@@ -70,6 +69,15 @@ struct OpenGroup {
     sequence: u64,
     encoded: BytesMut,
     waiting: Waiting,
+    /// Somebody needs it (see `departure`).
+    urgent: bool,
+    riders: Riders,
+}
+
+/// A group of another member.
+struct Forwarded {
+    encoded: Bytes,
+    riders: Riders,
 }
 
 /// Who waits for a group.
@@ -92,6 +100,7 @@ impl Waiting {
 struct PendingGroup {
     encoded: Bytes,
     waiting: Waiting,
+    riders: Riders,
     since: Instant,
     sent: Sent,
 }
@@ -118,6 +127,7 @@ impl Proposals {
             forwarded: VecDeque::new(),
             pending: BTreeMap::new(),
             under_way: VecDeque::new(),
+            departure: Departure::default(),
             commands: 0,
             keep_alives: 0,
             bytes: 0,
@@ -146,6 +156,8 @@ impl Proposals {
                 sequence: self.last_sequence,
                 encoded,
                 waiting: Waiting::default(),
+                urgent: false,
+                riders: Riders::new(),
             }
         })
     }
@@ -166,11 +178,37 @@ impl Proposals {
             PendingGroup {
                 encoded,
                 waiting: open.waiting,
+                riders: if open.urgent {
+                    Riders::new()
+                } else {
+                    open.riders
+                },
                 since: now,
                 sent: Sent::Not,
             },
         );
         self.to_send.push_back(open.sequence);
+    }
+
+    /// Something waits for the next batch.
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.to_send.is_empty() || !self.forwarded.is_empty()
+    }
+
+    /// What of each group that waits for the next batch only begins to wait for a lock.
+    pub(crate) fn riders(&mut self) -> impl Iterator<Item = &mut Riders> {
+        let Proposals {
+            to_send,
+            pending,
+            forwarded,
+            ..
+        } = self;
+        let first = to_send.front().copied().unwrap_or(u64::MAX);
+        let own = pending
+            .range_mut(first..)
+            .filter(|(_, group)| group.sent == Sent::Not)
+            .map(|(_, group)| &mut group.riders);
+        own.chain(forwarded.iter_mut().map(|group| &mut group.riders))
     }
 
     /// Takes a group out of the books.
@@ -206,8 +244,13 @@ impl Replica {
         {
             return self.reply(ticket, Err(failure));
         }
+        let rides = self.role == Role::Leader && self.state.would_wait(command);
         let bytes = {
             let group = self.proposals.open_group();
+            group.urgent |= !rides;
+            if rides && !group.urgent {
+                group.riders.push(command.clone());
+            }
             prost::encoding::message::encode(tag::GROUP_COMMANDS, command, &mut group.encoded);
             group.waiting.commands.push(ticket);
             group.encoded.len()
@@ -267,8 +310,9 @@ impl Replica {
                 }),
             );
         }
-        self.proposals
-            .open_group()
+        let group = self.proposals.open_group();
+        group.urgent = true;
+        group
             .waiting
             .renewals
             .entry(lease)
@@ -295,10 +339,7 @@ impl Replica {
         if !self.clock.is_ready() {
             return;
         }
-        while self.proposals.under_way.len() < BATCHES_UNDER_WAY_MAX
-            && (!self.proposals.to_send.is_empty() || !self.proposals.forwarded.is_empty())
-            && self.propose_batch(now, wall_ms)
-        {}
+        while self.batch_is_due(now) && self.propose_batch(now, wall_ms) {}
         if self.clock_batch_is_due() {
             self.propose_batch(now, wall_ms);
         }
@@ -313,9 +354,9 @@ impl Replica {
         loop {
             let before = own + others;
             if let Some(group) = proposals.forwarded.get(others)
-                && (bytes == 0 || bytes + group.len() <= bytes_max)
+                && (bytes == 0 || bytes + group.encoded.len() <= bytes_max)
             {
-                bytes += group.len();
+                bytes += group.encoded.len();
                 others += 1;
             }
             if let Some(sequence) = proposals.to_send.get(own) {
@@ -339,7 +380,9 @@ impl Replica {
             .iter()
             .take(own)
             .map(|sequence| &proposals.pending[sequence].encoded);
-        for group in proposals.forwarded.iter().take(others).chain(own_groups) {
+        let forwarded = proposals.forwarded.iter().take(others);
+        let forwarded = forwarded.map(|group| &group.encoded);
+        for group in forwarded.chain(own_groups) {
             encode_key(tag::BATCH_GROUPS, WireType::LengthDelimited, &mut batch);
             encode_varint(group.len() as u64, &mut batch);
             batch.extend_from_slice(group);
@@ -347,6 +390,7 @@ impl Replica {
         match self.raft.propose(now, batch.freeze()) {
             Ok(index) => {
                 proposals.under_way.push_back(index);
+                proposals.departure.left();
                 proposals.forwarded.drain(..others);
                 for sequence in proposals.to_send.drain(..own) {
                     proposals
@@ -387,7 +431,15 @@ impl Replica {
             && group.incarnation == origin.incarnation.0
             && group.boot == boot
         {
-            self.proposals.forwarded.push_back(body);
+            let riders = if group.renewals.is_empty() {
+                self.riders(group.commands)
+            } else {
+                Riders::new()
+            };
+            self.proposals.forwarded.push_back(Forwarded {
+                encoded: body,
+                riders,
+            });
         }
     }
 
@@ -401,6 +453,7 @@ impl Replica {
     pub(crate) fn drop_forwarded(&mut self) {
         self.proposals.forwarded.clear();
         self.proposals.under_way.clear();
+        self.proposals.departure.left();
         mutated!(ResendOnLeaderChange, self.proposals.send_again(|_| true));
     }
 
@@ -422,6 +475,7 @@ impl Replica {
         {
             self.proposals.under_way.pop_front();
         }
+        self.look_at_riders();
     }
 
     /// Answers those who wait for a group that was applied at `index`.

@@ -433,6 +433,7 @@ impl Replica {
             self.sweep_at,
             self.watch_from.filter(|_| !self.early_watches.is_empty()),
             self.clock_batch_at(now),
+            self.proposals.departure.due_at(now),
             self.hub.next_notify(),
             self.membership.due_at(),
             self.repair.due_at(),

@@ -83,6 +83,50 @@ fn a_waiter_at_any_member_is_told_of_its_grant() {
     cell.check_equal();
 }
 
+/// Batches decided so far.
+fn decided(cell: &Cell) -> u64 {
+    let leader = cell.leader().unwrap();
+    cell.replica(leader).status().applied
+}
+
+#[test]
+fn who_would_wait_anyway_rides_with_the_next_batch() {
+    let mut cell = with_holder(Settings::default());
+    let (leader, follower) = (cell.leader().unwrap(), cell.follower());
+    let before = decided(&cell);
+    let second = cell.propose(follower, acquire(2, u64::MAX));
+    cell.settle();
+    let third = cell.propose(leader, acquire(3, u64::MAX));
+    cell.settle();
+    assert_eq!(decided(&cell), before, "nobody needs an answer yet");
+    cell.propose(leader, release(1));
+    cell.settle();
+    granted(&cell, second);
+    assert_eq!(cell.outcome(third), None);
+    assert_eq!(decided(&cell), before + 1);
+}
+
+#[test]
+fn who_would_wait_anyway_takes_its_place_soon() {
+    let mut cell = with_holder(Settings::default());
+    let follower = cell.follower();
+    let before = decided(&cell);
+    cell.propose(follower, acquire(2, u64::MAX));
+    cell.settle();
+    assert_eq!(decided(&cell), before);
+    cell.advance(5);
+    assert_eq!(decided(&cell), before + 1);
+}
+
+#[test]
+fn who_only_tries_a_lock_is_answered_at_once() {
+    let mut cell = with_holder(Settings::default());
+    let follower = cell.follower();
+    let tried = cell.propose(follower, acquire(2, 0));
+    cell.settle();
+    assert_eq!(reply(&cell, tried), Reply::Lock(LockReply::Busy));
+}
+
 #[test]
 fn a_wait_goes_on_through_a_change_of_leader() {
     let mut cell = with_holder(Settings::default());
@@ -196,7 +240,8 @@ fn a_snapshot_tells_who_waits() {
     let granted_meanwhile = cell.propose(follower, acquire(2, u64::MAX));
     cell.settle();
     let ended_meanwhile = cell.propose(follower, acquire(3, u64::MAX));
-    cell.settle();
+    // Until both wait: nobody else needs a batch.
+    cell.advance(10);
     cell.isolate(follower);
     cell.propose(leader, release(1));
     let behind = cell.propose(leader, acquire(1, u64::MAX));

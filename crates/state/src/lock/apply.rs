@@ -1,9 +1,10 @@
 //! Locks as a part of the state: commands, the ends of sessions and what is due, each in slices.
 
 use crate::lock::{
-    Claimant, GUARDS_MAX, LockAnswer, LockCommand, LockQuery, LockRejection, Locks, Moment, Then,
+    Claimant, GUARDS_MAX, LockAnswer, LockCommand, LockOperation, LockQuery, LockRejection, Locks,
+    Moment, Then,
 };
-use crate::{Guard, Rejection, State};
+use crate::{Command, Guard, Operation, Rejection, State};
 
 /// What there is to know of an acquisition to tell whoever waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,17 @@ impl State {
     /// Lets in who may be; true when all are.
     pub(crate) fn settle_locks(&mut self, fuel: &mut u64) -> bool {
         self.with_locks(|locks, moment| locks.settle(moment, fuel))
+    }
+
+    /// Whether a command would, as things stand, begin to wait for a lock: nobody loses time if it is decided a little later.
+    pub fn would_wait(&self, command: &Command) -> bool {
+        let Some(Operation::Lock(LockCommand {
+            operation: Some(LockOperation::Acquire(acquire)),
+        })) = &command.operation
+        else {
+            return false;
+        };
+        self.locks.would_wait(acquire)
     }
 
     /// An acquisition, as it is after the last batch.

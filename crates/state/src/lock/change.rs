@@ -77,6 +77,22 @@ impl Locks {
         }
     }
 
+    /// Whether an acquisition would, as things stand, queue up behind others. Not of what others wait for: a place in a barrier, a try, a repetition.
+    pub fn would_wait(&self, acquire: &Acquire) -> bool {
+        let queues_up = matches!(
+            Mode::try_from(acquire.mode),
+            Ok(Mode::Exclusive | Mode::Shared | Mode::Permits)
+        );
+        let (session, owner) = (acquire.claimant.session, acquire.owner);
+        queues_up
+            && acquire.wait_ms > 0
+            && self.claim(acquire.claimant).is_none()
+            && self.queues.get(&acquire.name[..]).is_some_and(|queue| {
+                let occupied = queue.alone || !queue.waiters.is_empty();
+                occupied && queue.grant_of(session, owner).is_none()
+            })
+    }
+
     /// Begins a command; settling comes next.
     ///
     /// # Errors
