@@ -12,6 +12,7 @@ use replica::{
 };
 use state::auth::{Auth, Caller};
 use state::{Command, Query};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -139,6 +140,51 @@ impl Drop for CancelOnDrop<'_> {
     }
 }
 
+/// A change on its way. It holds no command: futures are moved about, and commands are large.
+pub(crate) struct Proposal<'a> {
+    begun: Result<(oneshot::Receiver<Outcome>, CancelOnDrop<'a>), Failure>,
+    metrics: &'a Metrics,
+}
+
+impl Proposal<'_> {
+    /// Waits for the outcome.
+    pub(crate) async fn outcome(self) -> Outcome {
+        match self
+            .outcome_until(std::future::pending::<Infallible>())
+            .await
+        {
+            Ok(outcome) => outcome,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Waits for an outcome that may take long, until `leave` says otherwise. Then nobody waits here any more, but the request is not cancelled: an
+    /// acquisition keeps its place for a caller who asks again elsewhere.
+    ///
+    /// # Errors
+    /// What `leave` gave.
+    pub(crate) async fn outcome_until<T>(
+        self,
+        leave: impl Future<Output = T>,
+    ) -> Result<Outcome, T> {
+        let ended = match self.begun {
+            Ok((outcome, mut cancel)) => {
+                let ended = tokio::select! {
+                    outcome = outcome => Ok(outcome.unwrap_or(Err(Failure::Unknown))),
+                    left = leave => Err(left),
+                };
+                cancel.ticket = None;
+                ended
+            }
+            Err(failure) => Ok(Err(failure)),
+        };
+        if !matches!(ended, Ok(Ok(_))) {
+            self.metrics.proposals_failed.inc();
+        }
+        ended
+    }
+}
+
 impl Handle {
     /// Makes a handle and the loop's end of it.
     pub(crate) fn new(
@@ -186,44 +232,16 @@ impl Handle {
     /// # Errors
     /// See [`Failure`].
     pub async fn propose(&self, command: Command) -> Result<Response, Failure> {
-        self.shared.metrics.proposals.inc();
-        let outcome = self
-            .ask(Failure::Unknown, |ticket| Input::Propose {
-                ticket,
-                command,
-            })
-            .await;
-        if outcome.is_err() {
-            self.shared.metrics.proposals_failed.inc();
-        }
-        outcome
+        self.proposed(command).outcome().await
     }
 
-    /// Proposes a change whose outcome may take long, and waits for it until `leave` says otherwise. Then nobody waits here any more, but the
-    /// request is not cancelled: an acquisition keeps its place for a caller who asks again elsewhere.
-    ///
-    /// # Errors
-    /// What `leave` gave.
-    pub(crate) async fn propose_until<T>(
-        &self,
-        command: Command,
-        leave: impl Future<Output = T>,
-    ) -> Result<Outcome, T> {
+    /// Proposes a change at once; its outcome is for the proposal to wait for.
+    pub(crate) fn proposed(&self, command: Command) -> Proposal<'_> {
         self.shared.metrics.proposals.inc();
-        let ask = |ticket| Input::Propose { ticket, command };
-        let (outcome, mut cancel) = match self.begin(ask) {
-            Ok(begun) => begun,
-            Err(failure) => return Ok(Err(failure)),
-        };
-        let ended = tokio::select! {
-            outcome = outcome => Ok(outcome.unwrap_or(Err(Failure::Unknown))),
-            left = leave => Err(left),
-        };
-        cancel.ticket = None;
-        if !matches!(ended, Ok(Ok(_))) {
-            self.shared.metrics.proposals_failed.inc();
+        Proposal {
+            begun: self.begin(|ticket| Input::Propose { ticket, command }),
+            metrics: &self.shared.metrics,
         }
-        ended
     }
 
     /// Renews a lease; many calls of one turn ride in one log entry.

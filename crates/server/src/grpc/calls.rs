@@ -52,9 +52,33 @@ pub(crate) async fn call(
         method::PUT => whole!(put),
         method::DELETE_RANGE => whole!(delete_range),
         method::TXN => whole!(txn),
-        method::COMPACT => whole!(compact),
         method::LEASE_GRANT => whole!(lease_grant),
         method::LEASE_REVOKE => whole!(lease_revoke),
+        method::LOCK => whole!(lock),
+        method::UNLOCK => whole!(unlock),
+        native if native.is_native() => {
+            crate::native::call(door, context, native, form, request).await
+        }
+        // On the heap: the largest of these would be moved about with every request.
+        rare => Box::pin(call_rare(door, context, rare, form, request)).await,
+    }
+}
+
+/// The calls that are not made all the time.
+async fn call_rare(
+    door: &Door,
+    context: &Context,
+    method: Method,
+    form: Form,
+    request: Bytes,
+) -> Result<Response<Body>, Status> {
+    macro_rules! whole {
+        ($call:ident) => {
+            form.write(door.$call(context, form.read(request)?).await?)
+        };
+    }
+    match method {
+        method::COMPACT => whole!(compact),
         method::LEASE_TIME_TO_LIVE => whole!(lease_time_to_live),
         method::LEASE_LEASES => whole!(lease_leases),
         method::MEMBER_LIST => whole!(member_list),
@@ -72,8 +96,6 @@ pub(crate) async fn call(
         method::DEFRAGMENT => whole!(defragment),
         method::MOVE_LEADER => whole!(move_leader),
         method::DOWNGRADE => whole!(downgrade),
-        method::LOCK => whole!(lock),
-        method::UNLOCK => whole!(unlock),
         method::CAMPAIGN => whole!(campaign),
         method::PROCLAIM => whole!(proclaim),
         method::LEADER => whole!(leader),
@@ -95,9 +117,6 @@ pub(crate) async fn call(
         method::ROLE_DELETE => whole!(role_delete),
         method::ROLE_GRANT_PERMISSION => whole!(role_grant_permission),
         method::ROLE_REVOKE_PERMISSION => whole!(role_revoke_permission),
-        native if native.is_native() => {
-            crate::native::call(door, context, native, form, request).await
-        }
         other => Err(unavailable(other.name)),
     }
 }

@@ -6,6 +6,7 @@ use super::waiting::Waiting;
 use crate::Handle;
 use crate::auth::Authenticator;
 use crate::examine::Examiner;
+use crate::handle::Proposal;
 use crate::native::Issuers;
 use etcd::{Change, Code, Header, Read, Status, Transaction};
 use proto::etcdserverpb::{
@@ -430,18 +431,27 @@ impl Door {
         outcome
     }
 
-    async fn propose(
+    fn propose(
         &self,
         context: &Context,
         change: Change,
         patience: Patience,
+    ) -> impl Future<Output = Result<(Header, Reply, Stamp), Status>> {
+        self.outcome(context, self.handle.proposed(change), patience)
+    }
+
+    async fn outcome(
+        &self,
+        context: &Context,
+        proposal: Proposal<'_>,
+        patience: Patience,
     ) -> Result<(Header, Reply, Stamp), Status> {
         let response = match patience {
-            Patience::Request => within(REQUEST_TIMEOUT, self.handle.propose(change)).await?,
+            Patience::Request => within(REQUEST_TIMEOUT, proposal.outcome()).await?,
             Patience::Caller => {
                 let mut fate = self.fate.clone();
                 let leave = StreamFate::end(&mut fate, context.require_leader);
-                let outcome = self.handle.propose_until(change, leave).await?;
+                let outcome = proposal.outcome_until(leave).await?;
                 outcome.map_err(failure::status)?
             }
         };

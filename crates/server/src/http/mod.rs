@@ -243,7 +243,8 @@ async fn connection(
     let service = service_fn(|mut request: Request<Incoming>| {
         let (server, upgrade) = (server.clone(), upgrade.clone());
         request.extensions_mut().insert(known.clone());
-        async move { Ok::<_, Infallible>(server.answer(place, request, &upgrade).await) }
+        // On the heap: it is moved several times before it runs.
+        Box::pin(async move { Ok::<_, Infallible>(server.answer(place, request, &upgrade).await) })
     });
     let io = TokioIo::new(AnyAuthority::new(counted));
     let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
@@ -268,7 +269,7 @@ impl Server {
     async fn answer(
         &self,
         place: Place,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         upgrade: &Upgrade,
     ) -> Response<Body> {
         let content_type = request.headers().get(header::CONTENT_TYPE);
@@ -280,6 +281,16 @@ impl Server {
         if is_grpc && place == Place::Inside {
             return self.services.serve(request).await;
         }
+        // On the heap: what serves a page or JSON is large, and would be moved about with every gRPC request.
+        Box::pin(self.answer_http(place, request, upgrade)).await
+    }
+
+    async fn answer_http(
+        &self,
+        place: Place,
+        mut request: Request<Incoming>,
+        upgrade: &Upgrade,
+    ) -> Response<Body> {
         let origin = self.origins.allowed(request.headers());
         if request.method() == Method::OPTIONS {
             return origins::allow(Response::new(Body::Empty), origin);
