@@ -36,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) log: Log,
     pub(crate) membership: Membership,
     pub(crate) commit: Index,
+    /// The highest commit index that a leader told, whether the entries are here or not.
+    pub(crate) commit_heard: Index,
     /// The last entry given out by `take_committed`.
     pub(crate) taken: Index,
     /// What was given out made a state that is not to be believed; nothing more is given before a snapshot takes its place.

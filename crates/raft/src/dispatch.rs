@@ -228,6 +228,9 @@ impl Raft {
 
     fn on_leader_message(&mut self, from: PeerId, body: Body) {
         self.follow(from);
+        if let Body::Append { commit, .. } | Body::Heartbeat { commit, .. } = body {
+            self.core.commit_heard = self.core.commit_heard.max(commit);
+        }
         match body {
             Body::Append {
                 prev_index,

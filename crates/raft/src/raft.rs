@@ -145,6 +145,7 @@ impl Raft {
             log,
             membership,
             commit: commit.min(last).max(base.index),
+            commit_heard: Index(0),
             taken: base.index,
             state_lost: false,
             writes,
@@ -413,6 +414,11 @@ impl Raft {
     /// The high-water mark: entries up to here are decided.
     pub fn commit(&self) -> Index {
         self.core.commit
+    }
+
+    /// The highest index known to be decided, whether the entries are here or not. What is proposed from now on comes after it.
+    pub fn decided(&self) -> Index {
+        self.core.commit.max(self.core.commit_heard)
     }
 
     /// The configuration in force.

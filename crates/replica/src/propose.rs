@@ -103,6 +103,8 @@ struct PendingGroup {
     riders: Riders,
     since: Instant,
     sent: Sent,
+    /// Its index, if it gets one, is above: so much was decided when it was last sent.
+    above: Index,
 }
 
 /// How far a group has come.
@@ -185,6 +187,7 @@ impl Proposals {
                 },
                 since: now,
                 sent: Sent::Not,
+                above: Index(0),
             },
         );
         self.to_send.push_back(open.sequence);
@@ -393,11 +396,12 @@ impl Replica {
                 proposals.departure.left();
                 proposals.forwarded.drain(..others);
                 for sequence in proposals.to_send.drain(..own) {
-                    proposals
+                    let group = proposals
                         .pending
                         .get_mut(&sequence)
-                        .expect("a queued group is pending")
-                        .sent = Sent::Proposed(self.term);
+                        .expect("a queued group is pending");
+                    group.sent = Sent::Proposed(self.term);
+                    group.above = index.prev();
                 }
                 true
             }
@@ -406,6 +410,7 @@ impl Replica {
     }
 
     fn forward_groups(&mut self, now: Instant) {
+        let decided = self.raft.decided();
         while let Some(&sequence) = self.proposals.to_send.front() {
             let group = self
                 .proposals
@@ -415,6 +420,7 @@ impl Replica {
             match self.raft.forward(now, group.encoded.clone()) {
                 Ok(number) => {
                     group.sent = Sent::Forwarded(self.term, number);
+                    group.above = decided;
                     self.proposals.to_send.pop_front();
                 }
                 Err(_) => return,
@@ -527,13 +533,13 @@ impl Replica {
         }
     }
 
-    /// A snapshot replaces the state: what was sent may be in it or not.
-    pub(crate) fn sent_proposals_unknown(&mut self) {
+    /// A snapshot at `index` replaces the state: what was sent may be in it or not, unless so much had been decided before.
+    pub(crate) fn sent_proposals_unknown(&mut self, index: Index) {
         let sent: Vec<u64> = self
             .proposals
             .pending
             .iter()
-            .filter(|(_, group)| group.sent != Sent::Not)
+            .filter(|(_, group)| group.sent != Sent::Not && group.above < index)
             .map(|(&sequence, _)| sequence)
             .collect();
         for sequence in sent {

@@ -119,7 +119,7 @@ impl Replica {
         self.stop_sending();
         self.snapshots.newest = None;
         self.drop_running_queries();
-        self.sent_proposals_unknown();
+        self.sent_proposals_unknown(Index(u64::MAX));
         self.effects.push_back(Effect::StateDiffers(why.clone()));
         self.effects.push_back(Effect::DiscardSnapshot(why));
     }

@@ -37,7 +37,7 @@ impl Replica {
     /// Begins to load the durable snapshot at `mark`; a load under way is given up for it.
     pub(crate) fn begin_loading(&mut self, mark: SnapshotMark) {
         self.applying.reset();
-        self.sent_proposals_unknown();
+        self.sent_proposals_unknown(mark.index);
         self.fail_changes(&Failure::Unknown);
         let index = mark.index;
         let loader = Loader::new(self.state_settings.clone());

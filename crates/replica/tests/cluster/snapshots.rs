@@ -233,6 +233,25 @@ fn what_was_sent_before_a_restore_ends_as_unknown() {
     assert_eq!(cell.get(behind, "mine").as_deref(), Some("v"));
 }
 
+/// Found by the simulator (bitrot 10071): a member that knew how much was decided when it sent a command knows that no snapshot of less holds it.
+#[test]
+fn what_was_sent_after_hearing_of_more_than_a_snapshot_has_is_answered() {
+    let mut cell = Cell::with(3, small_log());
+    let leader = cell.elect();
+    let behind = cell.follower();
+    cell.isolate(behind);
+    fill(&mut cell, leader, 40);
+    cell.advance(2000);
+    let ticket = cell.propose(behind, put("mine", "v"));
+    let chunks = cell.snapshot_chunks;
+    cell.heal();
+    cell.advance(1000);
+    assert!(cell.snapshot_chunks > chunks, "it came by a snapshot");
+    let revision = cell.response(ticket).revision;
+    assert_eq!(revision, cell.replica(leader).status().revision);
+    assert_eq!(cell.get(behind, "mine").as_deref(), Some("v"));
+}
+
 #[test]
 fn requests_that_come_before_the_state_is_loaded_are_answered_after() {
     let mut cell = Cell::with(1, small_log());
