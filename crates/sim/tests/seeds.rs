@@ -241,6 +241,24 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         60,
         "what a member had acknowledged before it was believed again was not counted until it acknowledged more, and the leader waited to propose more",
     ),
+    (
+        Profile::Bitrot,
+        10071,
+        60,
+        "what a member far behind had sent after it heard how much was decided was called unknown once a snapshot of less took the place of its state",
+    ),
+    (
+        Profile::Churn,
+        2361,
+        60,
+        "of the simulator: an operator named only machines with empty disks to another one with an empty disk",
+    ),
+    (
+        Profile::Crashy,
+        2319,
+        60,
+        "of the simulator: a stall of a disk ended with a shorter one that began later",
+    ),
 ];
 
 #[test]

@@ -103,6 +103,8 @@ pub struct Locks {
     names: BTreeMap<Bytes, Name>,
     unsettled: BTreeSet<Bytes>,
     woken: Vec<Woken>,
+    /// How every token was granted, also of grants that are gone.
+    modes: BTreeMap<u64, Mode>,
 }
 
 type Said = Result<LockReply, LockRejection>;
@@ -116,6 +118,11 @@ impl Locks {
     /// All acquisitions.
     pub fn claims(&self) -> &[Claim] {
         &self.claims
+    }
+
+    /// How a token was granted, long ago perhaps.
+    pub fn mode(&self, token: u64) -> Option<Mode> {
+        self.modes.get(&token).copied()
     }
 
     /// Names in use.
@@ -504,6 +511,7 @@ impl Locks {
         self.claims[place].deadline_ms = 0;
         let name = self.names.get_mut(&claim.name).expect("it is in use");
         name.newest = token;
+        self.modes.insert(token, claim.mode);
         self.wake(claim.claimant, Outcome::Granted { token });
     }
 

@@ -11,7 +11,7 @@ use state::lock::{
     Acquire, Claimant, Kind, Leave, LockCommand, LockOperation, LockRejection, LockReply, Mode,
     Outcome, Release, Woken,
 };
-use state::{Command, Operation, Rejection, Reply};
+use state::{Command, Guard, Operation, Rejection, Reply};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The oracle.
@@ -27,12 +27,19 @@ pub struct Locks {
     given_up: BTreeSet<Claimant>,
     /// The newest token of each name.
     tokens: BTreeMap<Bytes, u64>,
-    /// The newest token of each name under which a guarded command was applied while the lock was held alone.
-    guards: BTreeMap<Bytes, u64>,
+    /// The newest tokens of each name under which guarded commands were applied.
+    guards: BTreeMap<Bytes, Passed>,
     /// By token: when its grant was given, and when it was gone.
     lives: BTreeMap<u64, (u64, Option<u64>)>,
     grants: u64,
     refused: u64,
+}
+
+/// The newest token that was let pass, and the newest of a grant that excludes all others.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passed {
+    newest: u64,
+    alone: u64,
 }
 
 /// The end of a wait.
@@ -120,18 +127,21 @@ impl Locks {
                 self.refused += 1;
                 continue;
             }
-            let mut holders = model.locks().holders(&guard.name);
-            let alone = holders.any(|claim| claim.mode == Mode::Exclusive);
-            let newest = self.guards.entry(guard.name.clone()).or_default();
-            if alone && guard.token < *newest {
+            let Guard { name, token, .. } = guard;
+            let alone = model.locks().mode(*token) == Some(Mode::Exclusive);
+            let passed = self.guards.entry(name.clone()).or_default();
+            // Of grants that share the lock, an older one is as good as a newer one until one that excludes them was made.
+            let above = if alone { passed.newest } else { passed.alone };
+            if *token < above {
                 broken!(
                     "F3",
-                    "request {request} is applied with token {} of {:?} after one with {newest}",
-                    guard.token,
-                    guard.name
+                    "request {request} is applied with token {token} of {name:?} after one with {above}"
                 );
             }
-            *newest = guard.token.max(*newest);
+            passed.newest = passed.newest.max(*token);
+            if alone {
+                passed.alone = passed.alone.max(*token);
+            }
         }
         Ok(())
     }

@@ -20,20 +20,27 @@ impl World {
         self.counts.wiped_disks += 1;
     }
 
-    /// Who is started is told whom to ask: those it was first told of, unless none of them belongs to the cluster any more.
+    /// Who is started is told whom to ask: those it was first told of, unless none of them belongs to the cluster and has its data. (If all that
+    /// are listed are blank, they found a cluster: nobody is left who could tell them of the one there was.)
     pub(super) fn tell_members(&mut self, member: usize) {
         let configuration = self.consensus.decided_configuration();
-        let machine = &mut self.members[member];
+        let own = &self.members[member].lane;
         let named = configuration.members.values().map(|other| &other.name);
-        let others: Vec<String> = named
-            .filter(|name| **name != machine.lane)
-            .cloned()
-            .collect();
-        if !others.is_empty() && !machine.listed.iter().any(|name| others.contains(name)) {
-            machine.joins = true;
-            machine.listed = others;
-            machine.listed.push(machine.lane.clone());
+        let others: Vec<String> = named.filter(|name| *name != own).cloned().collect();
+        let knows = |name: &String| {
+            self.members.iter().any(|other| {
+                other.lane == *name && other.asking.is_none() && configuration.contains(other.id)
+            })
+        };
+        let machine = &self.members[member];
+        let mut asked = machine.listed.iter().filter(|name| *name != own);
+        if others.is_empty() || asked.any(knows) {
+            return;
         }
+        let machine = &mut self.members[member];
+        machine.joins = true;
+        machine.listed = others;
+        machine.listed.push(machine.lane.clone());
     }
 
     /// The disk cannot be used; the operator has seen it.
