@@ -303,6 +303,12 @@ impl Consensus {
         self.check_completeness(member, term)
     }
 
+    /// The term of a decided index.
+    fn decided_term(&self, index: u64) -> Option<u64> {
+        let place = index.checked_sub(1)? as usize;
+        self.chain.get(place).map(|decided| decided.entry.term.0)
+    }
+
     /// Leader completeness: a leader's log holds everything decided in earlier terms.
     fn check_completeness(&self, member: usize, term: Term) -> Check {
         let log = &self.members[member].log;

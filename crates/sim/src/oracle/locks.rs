@@ -355,3 +355,103 @@ fn check_front(locks: &State, name: &Bytes, holders: &[&Claim], clock_ms: u64) -
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use state::{Batch, Group, LeaseGrant, Put};
+
+    fn lock(operation: LockOperation) -> Command {
+        Command {
+            operation: Some(Operation::Lock(LockCommand {
+                operation: Some(operation),
+            })),
+            ..Command::default()
+        }
+    }
+
+    fn acquire(session: i64, mode: Mode) -> Command {
+        lock(LockOperation::Acquire(Acquire {
+            name: "l".into(),
+            claimant: Claimant { session, id: 1 },
+            mode: mode.into(),
+            wait_ms: u64::MAX,
+            ..Acquire::default()
+        }))
+    }
+
+    fn release(session: i64) -> Command {
+        lock(LockOperation::Release(Release {
+            claimant: Claimant { session, id: 1 },
+            joined: 0,
+        }))
+    }
+
+    fn guarded(token: u64) -> Command {
+        Command {
+            guards: vec![Guard {
+                model: 1,
+                name: "l".into(),
+                token,
+            }],
+            operation: Some(Operation::Put(Put {
+                key: "k".into(),
+                ..Put::default()
+            })),
+            ..Command::default()
+        }
+    }
+
+    /// Two sessions share a lock; gives the model and their tokens.
+    fn shared() -> (Model, Vec<u64>) {
+        let mut model = Model::new();
+        let grant = |id| Command {
+            operation: Some(Operation::LeaseGrant(LeaseGrant { id, ttl_ms: 60_000 })),
+            ..Command::default()
+        };
+        apply(&mut model, (1..=3).map(grant).collect());
+        let both = [1, 2].map(|session| acquire(session, Mode::Shared));
+        apply(&mut model, both.to_vec());
+        let tokens = model.locks().claims().iter().map(|claim| claim.token);
+        let tokens = tokens.collect();
+        (model, tokens)
+    }
+
+    fn apply(model: &mut Model, commands: Vec<Command>) -> Vec<Reply> {
+        let batch = Batch {
+            format: 1,
+            groups: vec![Group {
+                commands,
+                ..Group::default()
+            }],
+            ..Batch::default()
+        };
+        let applied = model.apply(&batch, 0).unwrap();
+        let outcomes = applied.outcomes.into_iter();
+        outcomes.map(|outcome| outcome.reply).collect()
+    }
+
+    /// Found by the simulator: the lock had changed hands by the end of the batch.
+    #[test]
+    fn those_who_share_a_lock_may_write_in_any_order_until_it_changes_hands() {
+        let (mut model, tokens) = shared();
+        let mut oracle = Locks::default();
+        let writes = vec![
+            guarded(tokens[1]),
+            guarded(tokens[0]),
+            release(1),
+            release(2),
+            acquire(3, Mode::Exclusive),
+        ];
+        let replies = apply(&mut model, writes.clone());
+        for (write, reply) in writes.iter().zip(&replies).take(2) {
+            assert_eq!(*reply, Reply::Put { prev: None });
+            oracle.on_decided((1, 1), write, reply, &model).unwrap();
+        }
+        let alone = guarded(model.locks().claims()[0].token);
+        let done = Reply::Put { prev: None };
+        oracle.on_decided((2, 2), &alone, &done, &model).unwrap();
+        let stale = oracle.on_decided((3, 3), &writes[0], &done, &model);
+        assert_eq!(stale.unwrap_err().0, "F3");
+    }
+}

@@ -68,7 +68,7 @@ impl World {
         }
     }
 
-    /// A configuration was decided: whom it removes is stopped, now or later.
+    /// A configuration was decided: whom it removes is stopped, now or later, and whoever was stopped too early runs again.
     pub(crate) fn on_configuration_decided(&mut self, before: &Configuration) {
         let now = self.consensus.decided_configuration();
         let removed: BTreeSet<PeerId> = before
@@ -76,10 +76,19 @@ impl World {
             .into_iter()
             .filter(|peer| !now.contains(*peer))
             .collect();
+        let added: BTreeSet<PeerId> = now
+            .peers()
+            .into_iter()
+            .filter(|peer| !before.contains(*peer))
+            .collect();
         for member in 0..self.members.len() {
-            if removed.contains(&self.members[member].id) {
+            let machine = &mut self.members[member];
+            if removed.contains(&machine.id) {
                 let at = self.now + self.rng.wait(1_000_000);
                 self.queue.plan(at, Event::Retire(member));
+            } else if added.contains(&machine.id) && !machine.in_service {
+                machine.in_service = true;
+                self.queue.plan(self.now, Event::Start(member));
             }
         }
     }

@@ -133,14 +133,12 @@ impl Consensus {
 
     /// R2: a member that had lost entries says that it can be believed again: it holds all that was decided when it came back.
     pub fn on_sound(&mut self, member: usize) -> Check {
-        let known = &mut self.members[member];
-        let Some(decided) = known.forgets.take() else {
+        let Some(decided) = self.members[member].forgets.take() else {
             return Ok(());
         };
         let index = decided.min(self.chain.len() as u64);
-        let term = index
-            .checked_sub(1)
-            .map(|place| self.chain[place as usize].entry.term.0);
+        let term = self.decided_term(index);
+        let known = &self.members[member];
         let durable = &known.durable;
         // A snapshot is durable before the log is asked to begin behind it.
         let resets = known.waiting.iter().filter_map(|it| it.reset.as_ref());

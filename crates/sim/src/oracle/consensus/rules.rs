@@ -90,7 +90,13 @@ impl Consensus {
                 rejected: None,
                 ..
             } => {
-                if !holds(durable, matched.0, known.log.term(matched.0)) {
+                // A snapshot may have taken the place of the log since, but not yet of what was asked of the disk before.
+                let own = known.log.term(matched.0);
+                if !holds(
+                    durable,
+                    matched.0,
+                    own.or_else(|| self.decided_term(matched.0)),
+                ) {
                     broken!(
                         "persist before speak",
                         "n{} acknowledges index {matched}, and its log is durable up to {}",
