@@ -124,8 +124,14 @@ fn with_token<M>(token: &str, message: M) -> Request<M> {
     request
 }
 
-/// Fields whose numbers are each server's own.
-const OWN: [&str; 4] = ["cluster_id: ", "member_id: ", "raft_term: ", "hash: "];
+/// Fields whose numbers are each server's own, or tell how long ago something was (what is left of a lease).
+const OWN: [&str; 5] = [
+    "cluster_id: ",
+    "member_id: ",
+    "raft_term: ",
+    "hash: ",
+    ", ttl: ",
+];
 
 fn blank(text: &str) -> String {
     let mut text = text.to_owned();
