@@ -13,7 +13,7 @@ use prost::Message;
 use proto::synod::v1;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use state::lock::{Claimant, LockOperation, LockRejection, LockReply, Outcome};
+use state::lock::{Claimant, LockOperation, LockReply};
 use state::*;
 use std::collections::BTreeMap;
 use synod_native::{Ask, Change, Headed, Header, Txn};
@@ -75,19 +75,6 @@ fn claimant(command: &Command) -> Option<Claimant> {
     }
 }
 
-/// What the replica tells a waiter.
-fn reply_of(outcome: Outcome) -> Reply {
-    let rejection = match outcome {
-        Outcome::Granted { token } => return Reply::Lock(LockReply::Granted { token }),
-        Outcome::Passed => return Reply::Lock(LockReply::Passed),
-        Outcome::TimedOut => LockRejection::TimedOut,
-        Outcome::Cancelled => LockRejection::Cancelled,
-        Outcome::SessionEnded => LockRejection::SessionNotFound,
-        Outcome::Forced { reason } => LockRejection::Forced { reason },
-    };
-    Reply::Rejected(Rejection::Lock(rejection))
-}
-
 impl Script {
     fn batch(&mut self, renewals: Vec<i64>, command: Option<Command>) -> Applied {
         self.index += 1;
@@ -117,7 +104,7 @@ impl Script {
         for woken in applied.woken {
             let Claimant { session, id } = woken.claimant;
             if let Some(answer) = self.waiting.remove(&woken.claimant) {
-                let answer = answer(Header::default(), reply_of(woken.outcome));
+                let answer = answer(Header::default(), Reply::from(woken.outcome));
                 lines.push(format!("  {session}/{id}: {answer}"));
             }
         }

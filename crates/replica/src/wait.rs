@@ -9,10 +9,9 @@ use crate::replica::Replica;
 use crate::upkeep::OWN;
 use raft::Instant;
 use state::lock::{
-    Acquire, Claimant, Leave, LockCommand, LockOperation, LockRejection, LockReply, Outcome,
-    Release, Woken,
+    Acquire, Claimant, Leave, LockCommand, LockOperation, LockReply, Outcome, Release, Woken,
 };
-use state::{Command, Operation, Rejection, Reply};
+use state::{Command, Operation, Reply};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Requests that may come to wait, at most.
@@ -51,19 +50,6 @@ fn waits_for(command: &Command) -> Option<Claimant> {
         }
         _ => None,
     }
-}
-
-/// What a waiter is told of the end of its wait.
-fn reply_of(outcome: Outcome) -> Reply {
-    let rejection = match outcome {
-        Outcome::Granted { token } => return Reply::Lock(LockReply::Granted { token }),
-        Outcome::Passed => return Reply::Lock(LockReply::Passed),
-        Outcome::TimedOut => LockRejection::TimedOut,
-        Outcome::Cancelled => LockRejection::Cancelled,
-        Outcome::SessionEnded => LockRejection::SessionNotFound,
-        Outcome::Forced { reason } => LockRejection::Forced { reason },
-    };
-    Reply::Rejected(Rejection::Lock(rejection))
 }
 
 impl Replica {
@@ -151,7 +137,7 @@ impl Replica {
                 Ok(Reply::Lock(LockReply::Granted { token }))
             }
             // If nothing says how it ended, the client asks again.
-            _ => outcome.map(reply_of).ok_or(Failure::Unknown),
+            _ => outcome.map(Reply::from).ok_or(Failure::Unknown),
         };
         for ticket in self.waits.waiting.remove(&claimant).unwrap_or_default() {
             self.waits.requests.remove(&ticket);

@@ -1,6 +1,7 @@
 //! What commands and queries about locks answer, and what waiters are told later.
 
 use crate::lock::{Claimant, Mode};
+use crate::{Rejection, Reply};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::fmt;
@@ -131,6 +132,21 @@ pub enum Outcome {
         /// Why.
         reason: String,
     },
+}
+
+/// What a waiter is told of the end of its wait.
+impl From<Outcome> for Reply {
+    fn from(outcome: Outcome) -> Reply {
+        let rejection = match outcome {
+            Outcome::Granted { token } => return Reply::Lock(LockReply::Granted { token }),
+            Outcome::Passed => return Reply::Lock(LockReply::Passed),
+            Outcome::TimedOut => LockRejection::TimedOut,
+            Outcome::Cancelled => LockRejection::Cancelled,
+            Outcome::SessionEnded => LockRejection::SessionNotFound,
+            Outcome::Forced { reason } => LockRejection::Forced { reason },
+        };
+        Reply::Rejected(Rejection::Lock(rejection))
+    }
 }
 
 /// What may be asked about locks. Lists come in pages.
