@@ -23,7 +23,7 @@ pub(crate) enum LatchCommand {
     Set(SetArgs),
     /// Count it down and print what is left
     CountDown(CountDownArgs),
-    /// Wait until it is open; the exit code is 1 if it was not in time
+    /// Wait until it is open, as one that was never set is; the exit code is 1 if it was not in time
     Wait(WaitArgs),
     /// Print what is left
     Show(NameArgs),

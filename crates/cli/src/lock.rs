@@ -339,6 +339,7 @@ fn state(lock: &api::LockInfo) -> String {
         api::Kind::Barrier => format!("{} parties", lock.limit),
         api::Kind::Lock | api::Kind::Group if lock.holders == 0 => "free".into(),
         api::Kind::Lock => "held".into(),
+        api::Kind::Group if lock.holders == 1 => "1 member".into(),
         api::Kind::Group => format!("{} members", lock.holders),
     }
 }

@@ -339,7 +339,7 @@ impl Member {
             identity,
             recovered,
         } = opened;
-        let Some(vote) = recovered.vote else {
+        let Some(last_vote) = recovered.vote else {
             return Err(StartError::Refused("the vote record is lost".into()));
         };
         let first = SnapshotMark {
@@ -351,7 +351,7 @@ impl Member {
         let entries = read_all(&mut log, snapshot_index.unwrap_or(Index(0)), recovered.last)
             .map_err(StartError::Refused)?;
         let recovery = Recovery {
-            vote: Some(vote),
+            vote: Some(last_vote),
             entries,
             snapshot: recovered.snapshot.clone(),
             last: recovered.last,
@@ -361,7 +361,7 @@ impl Member {
         let restored = Restored {
             id: self.id,
             boot: Boot(boot),
-            vote: mutated!(ForgetVote, raft::Vote::default(), vote),
+            vote: mutated!(ForgetVote, raft::Vote::default(), last_vote),
             snapshot: recovered.snapshot.unwrap_or(first),
             terms: recovered.terms,
             last: recovered.last,
