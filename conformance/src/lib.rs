@@ -26,6 +26,7 @@ pub mod report;
 pub mod resources;
 pub mod restore;
 pub mod smoke;
+pub mod unary;
 pub mod upgrade;
 pub mod wiped;
 pub mod workload;

@@ -1,7 +1,7 @@
 //! A closed-loop load: each client has one request in flight; at most a few dozen connections, spread over all members.
 
-use crate::connection::Connection;
 use crate::random::Random;
+use crate::unary::Unary;
 use bytes::Bytes;
 use proto::etcdserverpb as pb;
 use std::net::SocketAddr;
@@ -89,8 +89,8 @@ impl Figures {
 impl Load {
     /// Drives it to the end.
     pub async fn drive(&self) -> Figures {
-        let connections: Vec<Connection> = (0..self.clients.min(CONNECTIONS_MAX))
-            .map(|at| Connection::new(self.addresses[at % self.addresses.len()]))
+        let connections: Vec<Unary> = (0..self.clients.min(CONNECTIONS_MAX))
+            .map(|at| Unary::new(self.addresses[at % self.addresses.len()]))
             .collect();
         let since = Instant::now();
         let until = since + self.duration;
@@ -115,7 +115,7 @@ impl Load {
         sum
     }
 
-    async fn client(self, number: usize, mut connection: Connection, until: Instant) -> Figures {
+    async fn client(self, number: usize, connection: Unary, until: Instant) -> Figures {
         let mut random = Random::new(self.seed.wrapping_mul(1000) + number as u64);
         let value = Bytes::from(vec![b'x'; self.value_bytes]);
         let mut figures = Figures::default();
@@ -125,24 +125,18 @@ impl Load {
             let start = Instant::now();
             let call = async {
                 if put {
-                    connection
-                        .kv
-                        .put(pb::PutRequest {
-                            key,
-                            value: value.clone(),
-                            ..Default::default()
-                        })
-                        .await
-                        .is_ok()
+                    let put = pb::PutRequest {
+                        key,
+                        value: value.clone(),
+                        ..Default::default()
+                    };
+                    connection.put(&put).await.is_ok()
                 } else {
-                    connection
-                        .kv
-                        .range(pb::RangeRequest {
-                            key,
-                            ..Default::default()
-                        })
-                        .await
-                        .is_ok()
+                    let range = pb::RangeRequest {
+                        key,
+                        ..Default::default()
+                    };
+                    connection.range(&range).await.is_ok()
                 }
             };
             if tokio::time::timeout(ANSWER_LIMIT, call)
@@ -176,7 +170,7 @@ pub async fn fill(
     let value = Bytes::from(vec![b'y'; value_bytes]);
     let fillers: Vec<_> = (0..CLIENTS)
         .map(|filler| {
-            let mut connection = Connection::new(addresses[filler as usize % addresses.len()]);
+            let connection = Unary::new(addresses[filler as usize % addresses.len()]);
             let value = value.clone();
             tokio::spawn(async move {
                 for at in (filler..count).step_by(CLIENTS as usize) {
@@ -185,7 +179,7 @@ pub async fn fill(
                         value: value.clone(),
                         ..Default::default()
                     };
-                    connection.kv.put(put).await?;
+                    connection.put(&put).await?;
                 }
                 Ok::<(), tonic::Status>(())
             })

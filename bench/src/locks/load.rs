@@ -3,18 +3,14 @@
 use super::{Interface, Measured, Work};
 use bytes::Bytes;
 use conformance::Outcome;
-use conformance::connection::Connection;
 use conformance::process::Cluster;
+use conformance::unary::Unary;
 use proto::etcdserverpb as pb;
 use proto::synod::v1 as api;
-use proto::synod::v1::lock_client::LockClient as NativeLock;
-use proto::synod::v1::session_client::SessionClient;
-use proto::v3lockpb::lock_client::LockClient as EtcdLock;
-use proto::v3lockpb::{LockRequest, UnlockRequest};
+use proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tonic::Status;
-use tonic::transport::Channel;
 
 /// Connections that all clients share.
 const CONNECTIONS: usize = 16;
@@ -30,13 +26,13 @@ pub(super) async fn drive(
     duration: Duration,
 ) -> Outcome<Measured> {
     let addresses = cluster.clients();
-    let channels: Arc<[Channel]> = (0..clients.clamp(addresses.len(), CONNECTIONS))
-        .map(|at| Connection::new(addresses[at % addresses.len()]).channel)
+    let connections: Arc<[Unary]> = (0..clients.clamp(addresses.len(), CONNECTIONS))
+        .map(|at| Unary::new(addresses[at % addresses.len()]))
         .collect();
     // All sessions are there before the clock runs.
     let mut ready = Vec::new();
     for at in 0..clients {
-        ready.push(Client::open(interface, work, at, channels.clone()).await?);
+        ready.push(Client::open(interface, work, at, connections.clone()).await?);
     }
     let before = cluster.cpu();
     let since = Instant::now();
@@ -60,7 +56,7 @@ pub(super) async fn drive(
 struct Client {
     interface: Interface,
     work: Work,
-    channels: Arc<[Channel]>,
+    connections: Arc<[Unary]>,
     /// Who it is, then which connection it uses: it goes on to the next member with each cycle, so that a lone client's figure does not depend on
     /// which member happens to lead.
     turn: usize,
@@ -75,12 +71,12 @@ impl Client {
         interface: Interface,
         work: Work,
         at: usize,
-        channels: Arc<[Channel]>,
+        connections: Arc<[Unary]>,
     ) -> Result<Client, Status> {
         let mut client = Client {
             interface,
             work,
-            channels,
+            connections,
             turn: at,
             name: match work {
                 Work::HandOffs => "bench/one".into(),
@@ -99,8 +95,8 @@ impl Client {
         matches!(self.work, Work::Cycles | Work::HandOffs)
     }
 
-    fn channel(&self) -> Channel {
-        self.channels[self.turn % self.channels.len()].clone()
+    fn connection(&self) -> &Unary {
+        &self.connections[self.turn % self.connections.len()]
     }
 
     async fn run(mut self, until: Instant) -> Result<u64, Status> {
@@ -128,7 +124,7 @@ impl Client {
     }
 
     async fn open_session(&self) -> Result<i64, Status> {
-        open_session(self.interface, &self.channel(), TTL).await
+        open_session(self.interface, self.connection(), TTL).await
     }
 
     async fn close_session(&self) -> Result<(), Status> {
@@ -137,12 +133,17 @@ impl Client {
                 let request = api::CloseSessionRequest {
                     session: self.session,
                 };
-                SessionClient::new(self.channel()).close(request).await?;
+                let path = "/synod.v1.Session/Close";
+                self.connection()
+                    .call::<api::CloseSessionResponse>(path, &request)
+                    .await?;
             }
             Interface::LockService => {
                 let request = pb::LeaseRevokeRequest { id: self.session };
-                let mut lease = pb::lease_client::LeaseClient::new(self.channel());
-                lease.lease_revoke(request).await?;
+                let path = "/etcdserverpb.Lease/LeaseRevoke";
+                self.connection()
+                    .call::<pb::LeaseRevokeResponse>(path, &request)
+                    .await?;
             }
         }
         Ok(())
@@ -159,7 +160,10 @@ impl Client {
                     id: self.id,
                     ..api::AcquireRequest::default()
                 };
-                NativeLock::new(self.channel()).acquire(request).await?;
+                let path = "/synod.v1.Lock/Acquire";
+                self.connection()
+                    .call::<api::AcquireResponse>(path, &request)
+                    .await?;
                 Ok(Bytes::new())
             }
             Interface::LockService => {
@@ -167,8 +171,9 @@ impl Client {
                     name: self.name.clone().into(),
                     lease: self.session,
                 };
-                let answer = EtcdLock::new(self.channel()).lock(request).await?;
-                Ok(answer.into_inner().key)
+                let path = "/v3lockpb.Lock/Lock";
+                let answer: LockResponse = self.connection().call(path, &request).await?;
+                Ok(answer.key)
             }
         }
     }
@@ -181,11 +186,15 @@ impl Client {
                     session: self.session,
                     id: self.id,
                 };
-                NativeLock::new(self.channel()).release(request).await?;
+                let path = "/synod.v1.Lock/Release";
+                self.connection()
+                    .call::<api::ReleaseResponse>(path, &request)
+                    .await?;
             }
             Interface::LockService => {
-                EtcdLock::new(self.channel())
-                    .unlock(UnlockRequest { key })
+                let path = "/v3lockpb.Lock/Unlock";
+                self.connection()
+                    .call::<UnlockResponse>(path, &UnlockRequest { key })
                     .await?;
             }
         }
@@ -206,14 +215,13 @@ impl Client {
             lease: self.session,
             ..pb::PutRequest::default()
         };
-        let mut kv = pb::kv_client::KvClient::new(self.channel());
-        kv.put(request).await.map(drop)
+        self.connection().put(&request).await.map(drop)
     }
 }
 
 pub(super) async fn open_session(
     interface: Interface,
-    channel: &Channel,
+    connection: &Unary,
     ttl: Duration,
 ) -> Result<i64, Status> {
     match interface {
@@ -222,16 +230,18 @@ pub(super) async fn open_session(
                 ttl_ms: ttl.as_millis() as u64,
                 session: 0,
             };
-            let answer = SessionClient::new(channel.clone()).open(request).await?;
-            Ok(answer.into_inner().session)
+            let path = "/synod.v1.Session/Open";
+            let answer: api::OpenSessionResponse = connection.call(path, &request).await?;
+            Ok(answer.session)
         }
         Interface::LockService => {
             let request = pb::LeaseGrantRequest {
                 ttl: ttl.as_secs() as i64,
                 id: 0,
             };
-            let mut lease = pb::lease_client::LeaseClient::new(channel.clone());
-            Ok(lease.lease_grant(request).await?.into_inner().id)
+            let path = "/etcdserverpb.Lease/LeaseGrant";
+            let answer: pb::LeaseGrantResponse = connection.call(path, &request).await?;
+            Ok(answer.id)
         }
     }
 }

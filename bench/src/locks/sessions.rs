@@ -6,10 +6,12 @@ use crate::table::{markdown, mib, short};
 use conformance::Outcome;
 use conformance::connection::Connection;
 use conformance::process::Product;
+use conformance::unary::Unary;
 use proto::etcdserverpb as pb;
 use proto::synod::v1 as api;
 use proto::synod::v1::session_client::SessionClient;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -18,7 +20,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
-use tonic::transport::Channel;
 
 /// Connections with a stream of renewals each.
 const STREAMS: usize = 16;
@@ -80,7 +81,7 @@ async fn measure(plan: &Plan, contestant: &Contestant) -> Outcome<Vec<String>> {
         .map(|at| {
             let stream = Renewing {
                 interface: contestant.interface,
-                channel: Connection::new(addresses[at % addresses.len()]).channel,
+                address: addresses[at % addresses.len()],
                 renewal: Duration::from_secs(plan.renewal),
                 counts: counts.clone(),
             };
@@ -135,7 +136,7 @@ async fn measure(plan: &Plan, contestant: &Contestant) -> Outcome<Vec<String>> {
 /// One stream of renewals, and the opening of the sessions it renews.
 struct Renewing {
     interface: Interface,
-    channel: Channel,
+    address: SocketAddr,
     renewal: Duration,
     counts: Arc<Counts>,
 }
@@ -144,14 +145,15 @@ impl Renewing {
     /// Opens sessions and renews each in time, until it is over.
     async fn run(self, sessions: usize) -> Result<(), Status> {
         let (opened, fresh) = mpsc::unbounded_channel();
+        let connection = Unary::new(self.address);
         let ttl = 3 * self.renewal;
         for at in 0..OPENING {
             let count = sessions / OPENING + usize::from(at < sessions % OPENING);
-            let (interface, channel) = (self.interface, self.channel.clone());
+            let (interface, connection) = (self.interface, connection.clone());
             let (opened, counts) = (opened.clone(), self.counts.clone());
             tokio::spawn(async move {
                 for _ in 0..count {
-                    let session = open_session(interface, &channel, ttl).await;
+                    let session = open_session(interface, &connection, ttl).await;
                     counts.opened.fetch_add(1, Relaxed);
                     let failed = session.is_err();
                     if opened.send(session).is_err() || failed {
@@ -171,17 +173,18 @@ impl Renewing {
             self.counts.clone(),
         ));
         let ids = ReceiverStream::new(outgoing);
+        let channel = Connection::new(self.address).channel;
         match self.interface {
             Interface::Native => {
                 let requests = ids.map(|session| api::RefreshSessionRequest { session });
-                let mut client = SessionClient::new(self.channel.clone());
+                let mut client = SessionClient::new(channel);
                 let answers = client.keep_alive(requests).await?.into_inner();
                 let lives = answers.map(|answer| answer.map(|answer| answer.ttl_ms > 0));
                 count(lives, due, &self.counts).await?;
             }
             Interface::LockService => {
                 let requests = ids.map(|id| pb::LeaseKeepAliveRequest { id });
-                let mut client = pb::lease_client::LeaseClient::new(self.channel.clone());
+                let mut client = pb::lease_client::LeaseClient::new(channel);
                 let answers = client.lease_keep_alive(requests).await?.into_inner();
                 let lives = answers.map(|answer| answer.map(|answer| answer.ttl > 0));
                 count(lives, due, &self.counts).await?;
