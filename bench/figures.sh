@@ -1,7 +1,7 @@
 #!/bin/bash
 # Every figure that RESULTS.md records, in one run on an otherwise quiet machine, about fifteen minutes: puts, gets and a mix beside etcd with
-# CPU, memory and fail-over; a range over and a delete of a million keys; a member catching up; locks and
-# sessions. Prints Markdown.
+# CPU, memory and fail-over; a range over and a delete of a million keys; a member catching up; locks,
+# sessions and ids. Prints Markdown.
 # Usage: bench/figures.sh [--quick]   (--quick: small numbers, a minute, to see that everything works)
 # Variables: SYNOD and ETCD, the binaries to compare.
 set -euo pipefail
@@ -26,3 +26,4 @@ echo
 "$bench" big-range --programs "$etcd,$synod" "${range[@]}"
 "$bench" catch-up --programs "$etcd,$synod" "${missed[@]}"
 "$bench" locks --programs "$etcd,$synod" "${locks[@]}"
+"$bench" ids --programs "$synod"

@@ -4,6 +4,7 @@
 mod big_range;
 mod catch_up;
 mod fail_over;
+mod ids;
 mod locks;
 mod security;
 mod side_by_side;
@@ -32,6 +33,8 @@ enum Scenario {
     CatchUp(catch_up::Plan),
     /// Locks and sessions: cycles, hand-offs, keep-alives
     Locks(locks::Plan),
+    /// Ids in the SDK and one by one; Synod only
+    Ids(ids::Plan),
     /// Puts with tokens against without, beside password log-ins, and in TLS against plain text; Synod only
     Security(security::Plan),
 }
@@ -95,6 +98,7 @@ async fn main() -> ExitCode {
             Scenario::BigRange(plan) => big_range::run(&plan).await,
             Scenario::CatchUp(plan) => catch_up::run(&plan).await,
             Scenario::Locks(plan) => locks::run(&plan).await,
+            Scenario::Ids(plan) => ids::run(&plan).await,
             Scenario::Security(plan) => security::run(&plan).await,
         }
     };

@@ -45,8 +45,9 @@ impl Ids {
         Ids::make(session.clone(), pool.to_owned(), layout, Duration::ZERO)
     }
 
-    /// The same, with ids that may run so far ahead of the present when many are wanted at once; their time is borrowed.
-    pub fn ahead(&self, time: Duration) -> Ids {
+    /// The same, with ids that may run so far ahead of the present when many are wanted at once; their time is borrowed. To be called before the first
+    /// id: the number and its time are lent anew, and what was lent before is over first.
+    pub fn ahead(self, time: Duration) -> Ids {
         let source = &self.source;
         Ids::make(
             source.session.clone(),

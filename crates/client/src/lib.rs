@@ -72,7 +72,7 @@ pub use election::Election;
 pub use error::ClientError;
 pub use group::Group;
 pub use guard::{Fence, Guard};
-pub use ids::{Ids, Segments};
+pub use ids::{Ids, Layout, Parts, Segments};
 pub use kv::{Compare, Kv, Op, Txn, TxnAnswer};
 pub use latch::Latch;
 pub use lease::NamedLease;
