@@ -2,6 +2,8 @@
 
 #[path = "build/openapi.rs"]
 mod openapi;
+#[path = "build/shapes.rs"]
+mod shapes;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -36,16 +38,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build");
     let descriptors = protox::compile(FILES, ["proto"])?;
 
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names();
     tonic_prost_build::configure()
         .bytes(".")
         .btree_map(".")
         .build_server(feature("SERVER"))
         .build_client(feature("CLIENT"))
         .build_transport(feature("CLIENT"))
-        .compile_fds(descriptors.clone())?;
+        .compile_fds_with_config(descriptors.clone(), config)?;
 
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("shapes.rs"), shapes::table(&descriptors)?)?;
     if feature("JSON") {
-        let out = PathBuf::from(std::env::var("OUT_DIR")?);
         std::fs::write(out.join("openapi.json"), openapi::document(&descriptors)?)?;
         let mut json = pbjson_build::Builder::new();
         for file in descriptors.file {

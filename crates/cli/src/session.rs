@@ -36,9 +36,19 @@ pub(crate) async fn run(
     match command {
         SessionCommand::List => list(client, output).await,
         SessionCommand::Close(CloseArgs { session }) => {
-            client
+            let closed = client
                 .session_close(api::CloseSessionRequest { session })
-                .await?;
+                .await;
+            if let Err(error) = closed {
+                return Err(match error.reason() {
+                    // By the name that it has here.
+                    "session-not-found" => Failed::Refused(format!(
+                        "session {} has ended, or never was; `synod session list` shows those that there are",
+                        lease_text(session)
+                    )),
+                    _ => error.into(),
+                });
+            }
             match output {
                 Output::Text => line(format_args!("closed {}", lease_text(session))),
                 Output::Json => line(json!({ "session": lease_text(session) })),

@@ -345,4 +345,9 @@ fn sessions_are_listed_and_ended() {
     member.text(&["session", "close", session]);
     assert_eq!(holder.line(), "told");
     assert_eq!(holder.code(), Some(9));
+    let again = member.run(&["session", "close", session]);
+    assert_eq!(again.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&again.stderr);
+    let expected = format!("error: session {session} has ended, or never was;");
+    assert!(told.starts_with(&expected), "{told}");
 }

@@ -222,14 +222,15 @@ impl Shared {
             })
             .await;
         match closed {
-            Err(error) if !NOT_FOUND.contains(&error.reason()) => Err(error),
+            // A close that is repeated because its answer was lost finds that.
+            Err(error) if error.reason() != NOT_FOUND => Err(error),
             _ => Ok(()),
         }
     }
 }
 
-/// The reasons of refusals whose session is over. A close that is repeated because its answer was lost finds that.
-const NOT_FOUND: [&str; 2] = ["session-not-found", "lease-not-found"];
+/// The reason of a refusal whose session is over.
+const NOT_FOUND: &str = "session-not-found";
 
 /// A session's background: renews it, gives up what was let go, and closes it in the end.
 async fn keep(shared: Arc<Shared>, closing: oneshot::Receiver<()>) {

@@ -11,6 +11,7 @@ mod cluster;
 mod compare;
 pub mod export;
 pub mod import;
+pub mod json;
 mod kv;
 mod large;
 mod lease;

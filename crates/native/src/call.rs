@@ -1,10 +1,10 @@
 //! What a request becomes: what the state is to do, and how its reply turns into the answer.
 
 use crate::guard::guards;
-use crate::refusal::{self, refusal};
+use crate::refusal::{self, no_session, refusal};
 use etcd::{Code, Status};
 use proto::synod::v1;
-use state::{Answer, Command, Operation, Query, Reply};
+use state::{Answer, Command, Operation, Query, Rejection, Reply};
 
 /// Where in history an answer stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub struct Change<R> {
     pub command: Command,
     /// It may take as long as its caller waits.
     pub waits: bool,
+    /// The session that the request ends, which is refused by its name if there is none.
+    session: Option<i64>,
     answer: Box<dyn FnOnce(Reply) -> Result<R, Status> + Send>,
 }
 
@@ -101,8 +103,17 @@ impl<R: Headed> Change<R> {
                 ..Command::default()
             },
             waits: false,
+            session: None,
             answer: Box::new(answer),
         })
+    }
+
+    /// The same, whose lease is a session.
+    pub(crate) fn of_session(self, session: i64) -> Change<R> {
+        Change {
+            session: Some(session),
+            ..self
+        }
     }
 
     /// The same, which may take as long as its caller waits.
@@ -118,9 +129,16 @@ impl<R: Headed> Change<R> {
         impl FnOnce(Header, Reply) -> Result<R, Status> + Send,
     ) {
         let Change {
-            command, answer, ..
+            command,
+            session,
+            answer,
+            ..
         } = self;
-        (command, |header, reply| answered(header, reply, answer))
+        let answered = move |header, reply| match (reply, session) {
+            (Reply::Rejected(Rejection::LeaseNotFound), Some(session)) => Err(no_session(session)),
+            (reply, _) => answered(header, reply, answer),
+        };
+        (command, answered)
     }
 }
 

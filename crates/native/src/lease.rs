@@ -2,10 +2,10 @@
 
 use crate::call::{Ask, Change, Header, mismatch};
 use crate::lock::page;
-use crate::refusal::{self, refusal};
+use crate::refusal::{self, no_session, refusal};
 use etcd::Status;
 use proto::synod::v1;
-use state::client::{ClientCommand, ClientOperation, ClientRejection, ClientReply, Register};
+use state::client::{ClientCommand, ClientOperation, ClientReply, Register};
 use state::lock::{ClaimView, LockAnswer, LockQuery};
 use state::{Answer, LeaseGrant, LeaseRevoke, Operation, Query, Rejection, Reply};
 
@@ -76,13 +76,13 @@ pub fn revoke(request: v1::RevokeRequest) -> Result<Change<v1::RevokeResponse>, 
 pub fn session_revoke(
     request: v1::CloseSessionRequest,
 ) -> Result<Change<v1::CloseSessionResponse>, Status> {
-    let revoke = Operation::LeaseRevoke(LeaseRevoke {
-        id: request.session,
-    });
-    Change::new(None, revoke, |reply| match reply {
+    let session = request.session;
+    let revoke = Operation::LeaseRevoke(LeaseRevoke { id: session });
+    let closing = Change::new(None, revoke, |reply| match reply {
         Reply::LeaseRevoke => Ok(v1::CloseSessionResponse::default()),
         _ => mismatch(),
-    })
+    });
+    Ok(closing?.of_session(session))
 }
 
 /// The two steps of opening a session, to be proposed one right after the other: its lease, then its client record.
@@ -148,11 +148,10 @@ pub fn refreshed_session(
     session: i64,
     ttl_ms: Option<u64>,
 ) -> Result<v1::RefreshSessionResponse, Status> {
-    let gone = || refusal(Rejection::Client(ClientRejection::LeaseNotFound));
     Ok(header.on(v1::RefreshSessionResponse {
         header: None,
         session,
-        ttl_ms: ttl_ms.ok_or_else(gone)?,
+        ttl_ms: ttl_ms.ok_or_else(|| no_session(session))?,
     }))
 }
 

@@ -11,6 +11,7 @@ mod kv;
 mod lease;
 mod lock;
 mod names;
+mod observe;
 mod refusal;
 mod view;
 
@@ -30,5 +31,5 @@ pub use lock::{
     check, count_down, find, force_release, get_latch, group, leader, list_locks, set_latch, show,
 };
 pub use names::percent_decode;
+pub use observe::{ObservedGroup, observed, observed_leader};
 pub use refusal::{advised, refusal};
-pub use view::{acquisition, group_member, lock_info};

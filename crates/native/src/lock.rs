@@ -2,6 +2,7 @@
 
 use crate::acquire::operation;
 use crate::call::{Ask, Change, Headed, mismatch};
+use crate::observe::observed_leader;
 use crate::refusal;
 use crate::view::{acquisition, group_member, lock_info};
 use etcd::{Advice, Code, Status};
@@ -100,7 +101,7 @@ fn about<R: Headed>(
     })
 }
 
-fn of_kind(detail: &LockDetail, wanted: Kind) -> Result<(), Status> {
+pub(crate) fn of_kind(detail: &LockDetail, wanted: Kind) -> Result<(), Status> {
     let kind = detail.lock.kind;
     if kind == wanted {
         return Ok(());
@@ -218,15 +219,7 @@ pub fn check(request: v1::CheckRequest) -> Result<Ask<v1::CheckResponse>, Status
 /// # Errors
 /// See [`force_release`].
 pub fn leader(request: v1::LeaderRequest) -> Result<Ask<v1::LeaderResponse>, Status> {
-    about(request.consistency, request.name, (0, 1), |detail| {
-        let mut answer = v1::LeaderResponse::default();
-        if let Some(detail) = detail {
-            of_kind(&detail, Kind::Lock)?;
-            let holder = detail.claims.into_iter().find(|claim| claim.token != 0);
-            answer.leader = holder.map(acquisition);
-        }
-        Ok(answer)
-    })
+    about(request.consistency, request.name, (0, 1), observed_leader)
 }
 
 /// Lists the members of a group.

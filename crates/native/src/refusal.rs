@@ -85,6 +85,12 @@ fn of_id(reason: &IdRejection) -> Code {
     }
 }
 
+/// The session of this id is over, or there was none.
+pub(crate) fn no_session(session: i64) -> Status {
+    let text = format!("session {session} has ended, or never was; open another one");
+    Status::new(Code::NotFound, text).advised(Advice::permanent("session-not-found"))
+}
+
 /// It is not to be had now, and its caller did not want to wait.
 pub(crate) fn busy(mode: Mode) -> Status {
     let text = match mode {

@@ -9,14 +9,15 @@
 mod golden;
 
 use etcd::Status;
-use prost::Message;
+use prost::{Message, Name};
 use proto::synod::v1;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use state::lock::{Claimant, LockOperation, LockReply};
+use state::lock::{
+    Claimant, LockAnswer, LockDetail, LockOperation, LockQuery, LockReply, PAGE_MAX,
+};
 use state::*;
 use std::collections::BTreeMap;
-use synod_native::{Ask, Change, Headed, Header, Txn};
+use synod_native::{Ask, Change, Headed, Header, ObservedGroup, Txn};
 
 /// What the members choose where a caller leaves an id to them.
 const CHOSEN: u64 = 9;
@@ -28,6 +29,8 @@ struct Script {
     index: u64,
     clock_ms: u64,
     waiting: BTreeMap<Claimant, Answering>,
+    /// What followers of groups were told.
+    groups: BTreeMap<String, ObservedGroup>,
 }
 
 fn refused(status: &Status) -> String {
@@ -58,9 +61,10 @@ fn message(answer: Result<impl Serialize, Status>) -> String {
     answer.to_string()
 }
 
-fn read<Q: DeserializeOwned>(text: &str) -> Q {
-    let text = if text.is_empty() { "{}" } else { text };
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+fn read<Q: Message + Name + Default>(text: &str) -> Q {
+    let read = etcd::json::read(text.as_bytes());
+    let read = read.unwrap_or_else(|error| panic!("{text}: {error}"));
+    read.map_or_else(Q::default, |(message, _)| message)
 }
 
 /// Whose wait a command may begin.
@@ -140,11 +144,29 @@ impl Script {
             Ok(ask) => ask,
             Err(status) => return vec![refused(&status)],
         };
-        let mut cursor = self.state.query_begin(ask.query.clone());
+        let answer = self.query(ask.query.clone());
+        vec![message(ask.answer(Header::default(), answer))]
+    }
+
+    fn query(&mut self, query: Query) -> Answer {
+        let mut cursor = self.state.query_begin(query);
         loop {
             if let Some((answer, _)) = self.state.query_step(&mut cursor, Budget(1)) {
-                return vec![message(ask.answer(Header::default(), answer))];
+                return answer;
             }
+        }
+    }
+
+    /// What a follower finds at a name.
+    fn look(&mut self, name: &str) -> Option<LockDetail> {
+        let show = LockQuery::Show {
+            name: name.to_owned().into(),
+            skip: 0,
+            limit: PAGE_MAX,
+        };
+        match self.query(Query::Lock(show)) {
+            Answer::Lock(LockAnswer::Show(detail)) => detail,
+            other => panic!("{other:?}"),
         }
     }
 
@@ -241,6 +263,11 @@ impl Script {
             "lock/set_text" => change!(set_text),
             "lock/list" => ask!(list_locks),
             "lock/find" => ask!(find),
+            "lock/observe" => {
+                let request: v1::ObserveRequest = read(text);
+                let detail = self.look(&request.name);
+                vec![message(Ok(synod_native::observed(detail)))]
+            }
             "lock/check" => ask!(check),
             "lock/release" | "semaphore/release" | "barrier/cancel" => change!(release),
             "lock/show" | "semaphore/show" | "barrier/show" => ask!(show),
@@ -248,6 +275,11 @@ impl Script {
             "election/proclaim" => change!(proclaim),
             "election/resign" => change!(resign),
             "election/leader" => ask!(leader),
+            "election/observe" => {
+                let request: v1::ObserveRequest = read(text);
+                let detail = self.look(&request.name);
+                vec![message(synod_native::observed_leader(detail))]
+            }
             "semaphore/acquire" => change!(acquire_permits, CHOSEN),
             "barrier/enter" => change!(enter, CHOSEN),
             "barrier/leave" => change!(leave),
@@ -259,6 +291,12 @@ impl Script {
             "group/update" => change!(update_member),
             "group/leave" => change!(group_leave),
             "group/list" => ask!(group),
+            "group/observe" => {
+                let request: v1::ObserveGroupRequest = read(text);
+                let detail = self.look(&request.name);
+                let told = self.groups.entry(request.name).or_default().tell(detail);
+                vec![message(told)]
+            }
             "id/worker" => change!(worker),
             "id/segment" => change!(segment),
             "id/add" => change!(add),
@@ -274,37 +312,7 @@ fn calls_answer_as_written() {
         index: 0,
         clock_ms: 1000,
         waiting: BTreeMap::new(),
+        groups: BTreeMap::new(),
     };
     golden::check_scripts("scripts", 12, player, Script::run);
-}
-
-/// JSON has no such numbers; other forms have.
-#[test]
-fn enumerations_take_only_what_they_know() {
-    let acquire = v1::AcquireRequest {
-        name: "m".into(),
-        session: 1,
-        mode: 7,
-        ..v1::AcquireRequest::default()
-    };
-    let told = synod_native::acquire(acquire, CHOSEN).map(|_| ());
-    let told = told.expect_err("there is no such mode");
-    assert_eq!(
-        refused(&told),
-        "refused: InvalidArgument invalid (permanent): mode: 7 is neither 0 nor 1"
-    );
-    let get = v1::GetRequest {
-        key: "k".into(),
-        consistency: Some(v1::Consistency {
-            level: 9,
-            ..v1::Consistency::default()
-        }),
-        ..v1::GetRequest::default()
-    };
-    let told = synod_native::get(get).map(|_| ());
-    let told = told.expect_err("there is no such level");
-    assert_eq!(
-        refused(&told),
-        "refused: InvalidArgument invalid (permanent): consistency.level: 9 is none of 0 to 3"
-    );
 }

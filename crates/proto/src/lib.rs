@@ -65,3 +65,5 @@ pub mod synod {
 /// The JSON form of the native API, as an OpenAPI document.
 #[cfg(feature = "json")]
 pub const OPENAPI: &str = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));
+
+pub mod shape;

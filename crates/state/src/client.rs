@@ -73,7 +73,7 @@ impl fmt::Display for ClientRejection {
                 f,
                 "the client's sequence is not below {end}: too many replies are not acknowledged"
             ),
-            ClientRejection::LeaseNotFound => f.write_str("the lease has ended, or never was"),
+            ClientRejection::LeaseNotFound => f.write_str("the session has ended, or never was; open another one"),
             ClientRejection::TooMany { max } => {
                 write!(f, "there are {max} client records, which is the limit")
             }

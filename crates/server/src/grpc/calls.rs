@@ -11,9 +11,8 @@ use bytes::{Bytes, BytesMut};
 use etcd::{Code, RangeMessage, Status};
 use futures_util::{Stream, StreamExt};
 use http::Response;
-use prost::Message;
+use prost::{Message, Name};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 /// Keys whose size is summed up in one go before others get their turn.
 const MEASURE_KEYS: usize = 4096;
@@ -154,10 +153,7 @@ pub(crate) fn call_stream(
 
 impl Form {
     /// Reads a request.
-    pub fn read<M: Message + Default + DeserializeOwned>(
-        self,
-        request: Bytes,
-    ) -> Result<M, Status> {
+    pub fn read<M: Message + Default + Name>(self, request: Bytes) -> Result<M, Status> {
         match self {
             Form::Proto => M::decode(request).map_err(|error| {
                 Status::new(

@@ -22,6 +22,8 @@ pub(crate) struct KeepAliveSession<S, Q, A> {
     door: Door,
     requests: S,
     requests_open: bool,
+    /// A request that could not be read, told behind the answers to those before it.
+    fault: Option<tonic::Status>,
     renew: Renew<Q, A>,
     renewals: FuturesOrdered<BoxFuture<'static, Result<A, Status>>>,
     fate: watch::Receiver<StreamFate>,
@@ -60,6 +62,7 @@ where
             door,
             requests,
             requests_open: true,
+            fault: None,
             renew,
             renewals: FuturesOrdered::new(),
             fate,
@@ -92,13 +95,17 @@ where
     async fn next(&mut self) -> Result<Option<A>, tonic::Status> {
         loop {
             if !self.requests_open && self.renewals.is_empty() {
-                return Ok(None);
+                return self.fault.take().map_or(Ok(None), Err);
             }
             tokio::select! {
                 request = self.requests.next(), if self.requests_open && self.renewals.len() < RENEWALS_MAX => match request {
-                    Some(request) => {
-                        let renewal = (self.renew)(self.door.clone(), self.context.clone(), request?);
+                    Some(Ok(request)) => {
+                        let renewal = (self.renew)(self.door.clone(), self.context.clone(), request);
                         self.renewals.push_back(renewal);
+                    }
+                    Some(Err(fault)) => {
+                        self.requests_open = false;
+                        self.fault = Some(fault);
                     }
                     None => self.requests_open = false,
                 },

@@ -28,6 +28,10 @@ pub(crate) struct WatchSession<S> {
     door: Door,
     requests: S,
     requests_open: bool,
+    /// A request that could not be read, told behind the answers to those before it.
+    fault: Option<tonic::Status>,
+    /// Watches asked for that are neither made nor refused yet.
+    asked: usize,
     member: crate::WatchStream,
     fate: watch::Receiver<StreamFate>,
     context: Context,
@@ -48,6 +52,8 @@ where
             door,
             requests,
             requests_open: true,
+            fault: None,
+            asked: 0,
             member,
             fate,
             context,
@@ -85,13 +91,29 @@ where
             if let Some(refused) = self.refused.pop_front() {
                 return Ok(refused);
             }
+            if self.asked == 0
+                && let Some(fault) = self.fault.take()
+            {
+                return Err(fault);
+            }
             tokio::select! {
                 request = self.requests.next(), if self.requests_open => match request {
-                    Some(request) => self.take(request?).await,
+                    Some(Ok(request)) => self.take(request).await,
+                    Some(Err(fault)) => {
+                        self.requests_open = false;
+                        self.fault = Some(fault);
+                    }
                     // The client has nothing more to ask; its watches go on.
                     None => self.requests_open = false,
                 },
-                response = self.member.next() => return response.ok_or_else(|| tonic_status(&Status::STOPPED)),
+                response = self.member.next() => {
+                    let response = response.ok_or_else(|| tonic_status(&Status::STOPPED))?;
+                    use WatchBody::{Created, Denied, Refused};
+                    if matches!(response.body, Created | Refused(_) | Denied(_)) {
+                        self.asked = self.asked.saturating_sub(1);
+                    }
+                    return Ok(response);
+                }
                 status = StreamFate::end(&mut self.fate, self.context.require_leader) => return Err(tonic_status(&status)),
             }
         }
@@ -115,7 +137,10 @@ where
     async fn take(&mut self, request: etcdserverpb::WatchRequest) {
         let request = match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => match self.door.caller(&self.context) {
-                Ok(caller) => WatchRequest::Create(create_of(create, caller)),
+                Ok(caller) => {
+                    self.asked += 1;
+                    WatchRequest::Create(create_of(create, caller))
+                }
                 Err(status) => return self.refuse(&status),
             },
             Some(RequestUnion::CancelRequest(cancel)) => WatchRequest::Cancel {

@@ -17,9 +17,9 @@ use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderName, Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use prost::{Message, Name};
 use proto::etcdserverpb::WatchRequest;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 /// What all paths of the etcd API begin with.
 const PREFIX: &str = "/v3/";
@@ -127,16 +127,10 @@ pub(crate) async fn serve(services: &Services, request: Request<Incoming>) -> Re
         let context = context(&parts.headers)?;
         let body = read(services, body).await?;
         // The body holds the requests of a stream one after the other.
-        both_ways!(
-            services,
-            method,
-            &context,
-            known(json::parse_all(&body)?),
-            {
-                let body = async { Ok(body) };
-                services.call(method, &context, Form::Json, body).await
-            }
-        )
+        both_ways!(services, method, &context, known(json::parse_all(body))?, {
+            let body = async { Ok(body) };
+            services.call(method, &context, Form::Json, body).await
+        })
     };
     answer.await.unwrap_or_else(|status| json::refuse(&status))
 }
@@ -202,23 +196,28 @@ async fn read(services: &Services, body: Incoming) -> Result<Bytes, Status> {
     }
 }
 
-/// The requests of a stream that are there already.
+/// The requests of a stream that are there already. If not even the first one can be read there is no stream.
+///
+/// # Errors
+/// It cannot be read.
 fn known<Q: Send + 'static>(
-    requests: Vec<Q>,
-) -> impl Stream<Item = Result<Q, tonic::Status>> + Unpin + Send + 'static {
-    stream::iter(requests.into_iter().map(Ok))
+    requests: impl Iterator<Item = Result<Q, Status>> + Send + 'static,
+) -> Result<impl Stream<Item = Result<Q, tonic::Status>> + Unpin + Send + 'static, Status> {
+    let mut requests = requests.peekable();
+    if let Some(Err(status)) = requests.next_if(Result::is_err) {
+        return Err(status);
+    }
+    let requests = requests.map(|request| request.map_err(|status| tonic_status(&status)));
+    Ok(stream::iter(requests))
 }
 
 /// The requests of a stream, as their bytes come. One that cannot be read ends it.
-fn parsed<Q: DeserializeOwned + Send + 'static>(
+fn parsed<Q: Message + Name + Default + 'static>(
     bodies: impl Stream<Item = Bytes> + Unpin + Send + 'static,
 ) -> impl Stream<Item = Result<Q, tonic::Status>> + Unpin + Send + 'static {
     bodies.flat_map(|body| {
-        let requests: Vec<Result<Q, tonic::Status>> = match json::parse_all(&body) {
-            Ok(requests) => requests.into_iter().map(Ok).collect(),
-            Err(status) => vec![Err(tonic_status(&status))],
-        };
-        stream::iter(requests)
+        let requests = json::parse_all(body);
+        stream::iter(requests.map(|request| request.map_err(|status| tonic_status(&status))))
     })
 }
 

@@ -1,17 +1,16 @@
-//! Messages of the etcd API as JSON: original field names, 64-bit numbers as strings, bytes in base64, defaults left out.
+//! Messages of the etcd API as JSON: original field names, 64-bit numbers as strings, bytes in base64, defaults left out. What comes in is read by `etcd::json`.
 
 use crate::grpc::advice;
 use crate::grpc::body::Body;
 use crate::grpc::context::STAMP_HEADER;
 use crate::grpc::door::{Answered, Door};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use etcd::{Code, Status};
 use futures_util::{Stream, StreamExt};
 use http::{HeaderValue, Response, StatusCode, header};
+use prost::{Message, Name};
 use replica::Stamp;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 use state::RangeReply;
 
 /// Keys whose size is summed up in one go before others get their turn.
@@ -19,23 +18,6 @@ const MEASURE_KEYS: usize = 4096;
 
 /// Keys written in one go.
 const PIECE_KEYS: usize = 256;
-
-/// Below this every whole number is a fraction's value exactly.
-const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
-
-/// Fields whose values have names.
-const NAMED: [&str; 10] = [
-    "sort_order",
-    "sortOrder",
-    "sort_target",
-    "sortTarget",
-    "result",
-    "target",
-    "filters",
-    "action",
-    "alarm",
-    "permType",
-];
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -46,116 +28,30 @@ const INNER_CONTENT_TYPE: &str = "grpc-metadata-content-type";
 ///
 /// # Errors
 /// It is no such message.
-pub(crate) fn parse<M: DeserializeOwned>(body: &[u8]) -> Result<M, Status> {
-    let body = if body.trim_ascii().is_empty() {
-        b"{}"
-    } else {
-        body
-    };
-    let mut messages = serde_json::Deserializer::from_slice(body).into_iter();
-    match messages.next() {
-        Some(Ok(message)) => Ok(message),
-        Some(Err(error)) => match plainer_all(body, &error, 1) {
-            Some(mut messages) => messages.pop().ok_or_else(|| malformed(&error)),
-            None => Err(malformed(&error)),
-        },
-        None => Err(Status::new(Code::InvalidArgument, "unexpected EOF")),
-    }
+pub(crate) fn parse<M: Message + Name + Default>(body: &[u8]) -> Result<M, Status> {
+    let read = etcd::json::read(body).map_err(malformed)?;
+    Ok(read.map_or_else(M::default, |(message, _)| message))
 }
 
-/// Reads messages, so many at most, that could not be read as they are.
-fn plainer_all<M: DeserializeOwned>(
-    body: &[u8],
-    error: &serde_json::Error,
-    messages_max: usize,
-) -> Option<Vec<M>> {
-    // A field that is there twice is no plainer without one of them.
-    if error.to_string().starts_with("duplicate field") {
-        return None;
-    }
-    let values = serde_json::Deserializer::from_slice(body).into_iter();
-    let messages = values.take(messages_max);
-    messages.map(|value| plainer(value.ok()?)).collect()
-}
-
-/// Reads a message in which fields are null, which means that they are not there, whole numbers are written as fractions, or names stand for values that
-/// are not known, which etcd passes over. Rare enough to be a second try.
-fn plainer<M: DeserializeOwned>(mut value: Value) -> Option<M> {
-    make_plainer(&mut value);
-    loop {
-        let error = match M::deserialize(&value) {
-            Ok(message) => return Some(message),
-            Err(error) => error.to_string(),
-        };
-        let (name, _) = error.strip_prefix("unknown variant `")?.split_once('`')?;
-        // Each round forgets something, so there are not many.
-        if !forget(&mut value, name) {
-            return None;
+/// Reads the messages of a stream, which follow each other; what is no such message is the last one.
+pub(crate) fn parse_all<M: Message + Name + Default>(
+    mut body: Bytes,
+) -> impl Iterator<Item = Result<M, Status>> {
+    std::iter::from_fn(move || match etcd::json::read(&body) {
+        Ok(None) => None,
+        Ok(Some((message, bytes))) => {
+            body.advance(bytes);
+            Some(Ok(message))
         }
-    }
-}
-
-/// Forgets a name wherever a named value stands; whether it stood anywhere.
-fn forget(value: &mut Value, name: &str) -> bool {
-    match value {
-        Value::Object(fields) => {
-            let before = fields.len();
-            fields.retain(|field, value| !(NAMED.contains(&field.as_str()) && value == name));
-            let mut forgot = fields.len() < before;
-            for (field, value) in fields.iter_mut() {
-                forgot |= match value {
-                    Value::Array(values) if NAMED.contains(&field.as_str()) => {
-                        let before = values.len();
-                        values.retain(|value| value != name);
-                        values.len() < before
-                    }
-                    value => forget(value, name),
-                };
-            }
-            forgot
+        Err(text) => {
+            body.clear();
+            Some(Err(malformed(text)))
         }
-        Value::Array(values) => values
-            .iter_mut()
-            .fold(false, |forgot, value| forgot | forget(value, name)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
+    })
 }
 
-/// Leaves out what is null, and makes whole numbers of fractions.
-fn make_plainer(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            fields.retain(|_, field| !field.is_null());
-            fields.values_mut().for_each(make_plainer);
-        }
-        Value::Array(values) => values.iter_mut().for_each(make_plainer),
-        Value::Number(number) => {
-            let whole = number
-                .as_f64()
-                .filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() < EXACT_MAX);
-            if let Some(whole) = whole {
-                *number = (whole as i64).into();
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::String(_) => {}
-    }
-}
-
-/// Reads the messages of a stream, which follow each other.
-///
-/// # Errors
-/// One of them is no such message.
-pub(crate) fn parse_all<M: DeserializeOwned>(body: &[u8]) -> Result<Vec<M>, Status> {
-    let messages = serde_json::Deserializer::from_slice(body).into_iter();
-    let messages: Result<_, _> = messages.collect();
-    messages.or_else(|error| plainer_all(body, &error, usize::MAX).ok_or_else(|| malformed(&error)))
-}
-
-fn malformed(error: &serde_json::Error) -> Status {
-    if error.is_eof() {
-        return Status::new(Code::InvalidArgument, "unexpected EOF");
-    }
-    Status::new(Code::InvalidArgument, format!("proto: {error}"))
+fn malformed(text: String) -> Status {
+    Status::new(Code::InvalidArgument, text)
 }
 
 /// Answers with a message.
@@ -343,52 +239,4 @@ fn range_pieces(
         }
         (!piece.is_empty()).then(|| Ok(Bytes::from(piece)))
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proto::etcdserverpb::watch_request::RequestUnion;
-    use proto::etcdserverpb::{RangeRequest, WatchRequest};
-
-    #[test]
-    fn what_go_reads_is_read() {
-        let parsed = |body: &str| parse::<RangeRequest>(body.as_bytes());
-        let expected = RangeRequest {
-            key: "foo".into(),
-            limit: 3,
-            ..Default::default()
-        };
-        for body in [
-            r#"{"key":"Zm9v","limit":"3"}"#,
-            r#"{"key":"Zm9v","limit":3,"unknown":[1,{"a":null}]}"#,
-            r#"{"key":"Zm9v","limit":3e0}"#,
-            r#"{"key":"Zm9v","limit":3,"sort_order":"SIDEWAYS","sortTarget":"SIZE"}"#,
-            r#"{"key":"Zm9v","limit":3.0,"revision":null,"rangeEnd":null} and so on"#,
-        ] {
-            assert_eq!(parsed(body), Ok(expected.clone()), "{body}");
-        }
-        assert_eq!(parsed(""), Ok(RangeRequest::default()));
-        // The name of something else is no value of this.
-        let watch =
-            br#"{"create_request":{"key":"Zm9v","filters":["NOPUT","NOTHING","NODELETE"]}}"#;
-        let watch: Vec<WatchRequest> = parse_all(watch).unwrap();
-        let Some(RequestUnion::CreateRequest(create)) = watch[0].request_union.clone() else {
-            panic!("{watch:?}")
-        };
-        assert_eq!(create.filters, [0, 1]);
-        for body in [
-            "[]",
-            "null",
-            "3",
-            "{",
-            r#"{"limit":1.5}"#,
-            r#"{"limit":1e300}"#,
-            r#"{"key":"Zm9v","key":"Zm9v"}"#,
-        ] {
-            let status = parsed(body).unwrap_err();
-            assert_eq!(status.code, Code::InvalidArgument, "{body}");
-        }
-        assert_eq!(parsed("{").unwrap_err().text, "unexpected EOF");
-    }
 }

@@ -7,12 +7,11 @@ use crate::grpc::failure;
 use crate::observers::Observing;
 use etcd::{Read, Status};
 use futures_util::Stream;
-use native::{Header, acquisition, advised, group_member, lock_info, refusal};
+use native::{Headed, Header, ObservedGroup, advised, refusal};
 use proto::synod::v1;
 use replica::Consistency;
 use state::lock::{LockAnswer, LockDetail, LockQuery, PAGE_MAX};
 use state::{Answer, Query};
-use std::collections::BTreeMap;
 use tokio::sync::watch;
 
 /// One client's view of a name.
@@ -32,14 +31,8 @@ impl Native<'_> {
         &self,
         request: v1::ObserveRequest,
     ) -> impl Stream<Item = Result<v1::ObserveResponse, Status>> + Send + use<> {
-        self.follow(request.name, PAGE_MAX, |header, detail| {
-            let mut answer = v1::ObserveResponse::default();
-            if let Some(detail) = detail {
-                answer.lock = Some(lock_info(detail.lock));
-                let holders = detail.claims.into_iter().filter(|claim| claim.token != 0);
-                answer.holders = holders.map(acquisition).collect();
-            }
-            header.on(answer)
+        self.follow(request.name, PAGE_MAX, |detail| {
+            Ok(native::observed(detail))
         })
     }
 
@@ -48,14 +41,7 @@ impl Native<'_> {
         &self,
         request: v1::ObserveRequest,
     ) -> impl Stream<Item = Result<v1::LeaderResponse, Status>> + Send + use<> {
-        self.follow(request.name, 1, |header, detail| {
-            let first = detail.and_then(|detail| detail.claims.into_iter().next());
-            let leader = first.filter(|claim| claim.token != 0);
-            header.on(v1::LeaderResponse {
-                header: None,
-                leader: leader.map(acquisition),
-            })
-        })
+        self.follow(request.name, 1, native::observed_leader)
     }
 
     /// Follows the members of a group.
@@ -63,26 +49,8 @@ impl Native<'_> {
         &self,
         request: v1::ObserveGroupRequest,
     ) -> impl Stream<Item = Result<v1::ObserveGroupResponse, Status>> + Send + use<> {
-        let mut known: Option<BTreeMap<u64, v1::GroupMember>> = None;
-        self.follow(request.name, usize::MAX, move |header, detail| {
-            let version = detail.as_ref().map_or(0, |detail| detail.lock.version);
-            let claims = detail.map(|detail| detail.claims).unwrap_or_default();
-            let members = claims.into_iter().map(group_member);
-            let now: BTreeMap<_, _> = members.map(|member| (member.token, member)).collect();
-            let whole = known.is_none();
-            let before = known.replace(now.clone()).unwrap_or_default();
-            let left = before.keys().filter(|token| !now.contains_key(token));
-            let left = left.copied().collect();
-            let new = |(token, member): &(u64, v1::GroupMember)| before.get(token) != Some(member);
-            let changed = now.into_iter().filter(new).map(|(_, member)| member);
-            header.on(v1::ObserveGroupResponse {
-                header: None,
-                version,
-                whole,
-                changed: changed.collect(),
-                left,
-            })
-        })
+        let mut known = ObservedGroup::default();
+        self.follow(request.name, usize::MAX, move |detail| known.tell(detail))
     }
 
     /// The states of a name, as it is now and whenever its holders change; who reads slowly gets the newest.
@@ -93,8 +61,8 @@ impl Native<'_> {
         tell: F,
     ) -> impl Stream<Item = Result<R, Status>> + Send + use<R, F>
     where
-        R: Send + 'static,
-        F: FnMut(Header, Option<LockDetail>) -> R + Send + 'static,
+        R: Headed + Send + 'static,
+        F: FnMut(Option<LockDetail>) -> Result<R, Status> + Send + 'static,
     {
         let observer = Observer {
             door: self.door.clone(),
@@ -109,7 +77,7 @@ impl Native<'_> {
             move |(mut observer, mut tell)| async move {
                 let next = observer.next(limit).await;
                 let (header, detail) = next.map_err(advised)?;
-                Ok(Some((tell(header, detail), (observer, tell))))
+                Ok(Some((header.on(tell(detail)?), (observer, tell))))
             },
         )
     }

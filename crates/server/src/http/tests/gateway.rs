@@ -45,6 +45,36 @@ async fn gateway_speaks_etcds_json() {
     assert!(port.get("/v3/kv/put").await.starts_with("HTTP/1.0 501 "));
 }
 
+#[tokio::test]
+async fn requests_before_one_that_cannot_be_read_are_answered() {
+    let port = start().await;
+    let error =
+        r#""code":3,"message":"proto: (line 1:7): invalid value for int64 field ID: \"x\"""#;
+    let answer = port
+        .post("/v3/lease/keepalive", r#"{"ID":"5"} {"ID":"x"}{"ID":"5"}"#)
+        .await;
+    let lines: Vec<_> = answer.lines().filter(|line| line.contains("{")).collect();
+    let [first, last] = lines[..] else {
+        panic!("{answer}")
+    };
+    assert!(first.contains(r#""ID":"5"}}"#), "{answer}");
+    assert!(
+        last.starts_with(r#"{"error":{"#) && last.contains(error),
+        "{answer}"
+    );
+    let answer = port.post("/v3/lease/keepalive", r#"{"ID":"x"}"#).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 400 ") && answer.contains(error),
+        "{answer}"
+    );
+    let two =
+        r#"{"create_request":{"key":"YQ=="}}{"create_request":{"key":"Yg=="}}{"create_request":5}"#;
+    let answer = port.post("/v3/watch", two).await;
+    assert_eq!(answer.matches(r#""created":true"#).count(), 2, "{answer}");
+    let error = r#""message":"proto: syntax error (line 1:19): unexpected token 5""#;
+    assert!(answer.contains(error), "{answer}");
+}
+
 #[test]
 fn older_paths_are_understood() {
     let of = |path: &'static str| current_path(&Uri::from_static(path)).map(|uri| uri.to_string());
