@@ -23,7 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-fn round<M: Message + Name + Default + Serialize + PartialEq>(bytes: &[u8]) {
+fn round<M: Message + Name + Default + Serialize + PartialEq + Debug>(bytes: &[u8]) {
     if let Ok(Some((message, taken))) = etcd::json::read::<M>(bytes) {
         assert!(taken <= bytes.len());
         // Numbers that stand for no name have no form of their own.
