@@ -5,12 +5,28 @@ use crate::auth::Credentials;
 use crate::connection::Connection;
 use crate::trace::{SpanId, TRACE_PARENT_HEADER, TraceParent};
 use etcd::{Code, Status};
-use http::{Extensions, HeaderMap};
-use replica::Consistency;
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
+use replica::{Consistency, Stamp};
+use std::io::Write;
 use std::time::Duration;
 
 /// Where answers carry their stamp.
-pub(crate) const STAMP_HEADER: &str = "synod-stamp";
+pub(crate) static STAMP_HEADER: HeaderName = HeaderName::from_static("synod-stamp");
+
+/// Bytes of a stamp as text at most: three numbers and two dots.
+const STAMP_TEXT_BYTES: usize = 3 * 16 + 2;
+
+/// A stamp as an answer carries it. Each is another one, so it is kept out of the tables of HPACK (that is what "sensitive" means there): it would
+/// push out what is worth remembering.
+pub(crate) fn stamp_value(stamp: Stamp) -> HeaderValue {
+    let mut text = [0; STAMP_TEXT_BYTES];
+    let mut rest = &mut text[..];
+    write!(rest, "{stamp}").expect("a stamp fits");
+    let bytes = STAMP_TEXT_BYTES - rest.len();
+    let mut value = HeaderValue::from_bytes(&text[..bytes]).expect("digits and dots");
+    value.set_sensitive(true);
+    value
+}
 
 /// Where requests say how fresh the answer must be.
 pub(crate) const CONSISTENCY_HEADER: &str = "synod-consistency";
@@ -40,25 +56,31 @@ impl Context {
     /// # Errors
     /// The consistency asked for is not known.
     pub fn of(headers: &HeaderMap) -> Result<Context, Status> {
-        // What is no text is nothing known either.
-        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-        let token = headers
-            .get("token")
-            .or_else(|| headers.get("authorization"));
-        Ok(Context {
-            credentials: Credentials {
-                token: token.cloned(),
-                common_name: None,
-            },
-            consistency: text(CONSISTENCY_HEADER)
-                .map(parse_consistency)
-                .transpose()?,
-            require_leader: text("hasleader") == Some("true"),
-            timeout: text("grpc-timeout").and_then(parse_timeout),
-            trace_parent: text(TRACE_PARENT_HEADER).and_then(TraceParent::parse),
-            span: None,
-            envelope: Envelope::of(headers)?,
-        })
+        let mut context = Context::default();
+        let (mut token, mut ours, mut last) = (None, false, None);
+        // There are a handful of them: looking at each once is cheaper than asking for each that may be there.
+        for (name, value) in headers {
+            // Of several values the first counts.
+            if last.replace(name) == Some(name) {
+                continue;
+            }
+            // What is no text is nothing known either.
+            let text = value.to_str().unwrap_or("?");
+            match name.as_str() {
+                "token" => token = Some(value),
+                "authorization" => token = token.or(Some(value)),
+                "hasleader" => context.require_leader = text == "true",
+                "grpc-timeout" => context.timeout = parse_timeout(text),
+                TRACE_PARENT_HEADER => context.trace_parent = TraceParent::parse(text),
+                CONSISTENCY_HEADER => context.consistency = Some(parse_consistency(text)?),
+                other => ours |= other.starts_with("synod-"),
+            }
+        }
+        context.credentials.token = token.cloned();
+        if ours {
+            context.envelope = Envelope::of(headers)?;
+        }
+        Ok(context)
     }
 
     /// The same, over a connection whose certificate may name a user.
@@ -142,12 +164,48 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use replica::Stamp;
 
     fn context(name: &'static str, value: &'static str) -> Result<Context, Status> {
         let mut headers = HeaderMap::new();
         headers.insert(name, http::HeaderValue::from_static(value));
         Context::of(&headers)
+    }
+
+    #[test]
+    fn stamp_of_an_answer_reads_back_and_stays_out_of_hpacks_tables() {
+        for number in [0, 0x1c, u64::MAX] {
+            let stamp = Stamp {
+                cluster: number,
+                cell: number,
+                index: number,
+            };
+            let value = stamp_value(stamp);
+            assert_eq!(value.to_str().unwrap().parse(), Ok(stamp));
+            assert!(value.is_sensitive());
+        }
+    }
+
+    #[test]
+    fn first_of_several_values_counts_and_etcds_token_before_others() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("authorization", "bearer"),
+            ("grpc-timeout", "1S"),
+            ("grpc-timeout", "2S"),
+            ("token", "etcd"),
+            ("token", "other"),
+            ("hasleader", "true"),
+            ("hasleader", "false"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let context = Context::of(&headers).unwrap();
+        assert_eq!(context.timeout, Some(Duration::from_secs(1)));
+        assert_eq!(
+            context.credentials.token,
+            Some(HeaderValue::from_static("etcd"))
+        );
+        assert!(context.require_leader);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use super::advice;
 use super::body::Body;
-use super::context::STAMP_HEADER;
+use super::context::{STAMP_HEADER, stamp_value};
 use super::waiting::Waiting;
 use bytes::{BufMut, Bytes, BytesMut};
 use etcd::{Code, Status};
@@ -184,8 +184,8 @@ pub(crate) fn respond_body(body: Body, stamp: Option<Stamp>) -> Response<Body> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, CONTENT_TYPE);
-    if let Some(stamp) = stamp.and_then(|stamp| HeaderValue::try_from(stamp.to_string()).ok()) {
-        headers.insert(STAMP_HEADER, stamp);
+    if let Some(stamp) = stamp {
+        headers.insert(&STAMP_HEADER, stamp_value(stamp));
     }
     response
 }

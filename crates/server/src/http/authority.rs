@@ -5,12 +5,12 @@
 //! way in, by letters. The compression of headers (HPACK, RFC 7541) is followed just far enough for that: a replacement has the length of
 //! the original, so that both ends go on agreeing about the size of their tables.
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BytesMut};
 use http::uri::Authority;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// How a client of HTTP/2 begins.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -134,19 +134,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for AnyAuthority<S> {
                 return Pin::new(&mut this.inner).poll_read(context, target);
             }
             this.unread.reserve(READ_BYTES);
-            let read = {
-                let mut buffer = [0; READ_BYTES];
-                let mut buffer = ReadBuf::new(&mut buffer);
-                let outcome = Pin::new(&mut this.inner).poll_read(context, &mut buffer);
-                if outcome.is_pending() && this.unread.is_empty() {
-                    // An idle connection keeps no buffer.
-                    this.unread = BytesMut::new();
-                }
-                ready!(outcome)?;
-                this.unread.put_slice(buffer.filled());
-                buffer.filled().len()
-            };
-            if read == 0 {
+            let outcome = pin!(this.inner.read_buf(&mut this.unread)).poll(context);
+            if outcome.is_pending() && this.unread.is_empty() {
+                // An idle connection keeps no buffer.
+                this.unread = BytesMut::new();
+            }
+            if ready!(outcome)? == 0 {
                 // The end: whatever was held back goes as it is.
                 this.released = this.unread.len();
                 break;
@@ -342,7 +335,6 @@ fn huffman_decoded(bytes: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncReadExt;
 
     /// Examples of RFC 7541, appendix C.
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::grpc::advice;
 use crate::grpc::body::Body;
-use crate::grpc::context::STAMP_HEADER;
+use crate::grpc::context::{STAMP_HEADER, stamp_value};
 use crate::grpc::door::{Answered, Door};
 use bytes::{Buf, Bytes};
 use etcd::{Code, Status};
@@ -75,8 +75,8 @@ fn respond_body(body: axum::body::Body, stamp: Option<Stamp>) -> Response<Body> 
         INNER_CONTENT_TYPE,
         HeaderValue::from_static("application/grpc"),
     );
-    if let Some(stamp) = stamp.and_then(|stamp| HeaderValue::try_from(stamp.to_string()).ok()) {
-        headers.insert(STAMP_HEADER, stamp);
+    if let Some(stamp) = stamp {
+        headers.insert(&STAMP_HEADER, stamp_value(stamp));
     }
     response
 }

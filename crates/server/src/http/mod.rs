@@ -233,6 +233,8 @@ async fn connection(
     builder
         .http2()
         .timer(TokioTimer::new())
+        // Nobody asks an answer of gRPC for its date.
+        .auto_date_header(false)
         .max_concurrent_streams(server.limits.concurrent_streams_max)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
@@ -242,7 +244,9 @@ async fn connection(
     let upgrade = Arc::new(Upgrade::default());
     let service = service_fn(|mut request: Request<Incoming>| {
         let (server, upgrade) = (server.clone(), upgrade.clone());
-        request.extensions_mut().insert(known.clone());
+        if known.common_name.is_some() {
+            request.extensions_mut().insert(known.clone());
+        }
         // On the heap: it is moved several times before it runs.
         Box::pin(async move { Ok::<_, Infallible>(server.answer(place, request, &upgrade).await) })
     });
