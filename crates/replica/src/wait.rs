@@ -30,8 +30,6 @@ pub(crate) struct Waits {
 
 struct Request {
     claimant: Claimant,
-    principal: String,
-    auth_revision: u64,
     /// Nobody wants the outcome any more.
     cancelled: bool,
 }
@@ -66,8 +64,6 @@ impl Replica {
         }
         let request = Request {
             claimant,
-            principal: command.principal.clone(),
-            auth_revision: command.auth_revision,
             cancelled: false,
         };
         self.waits.requests.insert(ticket, request);
@@ -206,22 +202,15 @@ impl Replica {
 
     /// Proposes to give an acquisition up, as it stands now: one that is repeated elsewhere goes on.
     fn give_up(&mut self, now: Instant, ticket: Ticket) {
-        let Request {
-            claimant,
-            principal,
-            auth_revision,
-            ..
-        } = &self.waits.requests[&ticket];
-        let Some(acquisition) = self.state.acquisition(*claimant) else {
+        let claimant = self.waits.requests[&ticket].claimant;
+        let Some(acquisition) = self.state.acquisition(claimant) else {
             return;
         };
         let release = LockOperation::Release(Release {
-            claimant: *claimant,
+            claimant,
             joined: acquisition.joined,
         });
         let command = Command {
-            principal: principal.clone(),
-            auth_revision: *auth_revision,
             operation: Some(Operation::Lock(LockCommand {
                 operation: Some(release),
             })),

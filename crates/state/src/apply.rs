@@ -1,5 +1,6 @@
 //! Applying a batch in slices: renewals, then leases that ended, then waits that ended, then commands. A command is done before the next one begins.
 
+use crate::auth::AuthRejection;
 use crate::bounds::{Bounds, End};
 use crate::client::{Admission, Request};
 use crate::command::FORMAT;
@@ -300,7 +301,14 @@ impl State {
     fn answer(&mut self, work: &mut Work, reply: Reply) {
         self.ordinal += 1;
         self.keys.commit();
-        if let Some(request) = work.request.take() {
+        // Users changed since the request was let in: let in anew under the same number, it may run.
+        let late = matches!(
+            reply,
+            Reply::Rejected(Rejection::Auth(AuthRejection::OldRevision))
+        );
+        if let Some(request) = work.request.take()
+            && (!late || mutated!(LateRefusalKept))
+        {
             self.keep_reply(request, &reply, self.keys.revision);
         }
         if let Reply::Rejected(Rejection::NoSpace { .. }) = reply

@@ -250,6 +250,7 @@ impl Auth {
         let Some(user) = self.admitted(principal)? else {
             return Ok(());
         };
+        let range_end = mutated!(RangeEndUnchecked, &[][..], range_end);
         let covered = self
             .rights
             .get(principal.user)
@@ -322,6 +323,15 @@ impl Auth {
         if self.store.change(operation)? {
             self.store.revision += 1;
         }
+        mutated!(
+            RevokedStaysCached,
+            if matches!(
+                operation,
+                AuthOperation::UserRevokeRole(_) | AuthOperation::RoleRevokePermission(_)
+            ) {
+                return Ok(());
+            }
+        );
         self.refresh();
         Ok(())
     }

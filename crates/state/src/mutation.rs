@@ -53,4 +53,16 @@ mutations! {
     SnapshotLosesAlarms,
     /// A worker id's time begins with the wall clock, whatever was handed out.
     WorkerTimeTwice,
+    /// A change that was let in before users changed is not held against them again when it is applied.
+    CheckedWhenLetIn,
+    /// What a user may do is found anew when it is given something, not when something is taken from it.
+    RevokedStaysCached,
+    /// Of the range a request names, only the first key is held against permissions.
+    RangeEndUnchecked,
+    /// Of a transaction, only the branch for comparisons that hold is held against permissions.
+    OtherBranchUnchecked,
+    /// A snapshot holds no users.
+    SnapshotLosesUsers,
+    /// The refusal of a request that was let in too early is kept as its reply.
+    LateRefusalKept,
 }

@@ -231,7 +231,11 @@ impl State {
                 space: self.space.record(),
             },
             reserved: removal.as_ref().map(|removal| log.reserved(removal.start)),
-            auth: self.auth.store().clone(),
+            auth: mutated!(
+                SnapshotLosesUsers,
+                Store::default(),
+                self.auth.store().clone()
+            ),
             leases: self.leases.pin(),
             locks,
             claims,

@@ -6,6 +6,7 @@ use synod_state::auth::{
     AuthChange, AuthOperation, AuthRejection, Enable, Permission, PermissionKind, Principal,
     RoleGrantPermission, RoleName, UserAdd, UserRole,
 };
+use synod_state::client::{ClientCommand, ClientOperation, ClientReply, Register};
 use synod_state::lock::*;
 use synod_state::*;
 
@@ -395,4 +396,86 @@ fn s1_a_lock_needs_the_rights_of_its_name() {
     assert_eq!(guarded.ask(ROOT, &own), Ok(()));
     assert!(matches!(guarded.run(ROOT, release), Reply::Lock(_)));
     assert!(matches!(guarded.run("ann", acquire("a/1")), Reply::Lock(_)));
+}
+
+/// Found by the simulator's model: the refusal was kept as the reply, so that a door which let the user in anew and asked again got it again.
+#[test]
+fn e1_a_request_that_was_let_in_too_early_may_come_again_under_its_number() {
+    let mut guarded = Guarded::new();
+    let lease = 7;
+    let grant = LeaseGrant {
+        id: lease,
+        ttl_ms: 60_000,
+    };
+    guarded.run("ann", Operation::LeaseGrant(grant));
+    let register = ClientOperation::Register(Register { lease });
+    let register = Operation::Client(ClientCommand {
+        operation: Some(register),
+    });
+    let Reply::Client(ClientReply::Registered { client }) = guarded.run("ann", register) else {
+        panic!("ann may be a client");
+    };
+    let mut request = Command {
+        client,
+        sequence: 1,
+        principal: "ann".into(),
+        auth_revision: guarded.0.auth().revision() - 1,
+        operation: Some(put("a/1", 0)),
+        ..Command::default()
+    };
+    let late = Reply::Rejected(Rejection::Auth(AuthRejection::OldRevision));
+    assert_eq!(guarded.apply(request.clone()), late);
+    request.auth_revision += 1;
+    assert_eq!(guarded.apply(request.clone()), Reply::Put { prev: None });
+    let revision = guarded.0.revision();
+    assert_eq!(guarded.apply(request), Reply::Put { prev: None });
+    assert_eq!(guarded.0.revision(), revision, "it ran once");
+}
+
+/// A member gives up what its client no longer waits for, also when users changed or the client's user may do nothing any more: otherwise an abandoned
+/// acquisition would get the lock, and keep it for as long as its session lives.
+#[test]
+fn f5_a_member_gives_up_a_wait_whatever_became_of_its_user() {
+    let mut guarded = Guarded::new();
+    for id in [1, 2] {
+        let grant = LeaseGrant { id, ttl_ms: 60_000 };
+        guarded.run("ann", Operation::LeaseGrant(grant));
+    }
+    let lock = |operation| {
+        Operation::Lock(LockCommand {
+            operation: Some(operation),
+        })
+    };
+    let acquire = |session| {
+        lock(LockOperation::Acquire(Acquire {
+            name: "a/lock".into(),
+            claimant: Claimant { session, id: 1 },
+            mode: Mode::Exclusive as i32,
+            wait_ms: u64::MAX,
+            ..Acquire::default()
+        }))
+    };
+    let release = |session, joined| {
+        let claimant = Claimant { session, id: 1 };
+        lock(LockOperation::Release(Release { claimant, joined }))
+    };
+    guarded.run("ann", acquire(1));
+    let Reply::Lock(LockReply::Waiting { joined, .. }) = guarded.run("ann", acquire(2)) else {
+        panic!("the lock is held");
+    };
+    guarded.change(AuthOperation::UserRevokeRole(UserRole {
+        user: "ann".into(),
+        role: "app".into(),
+    }));
+    assert_eq!(guarded.run("ann", release(2, 0)), denied());
+    let own = guarded.apply(Command {
+        operation: Some(release(2, joined)),
+        ..Command::default()
+    });
+    assert!(
+        matches!(own, Reply::Lock(LockReply::Released { .. })),
+        "{own:?}"
+    );
+    let claimant = Claimant { session: 2, id: 1 };
+    assert!(guarded.0.acquisition(claimant).is_none());
 }

@@ -58,6 +58,12 @@ impl State {
             user: &command.principal,
             revision: command.auth_revision,
         };
+        mutated!(
+            CheckedWhenLetIn,
+            if (1..self.auth.revision()).contains(&principal.revision) {
+                return Ok(());
+            }
+        );
         let asking = Asking {
             state: self,
             view: self.keys.present(),
@@ -150,7 +156,8 @@ impl Asking<'_> {
         for compare in &txn.compares {
             self.check(PermissionKind::Read, &compare.key, &compare.range_end)?;
         }
-        for step in txn.success.iter().chain(&txn.failure) {
+        let failure = mutated!(OtherBranchUnchecked, &[][..], &txn.failure[..]);
+        for step in txn.success.iter().chain(failure) {
             match &step.step {
                 Some(TxnStep::Range(range)) => self.range(range)?,
                 Some(TxnStep::Put(put)) => self.put(put)?,
@@ -199,6 +206,8 @@ impl Asking<'_> {
         let write = PermissionKind::Write;
         match &command.operation {
             Some(LockOperation::Acquire(acquire)) => self.check(write, &acquire.name, &[]),
+            // A member's own, for a wait that nobody waits for any more: whose it was may have lost its permissions since.
+            Some(LockOperation::Release(release)) if release.joined != 0 => Ok(()),
             Some(LockOperation::Release(release)) => self.claim(write, release.claimant),
             Some(LockOperation::SetValue(set)) => self.claim(write, set.claimant),
             Some(LockOperation::Leave(leave)) => self.claim(write, leave.claimant),

@@ -118,7 +118,8 @@ pub struct Release {
     /// Whose.
     #[prost(message, required, tag = "1")]
     pub claimant: Claimant,
-    /// Only if it was last repeated at this ordinal; 0 for any. So the end of an old wait cannot undo a later repetition.
+    /// Only if it was last repeated at this ordinal; 0 for any. So the end of an old wait cannot undo a later repetition. Doors say 0: what names the ordinal
+    /// is a member's own command and needs no permission.
     #[prost(uint64, tag = "2")]
     pub joined: u64,
 }
