@@ -123,7 +123,12 @@ pub(crate) fn target(
     standings: &impl Standings,
 ) -> Result<Configuration, Refusal> {
     let mut target = current.clone();
-    for change in &request.changes {
+    let changes = mutated!(
+        FirstChangeOnly,
+        request.changes.get(..1).unwrap_or_default(),
+        &request.changes
+    );
+    for change in changes {
         match change {
             MemberChange::Add {
                 member,

@@ -248,7 +248,8 @@ impl Replica {
         let applied = self.state.applied();
         let done = self.take_asked(|asked| {
             let index = asked.begun.map(|begun| begun.index.0);
-            asked.decided || index.is_some_and(|index| index <= applied)
+            let told = mutated!(ChangeToldAtOnce) && index.is_some();
+            told || asked.decided || index.is_some_and(|index| index <= applied)
         });
         for asked in done {
             let body = Body::MembershipChanged(self.applying.configuration.clone());

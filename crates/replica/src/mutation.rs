@@ -23,6 +23,8 @@ mutations! {
     BoundedIgnoresFreshness,
     /// A local read waits for a leader to confirm it.
     LocalReadNeedsLeader,
+    /// Permission for a read is looked at when it is asked, not in the view that answers it.
+    ReadCheckedWhenAsked,
     /// A reply is stamped with the commit index instead of the applied one.
     StampTooNew,
     /// A revision is split across watch responses.
@@ -51,6 +53,10 @@ mutations! {
     SnapshotNamesPresentTerm,
     /// History is compacted up to the present, however young it is.
     CompactsYoungHistory,
+    /// Of changes of members that are to happen together, only the first is made.
+    FirstChangeOnly,
+    /// Whoever asks for a change of members is told that it is done as soon as it has begun.
+    ChangeToldAtOnce,
     /// An empty member founds a cluster when most of the listed ones say that they are empty, whatever the others know.
     FoundWithMost,
 }

@@ -1,6 +1,7 @@
-//! The clients of the cluster: some read and write keys, some hold leases, some watch, some use locks, some number their requests. They know nothing but what members tell them, ask any
+//! The clients of the cluster: some read and write keys, some hold leases, some watch, some use locks, some number their requests, some say who may do what. They know nothing but what members tell them, ask any
 //! member, and go to another when one fails them.
 
+mod admins;
 mod callers;
 mod lessees;
 mod lockers;
@@ -10,8 +11,9 @@ mod watchers;
 
 use crate::clock::Micros;
 use crate::model::Model;
-use crate::oracle::{Check, Request, WatchOracle, trace_id, value_of};
+use crate::oracle::{Check, History, Request, WatchOracle, trace_id, value_of};
 use crate::rng::Rng;
+use admins::Admin;
 use bytes::Bytes;
 use callers::Caller;
 use lockers::Locker;
@@ -45,6 +47,8 @@ pub struct Load {
     pub keys: u64,
     /// Some writers write many keys of a kind of their own at once, and remove them all: work that takes more than one slice.
     pub bulk: bool,
+    /// Clients are users with permissions, which change.
+    pub users: bool,
 }
 
 /// What a client wants of the world.
@@ -142,6 +146,8 @@ struct Client {
     token: u64,
     /// Its newest stamp.
     stamp: Option<Stamp>,
+    /// On whose behalf it asks.
+    user: Option<&'static str>,
     kind: Kind,
 }
 
@@ -152,6 +158,7 @@ enum Kind {
     Keeper(Keeper),
     Locker(Locker),
     Caller(Caller),
+    Admin(Admin),
 }
 
 #[derive(Default)]
@@ -194,6 +201,7 @@ impl Clients {
                 member: rng.below(members as u64) as usize,
                 token: 0,
                 stamp: None,
+                user: None,
                 kind,
             });
         }
@@ -212,6 +220,7 @@ impl Clients {
                     member: rng.below(members as u64) as usize,
                     token: 0,
                     stamp: None,
+                    user: None,
                     kind,
                 });
             }
@@ -229,6 +238,9 @@ impl Clients {
             events_delivered: 0,
             actions: Vec::new(),
         };
+        if load.users {
+            clients.introduce_users();
+        }
         for client in 0..clients.clients.len() {
             clients.wake_after(client, 500_000);
         }
@@ -305,6 +317,10 @@ impl Clients {
                 None => self.lock(client),
             },
             Kind::Caller(_) => self.call(client),
+            Kind::Admin(admin) => match admin.waiting.take() {
+                Some(request) => self.give_up(client, request),
+                None => self.administer(client),
+            },
         }
     }
 
@@ -326,6 +342,7 @@ impl Clients {
             Kind::Lessee(lessee) => lessee.waiting = Some(request),
             Kind::Keeper(keeper) => keeper.waiting = Some(request),
             Kind::Locker(locker) => locker.waiting = Some(request),
+            Kind::Admin(admin) => admin.waiting = Some(request),
             Kind::Watcher(_) => unreachable!("watchers ask on their stream"),
             Kind::Caller(_) => unreachable!("callers do not wait"),
         }
@@ -395,6 +412,10 @@ impl Clients {
             Kind::Locker(locker) if locker.waiting == Some(request) => {
                 locker.waiting = None;
                 self.on_locked(client, outcome);
+            }
+            Kind::Admin(admin) if admin.waiting == Some(request) => {
+                admin.waiting = None;
+                self.on_administered(client, outcome);
             }
             Kind::Caller(_) => self.on_called(client, request, outcome),
             _ => {}

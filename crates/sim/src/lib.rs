@@ -18,6 +18,8 @@ mod model;
 mod model_against_locks;
 #[cfg(test)]
 mod model_against_state;
+#[cfg(test)]
+mod model_against_users;
 #[cfg(feature = "mutations")]
 pub mod mutation;
 mod network;

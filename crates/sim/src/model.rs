@@ -5,20 +5,26 @@ mod clients;
 mod keys;
 mod locks;
 mod space;
+mod users;
 
 use keys::Keys;
 pub use keys::{Change, in_range};
 pub use locks::{Claim, Locks, Moment};
+pub use users::{Asking, Users};
 
 use crate::clock::Micros;
 use bytes::Bytes;
 use clients::{Admission, Clients, Ids};
 use space::Space;
+use state::auth::{AuthRejection, Caller};
 use state::client::{ClientOperation, ClientRejection, ClientReply, Register};
 use state::id::{Add, IdOperation, IdRejection, IdReply, TakeSegment, TakeWorker};
 use state::lock::{LockCommand, Woken};
 use state::{Batch, Command, KeyValue, Operation, Range, RangeReply, Rejection, Reply};
 use std::collections::BTreeMap;
+
+/// A broken promise and what is wrong.
+pub type Broken = (&'static str, String);
 
 /// A lease as decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +68,8 @@ pub struct Applied {
     pub expired: Vec<Expiry>,
     /// Acquisitions that began to hold, or ended, otherwise than by being released.
     pub woken: Vec<Woken>,
+    /// Users as each change of theirs left them.
+    pub users: Vec<Users>,
 }
 
 /// The model.
@@ -77,6 +85,7 @@ pub struct Model {
     clients: Clients,
     ids: Ids,
     space: Space,
+    users: Users,
 }
 
 /// Time to live with the allowance for drifting clocks (DESIGN: State, clock).
@@ -94,9 +103,7 @@ impl Model {
     ///
     /// # Errors
     /// They are no history: the broken promise and what is wrong.
-    pub fn replay(
-        changes: impl IntoIterator<Item = Change>,
-    ) -> Result<Model, (&'static str, String)> {
+    pub fn replay(changes: impl IntoIterator<Item = Change>) -> Result<Model, Broken> {
         let mut model = Model::new();
         for change in changes {
             model.keys.follow(change)?;
@@ -141,6 +148,12 @@ impl Model {
         self.ordinal
     }
 
+    /// The users.
+    #[cfg(test)]
+    pub fn users(&self) -> &Users {
+        &self.users
+    }
+
     /// The locks.
     pub fn locks(&self) -> &Locks {
         &self.locks
@@ -164,13 +177,26 @@ impl Model {
     /// Applies a decided batch that its leader formed at true time `formed_at`.
     ///
     /// # Errors
-    /// The batch breaks a rule of batches; the text says which.
-    pub fn apply(&mut self, batch: &Batch, formed_at: Micros) -> Result<Applied, String> {
+    /// See [`Model::apply_watched`].
+    #[cfg(test)]
+    pub fn apply(&mut self, batch: &Batch, formed_at: Micros) -> Result<Applied, Broken> {
+        self.apply_watched(batch, formed_at, |_| Ok(()))
+    }
+
+    /// The same, and lets `look` see what time made of the locks, and each command that concerns them.
+    ///
+    /// # Errors
+    /// The batch breaks a rule of batches, or what `look` says: the broken promise and what is wrong.
+    pub fn apply_watched(
+        &mut self,
+        batch: &Batch,
+        formed_at: Micros,
+        look: impl Fn(&Model) -> Result<(), Broken>,
+    ) -> Result<Applied, Broken> {
         if batch.clock_ms < self.clock_ms {
-            return Err(format!(
-                "the replicated clock falls from {} to {} ms",
-                self.clock_ms, batch.clock_ms
-            ));
+            let (before, clock_ms) = (self.clock_ms, batch.clock_ms);
+            let text = format!("the replicated clock falls from {before} to {clock_ms} ms");
+            return Err(("L7", text));
         }
         self.clock_ms = batch.clock_ms;
         self.wall_ms = self.wall_ms.max(batch.wall_ms);
@@ -183,16 +209,21 @@ impl Model {
         self.expire(&mut applied);
         self.with_locks(Locks::pass_time);
         self.note_room();
-        for group in &batch.groups {
-            for command in &group.commands {
-                let (reply, revision) = self.run_once(command, formed_at);
-                self.note_room();
-                applied.outcomes.push(Outcome {
-                    trace: command.trace.clone(),
-                    reply,
-                    revision,
-                });
+        look(self)?;
+        for command in batch.groups.iter().flat_map(|group| &group.commands) {
+            let (reply, revision) = self.run_once(command, formed_at);
+            self.note_room();
+            if let Some(Operation::Lock(_) | Operation::LeaseRevoke(_)) = command.operation {
+                look(self)?;
             }
+            if reply == Reply::Auth {
+                applied.users.push(self.users.clone());
+            }
+            applied.outcomes.push(Outcome {
+                trace: command.trace.clone(),
+                reply,
+                revision,
+            });
         }
         applied.woken = self.locks.take_woken();
         Ok(applied)
@@ -226,8 +257,7 @@ impl Model {
         if client != 0 {
             let (leases, clock_ms) = (&self.leases, self.clock_ms);
             let alive = |id: i64| leases.get(&id).is_some_and(|it| it.deadline_ms > clock_ms);
-            let request = (client, sequence, command.acknowledged_below);
-            match self.clients.admit(request, alive) {
+            match self.clients.admit(command, alive) {
                 Admission::Runs => {}
                 Admission::Ran(reply, revision) => return (reply, revision),
                 Admission::Refused(rejection) => {
@@ -237,7 +267,9 @@ impl Model {
             }
         }
         let (bytes, leases) = (self.keys.bytes(), self.leases.len());
-        let reply = match self.space.check_alarm(command, bytes, leases) {
+        let allowed = self.allowed(command);
+        let room = || self.space.check_alarm(command, bytes, leases);
+        let reply = match allowed.map_err(Rejection::Auth).and_then(|()| room()) {
             Ok(()) => self.run_guarded(command, formed_at),
             Err(rejection) => Reply::Rejected(rejection),
         };
@@ -245,10 +277,33 @@ impl Model {
             self.space.note_refusal(bytes, leases);
         }
         self.ordinal += 1;
-        if client != 0 {
+        // Let in anew, it may run.
+        let late = reply == Reply::Rejected(Rejection::Auth(AuthRejection::OldRevision));
+        if client != 0 && !late {
             self.clients.keep(client, sequence, &reply, self.revision());
         }
         (reply, self.revision())
+    }
+
+    /// Whether the user of a command may make it (S1).
+    fn allowed(&self, command: &Command) -> Result<(), AuthRejection> {
+        let caller = Caller {
+            user: command.principal.clone(),
+            revision: command.auth_revision,
+        };
+        let revision = self.revision();
+        self.asking(&self.users, &caller, revision).change(command)
+    }
+
+    /// A caller before these users, at a revision.
+    pub fn asking<'a>(&'a self, users: &'a Users, caller: &'a Caller, revision: i64) -> Asking<'a> {
+        Asking {
+            users,
+            caller,
+            keys: &self.keys,
+            revision,
+            locks: &self.locks,
+        }
     }
 
     fn run_guarded(&mut self, command: &Command, formed_at: Micros) -> Reply {
@@ -338,33 +393,41 @@ impl Model {
                 let said = self.with_locks(|locks, moment| locks.run(operation, moment));
                 said.map_or_else(|no| Reply::Rejected(Rejection::Lock(no)), Reply::Lock)
             }
-            Some(Operation::Client(command)) => {
-                let Some(ClientOperation::Register(register)) = command.operation else {
+            Some(Operation::Client(change)) => {
+                let Some(ClientOperation::Register(register)) = change.operation else {
                     unreachable!("the workload asks for something")
                 };
-                self.register(register)
+                self.register(register, &command.principal)
             }
             Some(Operation::Id(command)) => {
                 let operation = command.operation.as_ref();
                 let said = self.hand_out(operation.expect("the workload asks for something"));
                 said.map_or_else(|no| Reply::Rejected(Rejection::Id(no)), Reply::Id)
             }
-            Some(Operation::Auth(_) | Operation::SetAlarm(_) | Operation::Lock(_)) => {
+            Some(Operation::Auth(change)) => match self.users.change(change) {
+                Ok(()) => Reply::Auth,
+                Err(rejection) => Reply::Rejected(Rejection::Auth(rejection)),
+            },
+            Some(Operation::SetAlarm(_) | Operation::Lock(_)) => {
                 unreachable!("no workload of this model does that")
             }
             None => Reply::Rejected(Rejection::Invalid(String::new())),
         }
     }
 
-    fn register(&mut self, Register { lease }: Register) -> Reply {
+    fn register(&mut self, Register { lease }: Register, principal: &str) -> Reply {
         if !self.is_alive(lease) {
             return Reply::Rejected(Rejection::Client(ClientRejection::LeaseNotFound));
         }
-        let client = self.clients.of_lease(lease).unwrap_or_else(|| {
-            self.ordinal += 1;
-            self.clients.register(self.ordinal, lease);
-            self.ordinal
-        });
+        let client = match self.clients.of_lease(lease) {
+            Some((client, owner)) if owner == principal => client,
+            Some(_) => return Reply::Rejected(Rejection::Client(ClientRejection::Unknown)),
+            None => {
+                self.ordinal += 1;
+                self.clients.register(self.ordinal, lease, principal);
+                self.ordinal
+            }
+        };
         Reply::Client(ClientReply::Registered { client })
     }
 

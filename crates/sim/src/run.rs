@@ -147,6 +147,10 @@ pub struct Stats {
     pub guards_refused: u64,
     /// Requests answered once more as before.
     pub repeated: u64,
+    /// Changes of users.
+    pub user_changes: u64,
+    /// Requests that their users might not make.
+    pub denied: u64,
     /// Bytes written to all disks.
     pub bytes_written: u64,
     /// Syncs of all disks.
@@ -187,6 +191,7 @@ pub fn run(options: &Options) -> Report {
             think: *rng.pick(&[50_000, 200_000, 400_000, 3_000_000]),
             keys: rng.between(3, 8),
             bulk: rng.chance(200) || tight.is_some(),
+            users: options.seed % 7 == 3,
         },
         tight,
         drifts: options.profile.drifts(),
@@ -263,6 +268,7 @@ fn stats(world: &World, (keys_checked, searches_given_up): (u64, u64)) -> Stats 
     let (answered, failed) = world.history.counts();
     let disks = world.disk_counts();
     let (grants, guards_refused) = world.history.locks().counts();
+    let (user_changes, denied) = world.history.rights().counts();
     Stats {
         simulated: world.now,
         counts: world.counts,
@@ -276,6 +282,8 @@ fn stats(world: &World, (keys_checked, searches_given_up): (u64, u64)) -> Stats 
         grants,
         guards_refused,
         repeated: world.history.once().repeated(),
+        user_changes,
+        denied,
         bytes_written: disks.iter().map(|counts| counts.bytes_written).sum(),
         syncs: disks.iter().map(|counts| counts.syncs).sum(),
         keys_checked,
@@ -343,6 +351,13 @@ impl fmt::Display for Report {
             "  {} locks granted, {} guarded writes refused, {} requests answered again as before",
             stats.grants, stats.guards_refused, stats.repeated
         )?;
+        if stats.user_changes > 0 {
+            writeln!(
+                f,
+                "  {} changes of users, {} requests denied",
+                stats.user_changes, stats.denied
+            )?;
+        }
         writeln!(
             f,
             "  trace {:016x}; {} key histories linearizable, {} too long to decide",

@@ -26,6 +26,7 @@ use replica::{
     AutoCompaction, Body, BootstrapMessage, Consistency, Failure, Input, MemberChange, Message,
     Response, StreamId, Ticket, WatchRequest, WatchResponse,
 };
+use state::auth::Caller;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -250,6 +251,8 @@ pub(crate) struct World {
     pub(crate) disk_speed: Micros,
     faults: Vec<Planned>,
     in_flight: BTreeMap<u64, InFlight>,
+    /// What each client was let in by last.
+    let_in: BTreeMap<usize, Caller>,
     streams: BTreeMap<StreamId, Stream>,
     /// All lose power at the next acknowledged change; this survives of the unsynced.
     power_fails_at_reply: Option<Survival>,
@@ -380,6 +383,7 @@ impl World {
             rng,
             faults,
             in_flight: BTreeMap::new(),
+            let_in: BTreeMap::new(),
             streams: BTreeMap::new(),
             power_fails_at_reply: None,
             heal_at,
@@ -390,7 +394,7 @@ impl World {
             voters_min: members,
             old_messages: replays.then(Vec::new),
             operator: 0,
-            asks_any: tight.is_some(),
+            asks_any: tight.is_some() || load.users,
             wanted: BTreeMap::new(),
             counts: Counts::default(),
         };

@@ -2,6 +2,7 @@
 //! and sometimes afterwards, too.
 
 use super::*;
+use state::auth::AuthRejection;
 use state::client::{ClientCommand, ClientOperation, ClientReply, Register};
 use state::id::{Add, IdCommand, IdOperation, TakeSegment, TakeWorker};
 
@@ -13,7 +14,7 @@ const WORKERS: u32 = 3;
 /// A client whose requests are numbered.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Caller {
-    program: usize,
+    pub program: usize,
     /// The session of its record.
     session: i64,
     /// 0 until it is registered.
@@ -184,6 +185,8 @@ impl Clients {
             (Body::Reply(Reply::Client(ClientReply::Registered { client })), Some(0)) => {
                 caller.id = *client;
             }
+            // Let in anew, it may run.
+            (Body::Reply(Reply::Rejected(Rejection::Auth(AuthRejection::OldRevision))), _) => {}
             (Body::Reply(_), Some(sequence)) => {
                 if let Some(operation) = caller.unanswered.remove(&sequence) {
                     caller.answered.insert(sequence, operation);

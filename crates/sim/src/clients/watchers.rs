@@ -4,7 +4,35 @@ use super::*;
 use replica::WatchBody;
 use state::auth::Caller;
 
+impl Watcher {
+    /// A watch may not be. The response does not name it: it is the first that is not open yet.
+    fn on_denied(&mut self, response: &WatchResponse, history: &History) -> Check {
+        let mut asked = self
+            .watches
+            .iter()
+            .filter(|(_, (_, oracle))| !oracle.open());
+        let Some((&watch, (create, _))) = asked.next() else {
+            return Err((
+                "S1",
+                format!("nobody asked for what is refused: {response:?}"),
+            ));
+        };
+        history.check_watch(create, response)?;
+        self.watches.remove(&watch);
+        Ok(())
+    }
+}
+
 impl Clients {
+    /// On whose behalf a member took a watch.
+    pub fn on_let_in(&mut self, client: usize, watch: i64, caller: Caller) {
+        if let Kind::Watcher(watcher) = &mut self.clients[client].kind
+            && let Some((create, _)) = watcher.watches.get_mut(&watch)
+        {
+            create.caller = caller;
+        }
+    }
+
     /// A watcher opens its stream, or does something with it.
     pub(super) fn watch(&mut self, client: usize, model: &Model) {
         let draw = self.rng.below(10);
@@ -131,8 +159,9 @@ impl Clients {
         stream: StreamId,
         responses: &[WatchResponse],
         at: Micros,
-        model: &Model,
+        history: &History,
     ) -> Check {
+        let model = history.model();
         let Kind::Watcher(watcher) = &mut self.clients[client].kind else {
             unreachable!("only watchers watch")
         };
@@ -140,6 +169,10 @@ impl Clients {
             return Ok(());
         }
         for response in responses {
+            if let WatchBody::Denied(_) = response.body {
+                watcher.on_denied(response, history)?;
+                continue;
+            }
             if response.watch == -1 {
                 watcher
                     .watches
@@ -147,7 +180,7 @@ impl Clients {
                     .try_for_each(|(_, oracle)| oracle.on_progress(response.revision, model))?;
                 continue;
             }
-            let Some((_, oracle)) = watcher.watches.get_mut(&response.watch) else {
+            let Some((create, oracle)) = watcher.watches.get_mut(&response.watch) else {
                 // Cancelled before the client heard that compaction had ended it.
                 if response.body == WatchBody::Canceled {
                     continue;
@@ -157,6 +190,7 @@ impl Clients {
                     format!("a response for a watch that is not open: {response:?}"),
                 ));
             };
+            history.check_watch(create, response)?;
             let before = oracle.delivered();
             oracle.on_response(response, model)?;
             self.events_delivered += oracle.delivered() - before;

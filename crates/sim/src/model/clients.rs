@@ -1,14 +1,16 @@
 //! Client records as the decided log says they are (E1-E3).
 
 use bytes::Bytes;
-use state::Reply;
 use state::client::{ClientRejection, WINDOW};
+use state::{Command, Reply};
 use std::collections::BTreeMap;
 
 /// A record.
 #[derive(Debug)]
 struct Record {
     lease: i64,
+    /// The user that registered it.
+    principal: String,
     acknowledged_below: u64,
     answered: BTreeMap<u64, (Reply, i64)>,
 }
@@ -30,18 +32,19 @@ pub enum Admission {
 }
 
 impl Clients {
-    /// The record that ends with a lease.
-    pub fn of_lease(&self, lease: i64) -> Option<u64> {
+    /// The record that ends with a lease, and whose it is.
+    pub fn of_lease(&self, lease: i64) -> Option<(u64, &str)> {
         let mut records = self.records.iter();
         records
             .find(|(_, record)| record.lease == lease)
-            .map(|(id, _)| *id)
+            .map(|(id, record)| (*id, &record.principal[..]))
     }
 
     /// Makes a record.
-    pub fn register(&mut self, id: u64, lease: i64) {
+    pub fn register(&mut self, id: u64, lease: i64, principal: &str) {
         let record = Record {
             lease,
+            principal: principal.into(),
             acknowledged_below: 1,
             answered: BTreeMap::new(),
         };
@@ -55,13 +58,17 @@ impl Clients {
     }
 
     /// Whether a request is new; frees the replies that its client has. `alive` says whether a lease's time is not over.
-    pub fn admit(
-        &mut self,
-        (client, sequence, acknowledged_below): (u64, u64, u64),
-        alive: impl Fn(i64) -> bool,
-    ) -> Admission {
+    pub fn admit(&mut self, command: &Command, alive: impl Fn(i64) -> bool) -> Admission {
+        let &Command {
+            client,
+            sequence,
+            acknowledged_below,
+            ref principal,
+            ..
+        } = command;
         let record = self.records.get_mut(&client);
-        let Some(record) = record.filter(|record| alive(record.lease)) else {
+        let own = |record: &&mut Record| alive(record.lease) && record.principal == *principal;
+        let Some(record) = record.filter(own) else {
             return Admission::Refused(ClientRejection::Unknown);
         };
         if sequence == 0 || acknowledged_below > sequence {

@@ -364,6 +364,15 @@ impl Keys {
         (!last.deleted).then(|| last.kv.clone())
     }
 
+    /// The keys that hung on a lease as of `revision`, or on any lease.
+    pub fn leased_at(&self, lease: Option<i64>, revision: i64) -> Vec<Bytes> {
+        let hangs = |key: &&Bytes| {
+            let kv = self.key_at(key, revision);
+            kv.is_some_and(|kv| kv.lease != 0 && lease.is_none_or(|lease| kv.lease == lease))
+        };
+        self.history.keys().filter(hangs).cloned().collect()
+    }
+
     fn range_at(&self, key: &Bytes, range_end: &[u8], revision: i64) -> Vec<KeyValue> {
         let candidates = self.history.range(key.clone()..).map(|(key, _)| key);
         let within = candidates.take_while(|candidate| in_range(candidate, key, range_end));

@@ -3,16 +3,18 @@
 //! Two checks that know nothing of each other: the [`Model`] replays the decided batches and predicts each answer at its own index; and the
 //! histories per key go to the search in [`crate::linearizability`], which trusts no index.
 
-use super::{Check, Locks, Once, Own, Upkeep, broken, locks};
+use super::actions::{known_actions, possible_actions};
+use super::{Check, Locks, Once, Own, Rights, Upkeep, broken, locks};
 use crate::clock::Micros;
-use crate::linearizability::{self, Action, Value, Verdict};
-use crate::model::{Applied, Model};
+use crate::linearizability::{self, Action, Verdict};
+use crate::model::{Applied, Model, Users};
 use bytes::Bytes;
 use prost::Message as _;
 use raft::Payload;
-use replica::{Body, Consistency, Failure, Response};
+use replica::{Body, Consistency, Failure, Response, WatchCreate, WatchResponse};
+use state::auth::{Caller, PermissionKind};
 use state::lock::{LockAnswer, LockQuery, LockReply};
-use state::{Answer, Batch, Command, Operation, Query, Rejection, Reply, StepReply, TxnStep};
+use state::{Answer, Batch, Command, Query, Rejection, Reply};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Steps the search may take per key.
@@ -33,6 +35,8 @@ pub enum Request {
 #[derive(Clone, Debug)]
 struct Pending {
     request: Request,
+    /// On whose behalf.
+    caller: Caller,
     asked_at: Micros,
     /// The newest index and revision that any answer had shown before this request began.
     floor: u64,
@@ -55,6 +59,7 @@ pub struct History {
     model: Model,
     /// Revision and compacted revision after each index, from 0 on.
     after: Vec<(i64, i64)>,
+    rights: Rights,
     /// Leases there were after each index at which their number changed.
     lease_spans: BTreeMap<i64, (u64, Option<u64>)>,
     renewals: BTreeMap<u64, Vec<(i64, Option<u64>)>>,
@@ -81,6 +86,7 @@ impl History {
         History {
             model: Model::new(),
             after: vec![(1, 0)],
+            rights: Rights::default(),
             lease_spans: BTreeMap::new(),
             renewals: BTreeMap::new(),
             effects: BTreeMap::new(),
@@ -120,6 +126,21 @@ impl History {
         (self.answered, self.failed)
     }
 
+    /// S1: what a watch was told when it was asked for, at a revision.
+    pub fn check_watch(&self, create: &WatchCreate, response: &WatchResponse) -> Check {
+        let (caller, revision) = (&create.caller, response.revision);
+        let judge = |users: &Users| {
+            let asking = self.model.asking(users, caller, revision);
+            asking.may(PermissionKind::Read, &create.key, &create.range_end)
+        };
+        self.rights.check_watch(&self.after, response, judge)
+    }
+
+    /// What was seen of users.
+    pub fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
     /// What was seen of locks.
     pub fn locks(&self) -> &Locks {
         &self.locks
@@ -145,9 +166,10 @@ impl History {
             let before: BTreeSet<i64> = self.model.leases().keys().copied().collect();
             applied = self
                 .model
-                .apply(&batch, formed_at)
-                .map_err(|text| ("L7", format!("at index {index}, {text}")))?;
+                .apply_watched(&batch, formed_at, Locks::check)
+                .map_err(|(promise, text)| (promise, format!("at index {index}, {text}")))?;
             self.note_leases(index, &before);
+            self.rights.on_batch(index, &applied.users);
             self.locks.on_batch(index, &applied.woken, &self.model)?;
             commands = batch
                 .groups
@@ -184,7 +206,7 @@ impl History {
                 index,
                 reply: outcome.reply.clone(),
                 revision: outcome.revision,
-                property: locks::promise(command, &outcome.reply, &self.model),
+                property: promise(command, &outcome.reply, &self.model),
             };
             self.locks
                 .on_decided((id, index), command, &outcome.reply, &self.model)?;
@@ -215,7 +237,7 @@ impl History {
     }
 
     /// A member got a request.
-    pub fn on_request(&mut self, id: u64, request: Request, at: Micros) {
+    pub fn on_request(&mut self, id: u64, caller: Caller, request: Request, at: Micros) {
         self.asked.insert(id);
         if let Request::Propose(command) = &request {
             self.once.on_request(command);
@@ -224,6 +246,7 @@ impl History {
             id,
             Pending {
                 request,
+                caller,
                 asked_at: at,
                 floor: self.floor,
                 floor_revision: self.floor_revision,
@@ -258,6 +281,7 @@ impl History {
         match outcome {
             Ok(response) => {
                 self.answered += 1;
+                self.rights.on_answer(&response.body);
                 self.check_response(id, &pending, response)
                     .map_err(|(property, text)| {
                         (
@@ -326,8 +350,9 @@ impl History {
                     broken!("KV7", "it is decided at index {}", effect.index);
                 }
                 if !same_reply(&effect.reply, reply) || effect.revision != response.revision {
+                    let denied = matches!(reply, Reply::Rejected(Rejection::Auth(_)));
                     broken!(
-                        effect.property,
+                        if denied { "S1" } else { effect.property },
                         "the log says {:?} at revision {}",
                         effect.reply,
                         effect.revision
@@ -389,6 +414,11 @@ impl History {
                         response.revision
                     );
                 }
+                let seen = linearizable && pending.floor >= index;
+                let (caller, revision) = (&pending.caller, response.revision);
+                let judge =
+                    |users: &Users| self.model.asking(users, caller, revision).question(query);
+                self.rights.check((index, seen), answer, judge)?;
                 self.check_answer(query, answer, response)
             }
             (_, body) => broken!("KV6", "the answer is of another kind: {body:?}"),
@@ -475,7 +505,8 @@ impl History {
                 self.locks.check_held(*token, *held, index)
             }
             (Query::Leases, Answer::Leases(_)) | (Query::Position, Answer::Position) => Ok(()),
-            (Query::HashKv { .. }, Answer::Rejected(_)) => Ok(()),
+            (Query::HashKv { .. }, Answer::Rejected(_))
+            | (_, Answer::Rejected(Rejection::Auth(_))) => Ok(()),
             (_, answer) => broken!("KV6", "the answer is of another kind: {answer:?}"),
         }
     }
@@ -546,11 +577,6 @@ impl History {
     }
 }
 
-/// The key is one whose history is searched: leased keys change by themselves and are left to the model.
-fn is_searched(key: &[u8]) -> bool {
-    key.starts_with(b"k")
-}
-
 /// The request a command's trace id names.
 pub fn request_id(trace: &[u8]) -> Option<u64> {
     let bytes: [u8; 16] = trace.try_into().ok()?;
@@ -569,8 +595,12 @@ pub fn value_of(request: u64) -> Bytes {
     Bytes::from(request.to_string())
 }
 
-fn number_of(value: &[u8]) -> Value {
-    std::str::from_utf8(value).ok()?.parse().ok()
+/// The promise that a reply keeps, so that another one breaks it.
+fn promise(command: &Command, reply: &Reply, model: &Model) -> &'static str {
+    match reply {
+        Reply::Auth | Reply::Rejected(Rejection::Auth(_)) => "S1",
+        _ => locks::promise(command, reply, model),
+    }
 }
 
 /// The replies agree. The texts of refusals are not compared.
@@ -578,93 +608,5 @@ fn same_reply(expected: &Reply, found: &Reply) -> bool {
     match (expected, found) {
         (Reply::Rejected(Rejection::Invalid(_)), Reply::Rejected(Rejection::Invalid(_))) => true,
         _ => expected == found,
-    }
-}
-
-fn known_actions(id: u64, request: &Request, body: &Body) -> Vec<(Bytes, Action)> {
-    let mut actions = Vec::new();
-    match (request, body) {
-        (Request::Propose(command), Body::Reply(reply)) => {
-            match (command.operation.as_ref(), reply) {
-                (Some(Operation::Put(put)), Reply::Put { .. }) => {
-                    actions.push((put.key.clone(), Action::Write(Some(id))))
-                }
-                (Some(Operation::DeleteRange(delete)), Reply::DeleteRange { deleted, .. })
-                    if delete.range_end.is_empty() =>
-                {
-                    actions.push((
-                        delete.key.clone(),
-                        Action::Delete {
-                            existed: *deleted > 0,
-                        },
-                    ));
-                }
-                (Some(Operation::Txn(txn)), Reply::Txn(reply)) => {
-                    let compare = &txn.compares[0];
-                    let expected = number_of(&compare.value);
-                    if reply.succeeded {
-                        actions.push((
-                            compare.key.clone(),
-                            Action::Swap {
-                                expected,
-                                new: Some(id),
-                            },
-                        ));
-                    } else if let Some(StepReply::Range(range)) = reply.steps.first() {
-                        let found = range.kvs.first().and_then(|kv| number_of(&kv.value));
-                        actions
-                            .push((compare.key.clone(), Action::SwapRefused { expected, found }));
-                    }
-                }
-                _ => {}
-            }
-        }
-        (
-            Request::Read(Consistency::Linearizable, Query::Range(range)),
-            Body::Answer(Answer::Range(reply)),
-        ) if range.revision == 0
-            && range.range_end.is_empty()
-            && !range.count_only
-            && !range.keys_only =>
-        {
-            let value = reply.kvs.first().and_then(|kv| number_of(&kv.value));
-            actions.push((range.key.clone(), Action::Read(value)));
-        }
-        _ => {}
-    }
-    actions.retain(|(key, _)| is_searched(key));
-    actions
-}
-
-fn possible_actions(id: u64, request: &Request) -> Vec<(Bytes, Action)> {
-    let Request::Propose(command) = request else {
-        return Vec::new();
-    };
-    let action = match command.operation.as_ref() {
-        Some(Operation::Put(put)) => (put.key.clone(), Action::Write(Some(id))),
-        Some(Operation::DeleteRange(delete)) if delete.range_end.is_empty() => {
-            (delete.key.clone(), Action::Write(None))
-        }
-        Some(Operation::Txn(txn))
-            if txn
-                .success
-                .iter()
-                .any(|operation| matches!(operation.step, Some(TxnStep::Put(_)))) =>
-        {
-            let compare = &txn.compares[0];
-            (
-                compare.key.clone(),
-                Action::Swap {
-                    expected: number_of(&compare.value),
-                    new: Some(id),
-                },
-            )
-        }
-        _ => return Vec::new(),
-    };
-    if is_searched(&action.0) {
-        vec![action]
-    } else {
-        Vec::new()
     }
 }

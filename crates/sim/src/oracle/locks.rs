@@ -127,6 +127,10 @@ impl Locks {
                 self.refused += 1;
                 continue;
             }
+            // Whoever may not write is told so before guards are looked at.
+            if let Reply::Rejected(Rejection::Auth(_)) = reply {
+                continue;
+            }
             let Guard { name, token, .. } = guard;
             let alone = model.locks().mode(*token) == Some(Mode::Exclusive);
             let passed = self.guards.entry(name.clone()).or_default();
@@ -146,7 +150,26 @@ impl Locks {
         Ok(())
     }
 
-    /// A batch was decided: what it makes of the locks must be as promised.
+    /// F1, F4 and F5 as a command of a batch left the locks, or the time that passed before the first one.
+    pub fn check(model: &Model) -> Check {
+        let locks = model.locks();
+        for (name, known) in locks.names() {
+            let holders: Vec<&Claim> = locks.holders(name).collect();
+            check_holders(&holders, known.kind, known.limit)
+                .map_err(|(property, text)| (property, format!("{name:?}: {text}")))?;
+            let owner_lives = |claim: &&Claim| model.leases().contains_key(&claim.claimant.session);
+            if let Some(dead) = holders.iter().find(|claim| !owner_lives(claim)) {
+                broken!(
+                    "F4",
+                    "{name:?} is held by {dead:?}, whose session has ended"
+                );
+            }
+            check_front(locks, name, &holders, model.clock_ms())?;
+        }
+        Ok(())
+    }
+
+    /// A batch was decided: what it makes of those who hold and who wait must be as promised.
     pub fn on_batch(&mut self, index: u64, woken: &[Woken], model: &Model) -> Check {
         let locks = model.locks();
         let held: BTreeSet<u64> = locks.claims().iter().map(|claim| claim.token).collect();
@@ -178,7 +201,7 @@ impl Locks {
             }
             *newest = (*newest).max(*token);
         }
-        check_all(model)
+        Ok(())
     }
 
     /// How a wait that began at an index may be told to have ended, by a member that has applied up to another one.
@@ -233,10 +256,11 @@ impl Locks {
                 let mut later = begins.into_iter().flat_map(|it| it.range(end.index + 1..));
                 later.next().is_some_and(|begin| *begin <= applied)
             };
-            if let Some(end) = over
-                .find(|end| !(restored && (end.goes_on || again(end))))
-                .filter(|_| !waits)
-            {
+            // Given up and asked for anew by one batch, at one member: that goes on, and has its end with the new wait.
+            let at_once =
+                |end: &End| end.goes_on && begins.is_some_and(|it| it.contains(&end.index));
+            let excused = |end: &End| at_once(end) || restored && (end.goes_on || again(end));
+            if let Some(end) = over.find(|end| !excused(end)).filter(|_| !waits) {
                 broken!(
                     "F5",
                     "request {request} waits since index {since}, and was not told at {applied}: {end:?}"
@@ -305,25 +329,6 @@ fn obstacle(model: &Model, name: &Bytes) -> &'static str {
     } else {
         "F5"
     }
-}
-
-/// F1, F4 and F5 in a state.
-fn check_all(model: &Model) -> Check {
-    let locks = model.locks();
-    for (name, known) in locks.names() {
-        let holders: Vec<&Claim> = locks.holders(name).collect();
-        check_holders(&holders, known.kind, known.limit)
-            .map_err(|(property, text)| (property, format!("{name:?}: {text}")))?;
-        let owner_lives = |claim: &&Claim| model.leases().contains_key(&claim.claimant.session);
-        if let Some(dead) = holders.iter().find(|claim| !owner_lives(claim)) {
-            broken!(
-                "F4",
-                "{name:?} is held by {dead:?}, whose session has ended"
-            );
-        }
-        check_front(locks, name, &holders, model.clock_ms())?;
-    }
-    Ok(())
 }
 
 /// F1: who holds a lock may hold it together.
@@ -453,5 +458,49 @@ mod tests {
         oracle.on_decided((2, 2), &alone, &done, &model).unwrap();
         let stale = oracle.on_decided((3, 3), &writes[0], &done, &model);
         assert_eq!(stale.unwrap_err().0, "F3");
+    }
+
+    /// Decides a batch at an index whose commands are those of requests, and lets the oracle see it.
+    fn decide((model, oracle): (&mut Model, &mut Locks), index: u64, commands: &[(u64, Command)]) {
+        let batch = Batch {
+            format: 1,
+            groups: vec![Group {
+                commands: commands
+                    .iter()
+                    .map(|(_, command)| command.clone())
+                    .collect(),
+                ..Group::default()
+            }],
+            ..Batch::default()
+        };
+        let applied = model.apply(&batch, 0).unwrap();
+        oracle.on_batch(index, &applied.woken, model).unwrap();
+        for ((request, command), outcome) in commands.iter().zip(&applied.outcomes) {
+            let decided = oracle.on_decided((*request, index), command, &outcome.reply, model);
+            decided.unwrap();
+        }
+    }
+
+    /// Found by the simulator: one client's wait was given up and began anew in one batch, at the member where an earlier request waited for the
+    /// same acquisition. That one waits on, and nobody has to say that it ended until it does.
+    #[test]
+    fn a_wait_that_ends_and_begins_in_one_batch_goes_on() {
+        let (mut model, tokens) = shared();
+        assert_eq!(tokens.len(), 2);
+        let mut oracle = Locks::default();
+        let wants = || acquire(3, Mode::Exclusive);
+        let mut step = |oracle: &mut Locks, index, commands: &[(u64, Command)]| {
+            decide((&mut model, oracle), index, commands);
+            let applied = if index == 12 { 11 } else { index };
+            let waiting = [(5, false)].into_iter();
+            oracle.check_nobody_is_forgotten(applied, waiting, &model)
+        };
+        step(&mut oracle, 10, &[(5, wants())]).unwrap();
+        step(&mut oracle, 11, &[(6, release(3)), (7, wants())]).unwrap();
+        oracle.on_lost(7, &wants());
+        // It is let in where the member that was asked has not come yet.
+        step(&mut oracle, 12, &[(8, release(1)), (9, release(2))]).unwrap();
+        let forgotten = step(&mut oracle, 13, &[]);
+        assert_eq!(forgotten.unwrap_err().0, "F5");
     }
 }

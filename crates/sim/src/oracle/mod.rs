@@ -1,11 +1,13 @@
 //! What must hold, checked while the world runs. Each oracle sees only what passes between a member and its shell: persists, messages'
 //! effects, replies, watch responses and the member's own status.
 
+mod actions;
 mod consensus;
 mod history;
 mod leases;
 mod locks;
 mod once;
+mod rights;
 mod upkeep;
 mod watches;
 
@@ -14,6 +16,7 @@ pub use history::{History, Request, trace_id, value_of};
 pub use leases::Leases;
 pub use locks::Locks;
 pub use once::Once;
+pub use rights::Rights;
 pub use upkeep::{Own, Upkeep};
 pub use watches::WatchOracle;
 

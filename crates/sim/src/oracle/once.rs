@@ -4,6 +4,7 @@
 use super::{Check, broken};
 use bytes::Bytes;
 use replica::{Body, Response};
+use state::auth::AuthRejection;
 use state::id::{Add, IdCommand, IdOperation, IdReply};
 use state::{Command, Operation, Rejection, Reply};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,8 +50,10 @@ impl Once {
         let Body::Reply(reply) = &response.body else {
             return Ok(());
         };
-        // Refused as a repetition, it says nothing of what was done.
-        if let Reply::Rejected(Rejection::Client(_)) = reply {
+        // Refused as a repetition, or because users changed since it was let in, it says nothing of what was done.
+        if let Reply::Rejected(Rejection::Client(_) | Rejection::Auth(AuthRejection::OldRevision)) =
+            reply
+        {
             return Ok(());
         }
         if command.client != 0 {

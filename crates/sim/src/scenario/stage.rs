@@ -56,6 +56,7 @@ impl<'a> Stage<'a> {
             think: 1_000_000,
             keys: 1,
             bulk: false,
+            users: false,
         };
         let mut world = World::new(Setup {
             seed: 1,

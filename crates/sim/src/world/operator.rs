@@ -118,12 +118,12 @@ impl World {
         }
     }
 
-    /// Asks any member for what leads from one configuration to another: who is to vote, and who is to go.
+    /// Asks any member for what leads from one configuration to another: who is to vote, and who is to go; and sometimes that one who stays is reached elsewhere.
     fn ask_for_changes(&mut self, current: &Configuration, target: &Configuration) {
         let vote = target.voters.difference(&current.voters);
         let gone = current.members.keys();
         let gone = gone.filter(|id| !target.members.contains_key(id));
-        let changes: Vec<MemberChange> = vote
+        let mut changes: Vec<MemberChange> = vote
             .map(|peer| MemberChange::Promote(peer.member))
             .chain(gone.map(|id| MemberChange::Remove(*id)))
             .collect();
@@ -133,6 +133,14 @@ impl World {
         self.counts.changes += 1;
         self.operator += 1;
         let number = OPERATOR + self.operator;
+        let mut stays = current.members.iter();
+        let moves = stays.find(|(id, _)| target.members.contains_key(id));
+        if let Some((id, known)) = moves.filter(|_| self.operator.is_multiple_of(2)) {
+            changes.push(MemberChange::Move {
+                member: *id,
+                peer_addresses: vec![format!("{}:{}", known.name, 2380 + self.operator)],
+            });
+        }
         self.wanted.insert(number, changes.clone());
         let member = self.rng.below(self.members.len() as u64) as usize;
         let request = ChangeRequest {
@@ -158,7 +166,14 @@ impl World {
         let came = |it: &Configuration, change: &MemberChange| match change {
             MemberChange::Promote(id) => it.voters.iter().any(|peer| peer.member == *id),
             MemberChange::Remove(id) => !it.members.contains_key(id),
-            MemberChange::Add { .. } | MemberChange::Move { .. } => true,
+            MemberChange::Move {
+                member,
+                peer_addresses,
+            } => {
+                let moved = it.members.get(member);
+                moved.is_some_and(|it| it.peer_addresses == *peer_addresses)
+            }
+            MemberChange::Add { .. } => unreachable!("spare machines draw their ids themselves"),
         };
         // What is told may be a later one.
         let done = |it: &Configuration| changes.iter().all(|change| came(it, change));

@@ -52,7 +52,33 @@ impl World {
         }
     }
 
-    pub(crate) fn ask(&mut self, client: usize, member: usize, request: u64, body: Request) {
+    /// On whose behalf a member takes a request, as its door finds out: of nobody as long as it knows no need of users, then of the user as of its
+    /// present revision. Some clients come with what they were let in by earlier, also at another member, and some forget to say who they are.
+    fn let_in(&mut self, client: usize, member: usize) -> Caller {
+        let (user, process) = (self.clients.user(client), &self.members[member].process);
+        let (Some(user), Some(process)) = (user, process) else {
+            return Caller::default();
+        };
+        let auth = process.replica.auth();
+        if !auth.is_enabled() {
+            return Caller::default();
+        }
+        let earlier = self.let_in.get(&client);
+        match (self.rng.below(30), earlier) {
+            (0, _) => Caller::default(),
+            (1..4, Some(earlier)) => earlier.clone(),
+            _ => {
+                let caller = Caller {
+                    user: user.into(),
+                    revision: auth.revision(),
+                };
+                self.let_in.insert(client, caller.clone());
+                caller
+            }
+        }
+    }
+
+    pub(crate) fn ask(&mut self, client: usize, member: usize, request: u64, mut body: Request) {
         if self.members[member].process.is_none() {
             let at = self.now + self.rng.between(50, 300);
             self.queue.plan(
@@ -65,6 +91,11 @@ impl World {
             );
             return;
         }
+        let caller = self.let_in(client, member);
+        if let Request::Propose(command) = &mut body {
+            command.principal = caller.user.clone();
+            command.auth_revision = caller.revision;
+        }
         self.trace
             .note(self.now, &self.members[member].lane, &[25, request], || {
                 format!("is asked request {request}: {body:?}")
@@ -74,7 +105,8 @@ impl World {
             request,
             text: words::request(&body),
         });
-        self.history.on_request(request, body.clone(), self.now);
+        self.history
+            .on_request(request, caller.clone(), body.clone(), self.now);
         let kind = self.flight_kind(member, &body);
         self.in_flight.insert(
             request,
@@ -91,13 +123,13 @@ impl World {
             Request::KeepAlive(lease) => Input::KeepAlive { ticket, lease },
             Request::Read(_, query) if mutated!(StaleReads) => Input::Read {
                 ticket,
-                caller: Caller::default(),
+                caller,
                 consistency: replica::Consistency::Local,
                 query,
             },
             Request::Read(consistency, query) => Input::Read {
                 ticket,
-                caller: Caller::default(),
+                caller,
                 consistency,
                 query,
             },
@@ -265,13 +297,20 @@ impl World {
         if let ToStream::Credit(responses) = what {
             state.credit += u64::from(responses);
         }
-        let member = state.member;
+        let (client, member) = (state.client, state.member);
         assert_eq!(
             state.life, self.members[member].life,
             "a stream ends with its process"
         );
         match what {
-            ToStream::Request(request) => self.give(member, Input::Watch { stream, request }),
+            ToStream::Request(mut request) => {
+                if let WatchRequest::Create(create) = &mut request {
+                    create.caller = self.let_in(client, member);
+                    let caller = create.caller.clone();
+                    self.clients.on_let_in(client, create.watch, caller);
+                }
+                self.give(member, Input::Watch { stream, request });
+            }
             ToStream::Credit(responses) => {
                 self.give(member, Input::WatchCredit { stream, responses })
             }
@@ -306,10 +345,10 @@ impl World {
         let Some(state) = self.streams.get(&stream) else {
             return;
         };
-        let (client, model) = (state.client, self.history.model());
+        let (client, history) = (state.client, &self.history);
         let check = self
             .clients
-            .on_watch_responses(client, stream, responses, self.now, model);
+            .on_watch_responses(client, stream, responses, self.now, history);
         self.judge(check);
     }
 }

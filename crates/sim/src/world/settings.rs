@@ -5,7 +5,15 @@ use super::*;
 /// Draws the settings that make rare things frequent: small segments, early snapshots, short buffers.
 pub(super) fn draw_common(rng: &mut Rng) -> Common {
     let limits = replica::Limits {
-        snapshot_log_bytes: *rng.pick(&[4 << 10, 16 << 10, 64 << 10]),
+        // The log counts in steps of 64 KiB: below that a snapshot is due at nearly every entry, and who is behind never finds the log.
+        snapshot_log_bytes: *rng.pick(&[
+            4 << 10,
+            64 << 10,
+            128 << 10,
+            256 << 10,
+            512 << 10,
+            1 << 20,
+        ]),
         snapshot_keep_entries: *rng.pick(&[0, 10, 100]),
         watch_buffer_events: *rng.pick(&[4, 32, 1024]),
         watch_progress_interval: std::time::Duration::from_secs(2),
