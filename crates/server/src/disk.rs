@@ -20,6 +20,8 @@ use tracing::{error, info, warn};
 
 /// Bytes of entries gathered for one sync at most.
 const GROUP_BYTES_MAX: usize = 256 << 10;
+/// The replica hears of the length of the log when it has changed by this much: each time would wake the loop twice for one sync.
+const LOG_BYTES_STEP: u64 = 64 << 10;
 /// How often free space is looked at while the log is written, and how often a full disk is tried again.
 const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a failed disk is left alone before the next try: doubles from the first to the second.
@@ -97,6 +99,7 @@ impl DiskThreads {
             giving_up: giving_up.clone(),
             short_of_space: false,
             space_checked: Instant::now(),
+            log_bytes_told: 0,
         };
         let threads = vec![
             spawn(format!("{name}-log"), move || log_thread.run(&log_tasks)),
@@ -141,6 +144,7 @@ struct LogThread<D: Disk> {
     giving_up: Arc<AtomicBool>,
     short_of_space: bool,
     space_checked: Instant,
+    log_bytes_told: u64,
 }
 
 impl<D: Disk> LogThread<D> {
@@ -218,7 +222,11 @@ impl<D: Disk> LogThread<D> {
         }
         self.tell_quarantined();
         let _ = self.inputs.send(Input::Persisted(sequence));
-        let _ = self.inputs.send(Input::LogBytes(self.log.log_bytes()));
+        let log_bytes = self.log.log_bytes();
+        if log_bytes.abs_diff(self.log_bytes_told) >= LOG_BYTES_STEP {
+            self.log_bytes_told = log_bytes;
+            let _ = self.inputs.send(Input::LogBytes(log_bytes));
+        }
         if self.space_checked.elapsed() >= SPACE_CHECK_INTERVAL {
             self.check_space();
         }
