@@ -1,15 +1,25 @@
 //! The real disk: one directory of the file system.
+//!
+//! Whole sectors that overwrite others go past the page cache (`O_DIRECT`), where the file system can do that: a batch of the log is synced right after it
+//! was written, so the cache would only copy it and look for it again. All else, reads too, takes the usual way.
 
+use crate::sector::SECTOR_BYTES;
 use crate::{Disk, DiskError, DiskFile};
-use rustix::fs::{FlockOperation, fdatasync, flock, statvfs};
+use rustix::fs::{FlockOperation, OFlags, fdatasync, flock, statvfs};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 /// The name of the file whose lock is the directory's.
 const LOCK: &str = "lock";
+
+/// What goes past the cache must lie in memory at a multiple of this: of the largest sectors there are.
+const DIRECT_ALIGNMENT: usize = 4096;
+/// Bytes of one write past the cache at most, as they are copied for it.
+const DIRECT_BYTES_MAX: usize = 1 << 20;
 
 /// A directory of the file system. Clones share its lock, which goes when the last of them does.
 #[derive(Clone, Debug)]
@@ -92,7 +102,7 @@ impl Disk for FileDisk {
             .write(true)
             .open(&path)
             .map_err(|error| failed(&path, &error))?;
-        Ok(RealFile { file, path })
+        Ok(RealFile::new(file, path))
     }
 
     fn create(&mut self, name: &str) -> Result<RealFile, DiskError> {
@@ -110,7 +120,7 @@ impl Disk for FileDisk {
             .create_new(true)
             .open(&path)
             .map_err(|error| failed(&path, &error))?;
-        Ok(RealFile { file, path })
+        Ok(RealFile::new(file, path))
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
@@ -140,6 +150,78 @@ impl Disk for FileDisk {
 pub struct RealFile {
     file: File,
     path: PathBuf,
+    direct: Direct,
+    /// Bytes it has at least: blocks up to here exist.
+    length: u64,
+}
+
+/// The way past the page cache.
+#[derive(Debug)]
+enum Direct {
+    Untried,
+    Open(File),
+    /// The file system or the device has none.
+    Absent,
+}
+
+impl RealFile {
+    fn new(file: File, path: PathBuf) -> RealFile {
+        RealFile {
+            file,
+            path,
+            direct: Direct::Untried,
+            length: 0,
+        }
+    }
+
+    /// Bytes from `offset` on are whole sectors, and there are others in their place.
+    fn overwrites_sectors(&mut self, offset: u64, bytes: usize) -> Result<bool, DiskError> {
+        let sector = SECTOR_BYTES as u64;
+        let end = offset + bytes as u64;
+        if !offset.is_multiple_of(sector) || !end.is_multiple_of(sector) || bytes > DIRECT_BYTES_MAX
+        {
+            return Ok(false);
+        }
+        if end > self.length {
+            self.length = self.len()?;
+        }
+        Ok(end <= self.length)
+    }
+
+    /// Writes past the cache; `false` if there is no such way.
+    fn write_direct(&mut self, offset: u64, bytes: &[u8]) -> Result<bool, DiskError> {
+        if let Direct::Untried = self.direct {
+            self.direct = reopen_direct(&self.file).map_or(Direct::Absent, Direct::Open);
+        }
+        let Direct::Open(file) = &self.direct else {
+            return Ok(false);
+        };
+        let mut room = Vec::<u8>::with_capacity(DIRECT_ALIGNMENT + bytes.len());
+        let begin = room.as_ptr().align_offset(DIRECT_ALIGNMENT);
+        assert!(
+            begin < DIRECT_ALIGNMENT,
+            "no place for aligned bytes: {begin}"
+        );
+        room.resize(begin, 0);
+        room.extend_from_slice(bytes);
+        match file.write_all_at(&room[begin..], offset) {
+            Ok(()) => Ok(true),
+            // Larger sectors than ours, most likely. Whatever was written is written again.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                self.direct = Direct::Absent;
+                Ok(false)
+            }
+            Err(error) => Err(failed(&self.path, &error)),
+        }
+    }
+}
+
+/// Opens a file once more, whatever its name is by now.
+fn reopen_direct(file: &File) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .custom_flags(OFlags::DIRECT.bits().cast_signed())
+        .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 impl DiskFile for RealFile {
@@ -168,6 +250,9 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        if self.overwrites_sectors(offset, bytes.len())? && self.write_direct(offset, bytes)? {
+            return Ok(());
+        }
         self.file
             .write_all_at(bytes, offset)
             .map_err(|error| failed(&self.path, &error))
@@ -178,8 +263,78 @@ impl DiskFile for RealFile {
     }
 
     fn set_len(&mut self, length: u64) -> Result<(), DiskError> {
+        self.length = self.length.min(length);
         self.file
             .set_len(length)
             .map_err(|error| failed(&self.path, &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes that go past the page cache and others, over each other, at all kinds of places.
+    #[test]
+    fn what_was_written_either_way_is_read_and_survives_a_new_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut disk = FileDisk::open(directory.path()).unwrap();
+        let mut file = disk.create("a").unwrap();
+        let mut expected = vec![0; 64 * SECTOR_BYTES];
+        file.write_at(0, &expected).unwrap();
+        let writes = [
+            (0, 512),
+            (512, 7 * 512),
+            (100, 1000),
+            (3 * 512, 512),
+            (60 * 512, 4 * 512),
+            // Beyond the end, then over what that added.
+            (63 * 512, 4 * 512),
+            (64 * 512, 2 * 512),
+            (66 * 512, 1),
+        ];
+        for (nth, (at, bytes)) in writes.into_iter().enumerate() {
+            if nth == 3 {
+                disk.rename("a", "b").unwrap();
+            }
+            let written = vec![nth as u8 + 1; bytes];
+            file.write_at(at as u64, &written).unwrap();
+            expected.resize(expected.len().max(at + bytes), 0);
+            expected[at..at + bytes].copy_from_slice(&written);
+            let mut read = vec![0; expected.len() + 1];
+            assert_eq!(file.read_at(0, &mut read), Ok(expected.len()), "{nth}");
+            assert!(read[..expected.len()] == expected, "{nth}");
+        }
+        file.sync().unwrap();
+        file.set_len(512).unwrap();
+        file.write_at(512, &[9; 512]).unwrap();
+        let mut read = [0; 2048];
+        assert_eq!(disk.open("b").unwrap().read_at(0, &mut read), Ok(1024));
+        assert!(read[..512] == expected[..512] && read[512..1024] == [9; 512]);
+    }
+
+    #[test]
+    fn only_sectors_that_exist_are_written_past_the_cache() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut file = FileDisk::open(directory.path())
+            .unwrap()
+            .create("a")
+            .unwrap();
+        file.write_at(0, &[1; 2048]).unwrap();
+        assert!(matches!(file.direct, Direct::Untried));
+        for (offset, bytes, overwrites) in [
+            (0, 512, true),
+            (1024, 1024, true),
+            (1024, 1536, false),
+            (1, 512, false),
+            (0, 511, false),
+            (0, 2 << 20, false),
+        ] {
+            assert_eq!(
+                file.overwrites_sectors(offset, bytes),
+                Ok(overwrites),
+                "{bytes} at {offset}"
+            );
+        }
     }
 }
