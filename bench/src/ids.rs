@@ -57,8 +57,8 @@ async fn measure(plan: &Plan, program: &Program, rows: &mut Vec<Vec<String>>) ->
     let name = format!("bench/{}", std::process::id());
     let segments = Segments::new(&session, &name, plan.segment);
     let ids = Ids::new(&session);
-    let burst = Ids::with_layout(&session, "bench/burst", Layout::default())
-        .ahead(Duration::from_secs(30));
+    let burst =
+        Ids::with_layout(&session, "bench/burst", Layout::default()).ahead(Duration::from_secs(30));
     let mut note = |what: &str, (made, elapsed): (u64, Duration)| {
         let rate = made as f64 / elapsed.as_secs_f64();
         eprintln!("  {what}: {rate:.0}/s");

@@ -98,21 +98,26 @@ impl Pages {
     }
 }
 
-/// Refuses what needs all keys before the first can be told.
+/// Refuses what needs all keys before the first can be told, in etcd's words.
 fn check(request: &RangeRequest) -> Result<(), Status> {
-    let by_key = request.sort_target == i32::from(SortTarget::Key);
-    let rising = request.sort_order != i32::from(SortOrder::Descend);
+    let sort = (request.sort_order(), request.sort_target());
+    let by_key = matches!(
+        sort,
+        (SortOrder::None, _) | (SortOrder::Ascend, SortTarget::Key)
+    );
     let filters = [
         request.min_mod_revision,
         request.max_mod_revision,
         request.min_create_revision,
         request.max_create_revision,
     ];
-    if by_key && rising && filters == [0; 4] {
-        return Ok(());
-    }
+    let what = match (by_key, filters == [0; 4]) {
+        (true, true) => return Ok(()),
+        (false, _) => "custom sort orders",
+        (true, false) => "revision filters",
+    };
     Err(Status::new(
         Code::Unimplemented,
-        "etcdserver: a range stream has no sort order but that of keys, and no filters by revision",
+        format!("RangeStream does not support {what}"),
     ))
 }

@@ -1,6 +1,7 @@
 //! Puts, ranges, what is refused, and answers of any size.
 
 use super::*;
+use proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 
 #[tokio::test]
 async fn put_is_read_back_with_header_and_stamp() {
@@ -283,13 +284,30 @@ async fn range_stream_tells_one_revision_page_by_page() {
         .unwrap();
         assert_eq!(last.1, 700);
     }
+    // A target without an order is none, as in etcd.
+    let unsorted = RangeRequest {
+        sort_target: SortTarget::Mod.into(),
+        ..all.clone()
+    };
+    let mut stream = kv.range_stream(unsorted).await.unwrap().into_inner();
+    assert!(stream.message().await.unwrap().is_some());
     let sorted = RangeRequest {
-        sort_target: 3,
+        sort_order: SortOrder::Ascend.into(),
+        sort_target: SortTarget::Mod.into(),
+        ..all.clone()
+    };
+    let filtered = RangeRequest {
+        min_mod_revision: 5,
         ..all
     };
-    let mut stream = kv.range_stream(sorted).await.unwrap().into_inner();
-    assert_eq!(
-        stream.message().await.unwrap_err().code(),
-        Code::Unimplemented
-    );
+    for (request, what) in [
+        (sorted, "custom sort orders"),
+        (filtered, "revision filters"),
+    ] {
+        let mut stream = kv.range_stream(request).await.unwrap().into_inner();
+        let refused = stream.message().await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unimplemented);
+        let text = format!("RangeStream does not support {what}");
+        assert_eq!(refused.message(), text);
+    }
 }
