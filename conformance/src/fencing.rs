@@ -3,10 +3,11 @@
 
 mod holder;
 
+use crate::Outcome;
 use crate::connection::Connection;
-use crate::process::{Cluster, Product, Program, signal};
+use crate::process::{Cluster, Product, Program};
+use crate::puppet::Puppet;
 use crate::report::Report;
-use crate::{Failure, Outcome};
 pub use holder::hold;
 use holder::{APIS, STALE_KEY, Tally, acquire};
 use proto::etcdserverpb::RangeRequest;
@@ -14,13 +15,8 @@ use proto::synod::v1;
 use proto::synod::v1::kv_client::KvClient;
 use proto::synod::v1::lock_client::LockClient;
 use proto::synod::v1::session_client::SessionClient;
-use rustix::process::Signal;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// How long a step may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,7 +52,8 @@ pub async fn run(plan: &Plan) -> Outcome<bool> {
         Connection::new(address).ready(PATIENCE).await?;
     }
     let mut report = Report::default();
-    let mut holder = Holder::start(&cluster.clients())?;
+    let endpoints: Vec<_> = cluster.clients().iter().map(ToString::to_string).collect();
+    let mut holder = Puppet::start(&["hold-locks", "--endpoints", &endpoints.join(",")])?;
     let mut sum = Tally::default();
     for round in 0..plan.rounds {
         let took = one_round(&cluster, &mut holder, &mut sum, round, plan.locks).await?;
@@ -92,7 +89,7 @@ pub async fn run(plan: &Plan) -> Outcome<bool> {
 /// One stop of the holder; how long it was.
 async fn one_round(
     cluster: &Cluster,
-    holder: &mut Holder,
+    holder: &mut Puppet,
     sum: &mut Tally,
     round: usize,
     locks: usize,
@@ -181,49 +178,4 @@ async fn nothing_stale(cluster: &Cluster, report: &mut Report) -> Outcome<()> {
         );
     }
     Ok(())
-}
-
-/// The process that holds.
-struct Holder {
-    child: Child,
-    say: ChildStdin,
-    hear: Lines<BufReader<ChildStdout>>,
-}
-
-impl Holder {
-    fn start(addresses: &[SocketAddr]) -> Outcome<Holder> {
-        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        let me: &Path = &std::env::current_exe()?;
-        let mut child = Command::new(me)
-            .args(["hold-locks", "--endpoints", &addresses.join(",")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let ends = (child.stdin.take(), child.stdout.take());
-        let (Some(say), Some(hear)) = ends else {
-            return Err("the holder has no pipes".into());
-        };
-        Ok(Holder {
-            child,
-            say,
-            hear: BufReader::new(hear).lines(),
-        })
-    }
-
-    async fn say(&mut self, text: &str) -> Outcome<()> {
-        self.say.write_all(format!("{text}\n").as_bytes()).await?;
-        Ok(())
-    }
-
-    async fn hear<T: serde::de::DeserializeOwned>(&mut self) -> Outcome<T> {
-        let line = tokio::time::timeout(PATIENCE, self.hear.next_line()).await??;
-        let line = line.ok_or("the holder has ended")?;
-        serde_json::from_str(&line).map_err(|error| Failure::from(format!("{line}: {error}")))
-    }
-
-    fn pause(&self, paused: bool) -> Outcome<()> {
-        let id = self.child.id().ok_or("the holder has ended")?;
-        signal(id, if paused { Signal::STOP } else { Signal::CONT })
-    }
 }

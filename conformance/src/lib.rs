@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod load;
 pub mod migration;
 pub mod process;
+mod puppet;
 pub mod random;
 pub mod raw;
 pub mod replace;

@@ -1,16 +1,13 @@
 //! The process that holds the lock and is stopped. It does what it is told by lines of JSON, and writes with the page's own statements and scripts.
 
 use super::{Mark, PATIENCE, Resource, Written, lock};
-use crate::process::signal;
-use crate::{Failure, Outcome};
+use crate::Outcome;
+use crate::puppet::Puppet;
 use client::{Client, Guard, Mutex, Session};
 use proto::synod::v1 as api;
-use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 /// The shortest there is, so that the stops are short.
 const TTL: Duration = Duration::from_secs(1);
@@ -102,43 +99,25 @@ pub struct Granted {
 
 /// The process.
 pub struct Holder {
-    child: Child,
-    say: ChildStdin,
-    hear: Lines<BufReader<ChildStdout>>,
+    process: Puppet,
     /// What became of its last writes, by resource.
     pub written: Vec<Written>,
 }
 
 impl Holder {
     pub fn start(endpoints: &[String], resources: &[Resource]) -> Outcome<Holder> {
-        let resources = serde_json::to_string(resources)?;
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["hold-resources", "--endpoints", &endpoints.join(",")])
-            .args(["--resources", &resources])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let ends = (child.stdin.take(), child.stdout.take());
-        let (Some(say), Some(hear)) = ends else {
-            return Err("the holder has no pipes".into());
-        };
+        let (endpoints, resources) = (endpoints.join(","), serde_json::to_string(resources)?);
+        let what = ["--endpoints", &endpoints, "--resources", &resources];
         Ok(Holder {
-            child,
-            say,
-            hear: BufReader::new(hear).lines(),
+            process: Puppet::start(&[&["hold-resources"], &what[..]].concat())?,
             written: Vec::new(),
         })
     }
 
     /// Tells it something and waits until it is done.
     pub async fn tell(&mut self, told: &Told) -> Outcome<Granted> {
-        let line = format!("{}\n", serde_json::to_string(told)?);
-        self.say.write_all(line.as_bytes()).await?;
-        let line = tokio::time::timeout(PATIENCE, self.hear.next_line()).await??;
-        let line = line.ok_or("the holder has ended")?;
-        let answer = serde_json::from_str(&line);
-        let answer: Answer = answer.map_err(|error| Failure::from(format!("{line}: {error}")))?;
+        self.process.say(&serde_json::to_string(told)?).await?;
+        let answer: Answer = self.process.hear().await?;
         self.written = answer.written;
         let (Told::Take(key) | Told::Write(key)) = *told;
         Ok(Granted {
@@ -152,7 +131,6 @@ impl Holder {
 
     /// Stops it, or lets it go on.
     pub fn pause(&self, paused: bool) -> Outcome<()> {
-        let id = self.child.id().ok_or("the holder has ended")?;
-        signal(id, if paused { Signal::STOP } else { Signal::CONT })
+        self.process.pause(paused)
     }
 }

@@ -8,7 +8,6 @@ mod golden;
 mod support;
 
 use bytes::Bytes;
-use prost::Message;
 use std::fmt::Write;
 use synod_state::lock::*;
 use synod_state::*;
@@ -240,31 +239,13 @@ fn answer_lines(answer: LockAnswer) -> Vec<String> {
 
 struct Script {
     state: State,
-    index: u64,
     clock_ms: u64,
 }
 
 impl Script {
     fn batch(&mut self, renewals: Vec<i64>, command: Option<Command>) -> Applied {
-        self.index += 1;
-        let batch = Batch {
-            format: 1,
-            clock_ms: self.clock_ms,
-            wall_ms: 0,
-            groups: vec![Group {
-                renewals,
-                commands: command.into_iter().collect(),
-                ..Group::default()
-            }],
-        };
-        self.state
-            .apply_begin(self.index, &batch.encode_to_vec())
-            .expect("a batch of this version");
-        loop {
-            if let Some(applied) = self.state.apply_step(Budget(1)) {
-                return applied;
-            }
-        }
+        let commands = command.into_iter().collect();
+        golden::apply(&mut self.state, (self.clock_ms, 0), renewals, commands)
     }
 
     fn command(&mut self, words: &Words<'_>, operation: Operation) -> Vec<String> {
@@ -370,7 +351,6 @@ fn woken_lines(applied: &Applied, own: Option<&str>) -> Vec<String> {
 fn locks_answer_as_written() {
     let player = |_: &str| Script {
         state: State::new(Settings::default()),
-        index: 0,
         clock_ms: 0,
     };
     golden::check_scripts("lock_scripts", 10, player, Script::run);

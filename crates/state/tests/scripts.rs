@@ -6,7 +6,6 @@
 mod golden;
 
 use bytes::Bytes;
-use prost::Message;
 use synod_state::*;
 
 /// A word, or words in parentheses.
@@ -329,13 +328,11 @@ fn answer_lines(answer: &Answer) -> Vec<String> {
 
 struct Script {
     state: State,
-    index: u64,
     clock_ms: u64,
 }
 
 impl Script {
     fn batch(&mut self, renewals: Vec<i64>, operation: Option<Operation>) -> Applied {
-        self.index += 1;
         let commands = operation
             .into_iter()
             .map(|operation| Command {
@@ -343,24 +340,7 @@ impl Script {
                 ..Command::default()
             })
             .collect();
-        let batch = Batch {
-            format: 1,
-            clock_ms: self.clock_ms,
-            wall_ms: 0,
-            groups: vec![Group {
-                renewals,
-                commands,
-                ..Group::default()
-            }],
-        };
-        self.state
-            .apply_begin(self.index, &batch.encode_to_vec())
-            .expect("a batch of this version");
-        loop {
-            if let Some(applied) = self.state.apply_step(Budget(2)) {
-                return applied;
-            }
-        }
+        golden::apply(&mut self.state, (self.clock_ms, 0), renewals, commands)
     }
 
     fn command(&mut self, operation: Operation) -> Vec<String> {
@@ -483,7 +463,6 @@ fn player(script: &str) -> Script {
             state_bytes_max: bytes_max,
             ..Settings::default()
         }),
-        index: 0,
         clock_ms: 0,
     }
 }

@@ -1,7 +1,36 @@
 //! Scripts whose answers are written down behind the requests. `UPDATE_GOLDEN=1` rewrites the answers.
 
+use super::{Applied, Batch, Budget, Command, Group, State};
+use prost::Message;
 use std::fmt::Write;
 use std::path::Path;
+
+/// Applies a batch of one group, in the smallest slices.
+pub fn apply(
+    state: &mut State,
+    (clock_ms, wall_ms): (u64, u64),
+    renewals: Vec<i64>,
+    commands: Vec<Command>,
+) -> Applied {
+    let batch = Batch {
+        format: 1,
+        clock_ms,
+        wall_ms,
+        groups: vec![Group {
+            renewals,
+            commands,
+            ..Group::default()
+        }],
+    };
+    state
+        .apply_begin(state.applied() + 1, &batch.encode_to_vec())
+        .expect("a batch of this version");
+    loop {
+        if let Some(applied) = state.apply_step(Budget(1)) {
+            return applied;
+        }
+    }
+}
 
 /// The script with the answers of now: lines that begin with `> ` are requests; comments and empty lines stay.
 fn play(script: &str, mut answer: impl FnMut(&str) -> Vec<String>) -> String {
