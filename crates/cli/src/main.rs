@@ -5,6 +5,7 @@ mod cert;
 mod dev;
 mod doctor;
 mod elect;
+mod fencing;
 mod group;
 mod guarded;
 mod id;
@@ -174,6 +175,9 @@ enum Command {
     /// Sessions: what locks live on
     #[command(subcommand)]
     Session(session::SessionCommand),
+    /// Fencing tokens: the keys that sign them
+    #[command(subcommand)]
+    Fencing(fencing::FencingCommand),
     /// Members of the cluster
     #[command(subcommand)]
     Member(member::MemberCommand),
@@ -278,6 +282,7 @@ async fn talk(global: Global, command: Command) -> Result<(), Failed> {
         Command::Group(command) => group::run(&client, output, command).await,
         Command::Id(command) => id::run(&client, output, command).await,
         Command::Session(command) => session::run(&client, output, command).await,
+        Command::Fencing(command) => fencing::run(&client, output, command).await,
         Command::Member(command) => member::run(&client, &security, output, command).await,
         Command::Status(args) => status::status(&client, &security, output, &args).await,
         Command::Snapshot(command) => snapshot::save(&client, output, command).await,
@@ -324,6 +329,7 @@ mod tests {
             "synod put k v --output json",
             "synod lease keep-alive 1f",
             "synod put k v --guard nightly:42 --guarded",
+            "synod fencing rotate --keep 24h",
             "synod lock nightly -- ./backup.sh --full",
             "synod lock nightly --ttl 5s --wait 1m --shared --owner me -- true",
             "synod lock list",

@@ -351,3 +351,30 @@ fn sessions_are_listed_and_ended() {
     let expected = format!("error: session {session} has ended, or never was;");
     assert!(told.starts_with(&expected), "{told}");
 }
+
+#[test]
+fn keys_of_fencing_tokens_are_rotated_and_dropped() {
+    let member = Member::start();
+    let keys = |arguments: &[&str]| {
+        let text = member.text(&[&["fencing"], arguments, &["--output", "json"]].concat());
+        let key = |line| serde_json::from_str::<serde_json::Value>(line).expect("JSON");
+        text.lines().map(key).collect::<Vec<_>>()
+    };
+    let first = keys(&["keys"]);
+    assert_eq!((first.len(), &first[0]["signs"]), (1, &true.into()));
+    let both = keys(&["rotate", "--keep", "24h"]);
+    assert_eq!(both.len(), 2);
+    assert_ne!(both[0]["key"], first[0]["key"]);
+    assert_eq!(both[1]["key"], first[0]["key"]);
+    assert!(both[1]["until_unix_ms"].as_u64() > Some(1_700_000_000_000));
+    let shown = member.text(&["fencing", "keys"]);
+    assert!(
+        shown.contains("for 23h") || shown.contains("for 24h"),
+        "{shown}"
+    );
+    let old = first[0]["key"].as_str().expect("a name");
+    assert_eq!(keys(&["drop", old]).len(), 1);
+    let again = member.run(&["fencing", "drop", old]);
+    assert_eq!(again.status.code(), Some(1));
+    assert_eq!(keys(&["rotate", "--keep", "0s"]).len(), 1);
+}

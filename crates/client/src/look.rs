@@ -42,6 +42,10 @@ calls! {
     Once lock_force_release: LockClient.force_release(ForceReleaseRequest) -> ForceReleaseResponse
     /// The keys that verify signed tokens.
     Read lock_keys: LockClient.keys(KeysRequest) -> KeysResponse
+    /// Signs tokens with a new key from now on, a second time if it is repeated and does not name the key to be replaced.
+    Change lock_rotate_key: LockClient.rotate_key(RotateKeyRequest) -> RotateKeyResponse
+    /// Takes a key from those that verify signed tokens. Repeated, it finds that it is gone.
+    Once lock_drop_key: LockClient.drop_key(DropKeyRequest) -> DropKeyResponse
     /// Lists sessions and other leases.
     Read session_list: SessionClient.list(ListSessionsRequest) -> ListSessionsResponse
     /// Ends a session, whoever opened it.

@@ -67,7 +67,8 @@ struct Head {
     crit: Option<serde_json::Value>,
 }
 
-fn kid(public: &[u8; 32]) -> String {
+/// How the key with this public half is called in signed tokens.
+pub fn kid(public: &[u8]) -> String {
     let first = public.iter().take(8);
     first.map(|byte| format!("{byte:02x}")).collect()
 }
@@ -97,15 +98,9 @@ impl SigningKey {
 
     /// The public half as a JSON web key set.
     pub fn jwks(&self) -> String {
-        let key = serde_json::json!({
-            "kty": "OKP",
-            "crv": "Ed25519",
-            "alg": ALGORITHM,
-            "use": "sig",
-            "kid": self.kid(),
-            "x": BASE64.encode(self.public),
-        });
-        serde_json::json!({ "keys": [key] }).to_string()
+        let mut keys = VerifyingKeys::new();
+        keys.keys.insert(self.kid(), self.public);
+        keys.jwks()
     }
 
     /// Signs a grant.
@@ -161,14 +156,29 @@ impl VerifyingKeys {
         Ok(keys)
     }
 
+    /// The keys as a JSON web key set.
+    pub fn jwks(&self) -> String {
+        let keys = self.keys.iter().map(|(kid, public)| {
+            serde_json::json!({
+                "kty": "OKP",
+                "crv": "Ed25519",
+                "alg": ALGORITHM,
+                "use": "sig",
+                "kid": kid,
+                "x": BASE64.encode(public),
+            })
+        });
+        serde_json::json!({ "keys": keys.collect::<Vec<_>>() }).to_string()
+    }
+
     /// Takes a key to those that are known.
     ///
     /// # Errors
     /// It does not have 32 bytes.
     pub fn add(&mut self, public: &[u8]) -> Result<(), KeyError> {
-        let public = public.try_into();
+        let public: Result<&[u8; 32], _> = public.try_into();
         let public = public.map_err(|_| KeyError("a public key has 32 bytes"))?;
-        self.keys.insert(kid(&public), public);
+        self.keys.insert(kid(public), *public);
         Ok(())
     }
 
@@ -222,6 +232,40 @@ mod tests {
         let key = SigningKey::from_seed(&[7; 32]).unwrap();
         let keys = VerifyingKeys::from_jwks(&key.jwks()).unwrap();
         assert_eq!(keys.verify(&key.sign(&grant())), Ok(grant()));
+    }
+
+    const TOKEN: &str = "eyJhbGciOiJFZERTQSIsImtpZCI6ImVhNGE2YzYzZTI5YzUyMGEiLCJ0eXAiOiJKV1QifQ.\
+        eyJpc3MiOiJjIiwiY2VsbCI6MCwic3ViIjoibmlnaHRseSIsIm1vZGUiOiJleGNsdXNpdmUiLCJ0b2tlbiI6NywiZXhwIjoxNzAwMDAwMDAwfQ.\
+        rRzA7QnoewzqYHC63WLGyFFerTkWL6Cs3uOmszmyITRZiryAMOXxxw1Eb7-VQ2lKlVsU75Fr1qxYk3giMJnTDw";
+    const JWKS: &str = r#"{"keys":[{"alg":"EdDSA","crv":"Ed25519","kid":"ea4a6c63e29c520a","kty":"OKP","use":"sig","x":"6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw"}]}"#;
+
+    #[test]
+    fn tokens_of_before_are_verified_until_their_key_is_gone() {
+        let before = SigningKey::from_seed(&[7; 32]).unwrap();
+        let after = SigningKey::from_seed(&[8; 32]).unwrap();
+        let (old, new) = (before.sign(&grant()), after.sign(&grant()));
+        // Who has not fetched the keys since the rotation is told to, by the new key's name.
+        let known = VerifyingKeys::from_jwks(&before.jwks()).unwrap();
+        assert_eq!(known.verify(&old), Ok(grant()));
+        let unknown = Err(VerifyError::UnknownKey(after.kid()));
+        assert_eq!(known.verify(&new), unknown);
+        let mut both = known.clone();
+        both.add(after.public()).unwrap();
+        let both = VerifyingKeys::from_jwks(&both.jwks()).unwrap();
+        assert_eq!(both.verify(&old), Ok(grant()));
+        assert_eq!(both.verify(&new), Ok(grant()));
+        let dropped = VerifyingKeys::from_jwks(&after.jwks()).unwrap();
+        let unknown = Err(VerifyError::UnknownKey(before.kid()));
+        assert_eq!(dropped.verify(&old), unknown);
+        assert_eq!(dropped.verify(&new), Ok(grant()));
+    }
+
+    /// Written before there was a rotation; it verifies for ever.
+    #[test]
+    fn the_form_of_tokens_stays() {
+        let key = SigningKey::from_seed(&[7; 32]).unwrap();
+        assert_eq!(key.sign(&grant()), TOKEN);
+        assert_eq!(key.jwks(), JWKS);
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod keys;
 mod mark;
 
 pub use grant::{Grant, Mode};
-pub use keys::{KeyError, SigningKey, VerifyError, VerifyingKeys};
+pub use keys::{KeyError, SigningKey, VerifyError, VerifyingKeys, kid};
 pub use mark::{HighWater, Stale};
 
 /// aws-lc-rs, or ring, which has the same interface for what is used here.

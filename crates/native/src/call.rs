@@ -38,7 +38,7 @@ headed! {
     GrantResponse RevokeResponse RefreshResponse RegisterResponse GetLeaseResponse ListLeasesResponse
     OpenSessionResponse RefreshSessionResponse CloseSessionResponse ListSessionsResponse
     AcquireResponse ReleaseResponse ForceReleaseResponse SetTextResponse ListLocksResponse ShowLockResponse
-    FindResponse CheckResponse SignResponse KeysResponse ObserveResponse
+    FindResponse CheckResponse SignResponse KeysResponse RotateKeyResponse DropKeyResponse ObserveResponse
     CampaignResponse ProclaimResponse ResignResponse LeaderResponse
     AcquirePermitsResponse EnterResponse LeaveResponse LatchResponse WaitLatchResponse
     JoinResponse UpdateMemberResponse LeaveGroupResponse ListGroupResponse ObserveGroupResponse

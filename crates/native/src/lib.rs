@@ -13,6 +13,7 @@ mod lock;
 mod names;
 mod observe;
 mod refusal;
+mod signing;
 mod view;
 
 pub use acquire::{
@@ -33,3 +34,4 @@ pub use lock::{
 pub use names::percent_decode;
 pub use observe::{ObservedGroup, observed, observed_leader};
 pub use refusal::{advised, refusal};
+pub use signing::SigningKeys;

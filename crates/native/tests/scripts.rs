@@ -8,16 +8,18 @@
 #[path = "../../state/tests/golden/mod.rs"]
 mod golden;
 
+use bytes::Bytes;
 use etcd::Status;
 use prost::{Message, Name};
 use proto::synod::v1;
 use serde::Serialize;
+use state::auth::SIGNING_SEED_BYTES;
 use state::lock::{
     Claimant, LockAnswer, LockDetail, LockOperation, LockQuery, LockReply, PAGE_MAX,
 };
 use state::*;
 use std::collections::BTreeMap;
-use synod_native::{Ask, Change, Headed, Header, ObservedGroup, Txn};
+use synod_native::{Ask, Change, Headed, Header, ObservedGroup, SigningKeys, Txn};
 
 /// What the members choose where a caller leaves an id to them.
 const CHOSEN: u64 = 9;
@@ -26,11 +28,12 @@ type Answering = Box<dyn FnOnce(Header, Reply) -> String>;
 
 struct Script {
     state: State,
-    index: u64,
     clock_ms: u64,
     waiting: BTreeMap<Claimant, Answering>,
     /// What followers of groups were told.
     groups: BTreeMap<String, ObservedGroup>,
+    /// Seeds that were drawn.
+    seeds: u8,
 }
 
 fn refused(status: &Status) -> String {
@@ -81,25 +84,13 @@ fn claimant(command: &Command) -> Option<Claimant> {
 
 impl Script {
     fn batch(&mut self, renewals: Vec<i64>, command: Option<Command>) -> Applied {
-        self.index += 1;
-        let batch = Batch {
-            format: 1,
-            clock_ms: self.clock_ms,
-            wall_ms: self.clock_ms,
-            groups: vec![Group {
-                renewals,
-                commands: command.into_iter().collect(),
-                ..Group::default()
-            }],
-        };
-        self.state
-            .apply_begin(self.index, &batch.encode_to_vec())
-            .expect("a batch of this version");
-        loop {
-            if let Some(applied) = self.state.apply_step(Budget(1)) {
-                return applied;
-            }
-        }
+        let commands = command.into_iter().collect();
+        golden::apply(
+            &mut self.state,
+            (self.clock_ms, self.clock_ms),
+            renewals,
+            commands,
+        )
     }
 
     /// Answers of waits that ended.
@@ -155,6 +146,28 @@ impl Script {
                 return answer;
             }
         }
+    }
+
+    /// A seed is its own public half here, and of one letter.
+    fn signing(&self) -> SigningKeys<'_> {
+        let auth = self.state.auth();
+        SigningKeys {
+            auth,
+            public: auth.signing_seed().clone(),
+            kid: |public| {
+                public
+                    .iter()
+                    .take(1)
+                    .map(|of| format!("{of:02x}"))
+                    .collect()
+            },
+            now_unix_ms: self.clock_ms,
+        }
+    }
+
+    fn draw(&mut self) -> Bytes {
+        self.seeds += 1;
+        vec![self.seeds; SIGNING_SEED_BYTES].into()
     }
 
     /// What a follower finds at a name.
@@ -269,6 +282,26 @@ impl Script {
                 vec![message(Ok(synod_native::observed(detail)))]
             }
             "lock/check" => ask!(check),
+            "lock/keys" => {
+                let keys = self.signing().list();
+                let keys = keys.into_iter().map(|key| v1::VerifyingKey {
+                    ed25519: Bytes::new(),
+                    ..key
+                });
+                vec![message(Ok(v1::KeysResponse {
+                    header: None,
+                    keys: keys.collect(),
+                }))]
+            }
+            "lock/rotate_key" => {
+                let seed = self.draw();
+                let rotate = self.signing().rotate(&read(text), seed);
+                self.propose(rotate)
+            }
+            "lock/drop_key" => {
+                let drop = self.signing().drop_key(&read(text));
+                self.propose(drop)
+            }
             "lock/release" | "semaphore/release" | "barrier/cancel" => change!(release),
             "lock/show" | "semaphore/show" | "barrier/show" => ask!(show),
             "election/campaign" => change!(campaign, CHOSEN),
@@ -309,10 +342,10 @@ impl Script {
 fn calls_answer_as_written() {
     let player = |_: &str| Script {
         state: State::new(Settings::default()),
-        index: 0,
         clock_ms: 1000,
         waiting: BTreeMap::new(),
         groups: BTreeMap::new(),
+        seeds: 0,
     };
-    golden::check_scripts("scripts", 12, player, Script::run);
+    golden::check_scripts("scripts", 13, player, Script::run);
 }

@@ -7,6 +7,7 @@
 mod authorise;
 mod change;
 mod rights;
+mod signing;
 
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 pub use change::*;
 use prost::Message;
 use rights::Rights;
+pub use signing::*;
 use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -107,6 +109,8 @@ pub(crate) struct Store {
     roles: BTreeMap<String, Role>,
     #[prost(bytes = "bytes", tag = "6")]
     signing_seed: Bytes,
+    #[prost(message, repeated, tag = "7")]
+    retired_keys: Vec<RetiredKey>,
 }
 
 /// Users, roles and permissions.
@@ -206,6 +210,12 @@ impl Auth {
     #[must_use]
     pub fn signing_seed(&self) -> &Bytes {
         &self.store.signing_seed
+    }
+
+    /// The keys that signed before it and still verify, unless their time is over; the oldest first.
+    #[must_use]
+    pub fn retired_keys(&self) -> &[RetiredKey] {
+        &self.store.retired_keys
     }
 
     /// A user.
@@ -466,13 +476,15 @@ impl Store {
                 permissions.remove(at);
             }
             AuthOperation::DrawSigningSeed(draw) => {
-                if draw.seed.len() != SIGNING_SEED_BYTES {
-                    return Err(AuthRejection::InvalidManagement);
-                }
-                // The first one stays: tokens signed with it are out.
-                if self.signing_seed.is_empty() {
-                    self.signing_seed = draw.seed.clone();
-                }
+                self.draw_signing_seed(&draw.seed)?;
+                return Ok(false);
+            }
+            AuthOperation::RotateSigningSeed(rotate) => {
+                self.rotate_signing_seed(rotate)?;
+                return Ok(false);
+            }
+            AuthOperation::DropVerifyingKey(key) => {
+                self.drop_verifying_key(&key.public);
                 return Ok(false);
             }
         }

@@ -167,6 +167,8 @@ methods! {
     V1_LOCK_CHECK "unary" "synod.v1.Lock" "Check"
     V1_LOCK_SIGN "unary" "synod.v1.Lock" "Sign"
     V1_LOCK_KEYS "unary" "synod.v1.Lock" "Keys"
+    V1_LOCK_ROTATE_KEY "unary" "synod.v1.Lock" "RotateKey"
+    V1_LOCK_DROP_KEY "unary" "synod.v1.Lock" "DropKey"
     V1_LOCK_OBSERVE "server_stream" "synod.v1.Lock" "Observe"
     V1_ELECTION_CAMPAIGN "unary" "synod.v1.Election" "Campaign"
     V1_ELECTION_PROCLAIM "unary" "synod.v1.Election" "Proclaim"

@@ -2,7 +2,7 @@
 
 use super::metrics::Text;
 use super::{Server, member_metrics};
-use crate::native::signing_key;
+use crate::native::verifying_keys;
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -40,8 +40,7 @@ async fn openapi() -> Response {
 
 /// What verifies signed fencing tokens, as a JSON web key set; empty until the first was signed.
 async fn keys(State(server): State<Arc<Server>>) -> Response {
-    let key = signing_key(&server.services.door.handle.auth());
-    let keys = key.map_or_else(|| r#"{"keys":[]}"#.to_owned(), |key| key.jwks());
+    let keys = verifying_keys(&server.services.door.handle.auth()).jwks();
     ([(header::CONTENT_TYPE, "application/jwk-set+json")], keys).into_response()
 }
 

@@ -138,6 +138,8 @@ impl Native<'_> {
             method::V1_LOCK_CHECK => whole!(check),
             method::V1_LOCK_SIGN => whole!(sign),
             method::V1_LOCK_KEYS => whole!(keys),
+            method::V1_LOCK_ROTATE_KEY => whole!(rotate_key),
+            method::V1_LOCK_DROP_KEY => whole!(drop_key),
             method::V1_ELECTION_CAMPAIGN => whole!(campaign),
             method::V1_ELECTION_PROCLAIM => change!(proclaim),
             method::V1_ELECTION_RESIGN => change!(resign),

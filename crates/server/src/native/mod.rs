@@ -10,7 +10,7 @@ mod watch;
 pub(crate) use calls::{call, call_stream};
 pub(crate) use issue::Issuers;
 pub(crate) use lease::{renew_lease, renew_session};
-pub(crate) use sign::signing_key;
+pub(crate) use sign::verifying_keys;
 
 use crate::grpc::context::Context;
 use crate::grpc::door::{Answered, Door, Outcome, Patience, REQUEST_TIMEOUT};

@@ -5,7 +5,7 @@ use crate::grpc::door::{Answered, Outcome, unexpected};
 use bytes::Bytes;
 use etcd::{Advice, Change, Code, Read, Status};
 use fencing::{Grant, Mode, SigningKey, VerifyingKeys};
-use native::refusal;
+use native::{SigningKeys, refusal};
 use proto::synod::v1;
 use replica::Consistency;
 use state::auth::{Auth, AuthChange, AuthOperation, DrawSigningSeed, SIGNING_SEED_BYTES};
@@ -14,8 +14,40 @@ use state::{Answer, Operation, Query, Rejection, Reply};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The cell's key, once there is one.
-pub(crate) fn signing_key(auth: &Auth) -> Option<SigningKey> {
+fn signing_key(auth: &Auth) -> Option<SigningKey> {
     SigningKey::from_seed(auth.signing_seed()).ok()
+}
+
+/// What verifies tokens of the cell at this moment.
+pub(crate) fn verifying_keys(auth: &Auth) -> VerifyingKeys {
+    let mut keys = VerifyingKeys::new();
+    for key in signing_keys(auth).list() {
+        keys.add(&key.ed25519).expect("only keys are kept");
+    }
+    keys
+}
+
+fn signing_keys(auth: &Auth) -> SigningKeys<'_> {
+    let public = signing_key(auth).map(|key| Bytes::copy_from_slice(key.public()));
+    SigningKeys {
+        auth,
+        public: public.unwrap_or_default(),
+        kid: fencing::kid,
+        now_unix_ms: since_1970().as_millis() as u64,
+    }
+}
+
+fn since_1970() -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default()
+}
+
+fn random_seed() -> Result<Bytes, Status> {
+    let mut seed = [0; SIGNING_SEED_BYTES];
+    getrandom::fill(&mut seed).map_err(|error| {
+        Status::new(Code::Internal, format!("no randomness for a key: {error}"))
+    })?;
+    Ok(Bytes::copy_from_slice(&seed))
 }
 
 impl Native<'_> {
@@ -51,15 +83,41 @@ impl Native<'_> {
 
     /// The keys that verify.
     pub async fn keys(&self, _: v1::KeysRequest) -> Outcome<v1::KeysResponse> {
-        let key = self.key().await?;
-        let key = v1::VerifyingKey {
-            kid: key.kid(),
-            ed25519: Bytes::copy_from_slice(key.public()),
-        };
+        self.key().await?;
         Ok(Answered::unstamped(self.unread().on(v1::KeysResponse {
             header: None,
-            keys: vec![key],
+            keys: self.verifying(),
         })))
+    }
+
+    /// Signs with a new key from now on.
+    pub async fn rotate_key(
+        &self,
+        request: v1::RotateKeyRequest,
+    ) -> Outcome<v1::RotateKeyResponse> {
+        let seed = random_seed()?;
+        let rotate = signing_keys(&self.door.handle.auth()).rotate(&request, seed.clone())?;
+        let mut rotated = self.change(rotate).await?;
+        if *self.door.handle.auth().signing_seed() != seed {
+            let text = "somebody else rotated the key meanwhile; look at the keys again";
+            let advice = Advice::permanent("other-key");
+            return Err(Status::new(Code::Aborted, text).advised(advice));
+        }
+        rotated.message.keys = self.verifying();
+        Ok(rotated)
+    }
+
+    /// Takes a key from those that verify.
+    pub async fn drop_key(&self, request: v1::DropKeyRequest) -> Outcome<v1::DropKeyResponse> {
+        let drop = signing_keys(&self.door.handle.auth()).drop_key(&request)?;
+        let mut dropped = self.change(drop).await?;
+        dropped.message.keys = self.verifying();
+        Ok(dropped)
+    }
+
+    /// The keys of this moment, as far as this member knows; as much as any answer it gave.
+    fn verifying(&self) -> Vec<v1::VerifyingKey> {
+        signing_keys(&self.door.handle.auth()).list()
     }
 
     /// Asks whether a token holds, after verifying it if it is a signed one.
@@ -77,11 +135,10 @@ impl Native<'_> {
             let advice = Advice::permanent("signed-token-invalid");
             Err(Status::new(Code::InvalidArgument, text).advised(advice))
         };
-        let Some(key) = signing_key(&self.door.handle.auth()) else {
+        let keys = verifying_keys(&self.door.handle.auth());
+        if keys == VerifyingKeys::new() {
             return invalid("this cell has signed none".into());
-        };
-        let mut keys = VerifyingKeys::new();
-        keys.add(key.public()).expect("it is a key");
+        }
         match keys.verify(text) {
             Ok(grant) if grant.cluster == self.cluster() => Ok(grant),
             Ok(grant) => invalid(format!("it is of cluster {}", grant.cluster)),
@@ -98,8 +155,7 @@ impl Native<'_> {
             .filter(|claim| claim.token != 0)
             .ok_or_else(not_held)?;
         let remaining = self.remaining(session).await?;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let expires = since.unwrap_or_default() + remaining;
+        let expires = since_1970() + remaining;
         Ok(key.sign(&Grant {
             cluster: self.cluster(),
             cell: 0,
@@ -119,11 +175,7 @@ impl Native<'_> {
         if let Some(key) = signing_key(&self.door.handle.auth()) {
             return Ok(key);
         }
-        let mut seed = [0; SIGNING_SEED_BYTES];
-        getrandom::fill(&mut seed).map_err(|error| {
-            Status::new(Code::Internal, format!("no randomness for a key: {error}"))
-        })?;
-        let seed = Bytes::copy_from_slice(&seed);
+        let seed = random_seed()?;
         let draw = AuthOperation::DrawSigningSeed(DrawSigningSeed { seed });
         let change = Change {
             operation: Some(Operation::Auth(AuthChange {

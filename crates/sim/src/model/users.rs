@@ -124,7 +124,9 @@ impl Users {
                 role.remove(&(revoke.key.clone(), revoke.range_end.clone()))
                     .ok_or(AuthRejection::PermissionNotGranted)?;
             }
-            Do::DrawSigningSeed(_) => unreachable!("no workload signs tokens"),
+            Do::DrawSigningSeed(_) | Do::RotateSigningSeed(_) | Do::DropVerifyingKey(_) => {
+                unreachable!("no workload signs tokens")
+            }
         }
         Ok(true)
     }

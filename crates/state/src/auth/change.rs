@@ -1,5 +1,6 @@
 //! Changes of users, roles and permissions, as they stand in the log.
 
+use super::{DrawSigningSeed, DropVerifyingKey, RotateSigningSeed};
 use bytes::Bytes;
 
 /// One change.
@@ -8,7 +9,7 @@ pub struct AuthChange {
     /// Which.
     #[prost(
         oneof = "AuthOperation",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
     )]
     pub operation: Option<AuthOperation>,
 }
@@ -52,17 +53,12 @@ pub enum AuthOperation {
     /// Gives the cell a key to sign fencing tokens with, if it has none.
     #[prost(message, tag = "12")]
     DrawSigningSeed(DrawSigningSeed),
-}
-
-/// Bytes of a seed.
-pub const SIGNING_SEED_BYTES: usize = 32;
-
-/// See [`AuthOperation::DrawSigningSeed`].
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct DrawSigningSeed {
-    /// The key's seed; random, from the member that proposes.
-    #[prost(bytes = "bytes", tag = "1")]
-    pub seed: Bytes,
+    /// Gives the cell another key to sign fencing tokens with; the one before may go on verifying.
+    #[prost(message, boxed, tag = "13")]
+    RotateSigningSeed(Box<RotateSigningSeed>),
+    /// A key of before verifies no more.
+    #[prost(message, tag = "14")]
+    DropVerifyingKey(DropVerifyingKey),
 }
 
 /// See [`AuthOperation::Enable`].

@@ -286,6 +286,59 @@ fn a_store_comes_back_as_it_was() {
     assert!(may(&again, PermissionKind::Read, "b", ""));
 }
 
+#[test]
+fn a_rotated_key_verifies_until_its_time_is_over_or_it_is_dropped() {
+    let seed = |of: u8| Bytes::from(vec![of; SIGNING_SEED_BYTES]);
+    let rotate = |auth: &mut Auth, replaced, to, until, now| {
+        let rotate = RotateSigningSeed {
+            seed: to,
+            replaced,
+            retired: Some(RetiredKey {
+                public: seed(now as u8),
+                until_unix_ms: until,
+            }),
+            now_unix_ms: now,
+        };
+        change(auth, AuthOperation::RotateSigningSeed(Box::new(rotate)))
+    };
+    let mut auth = enabled();
+    let revision = auth.revision();
+    let draw = DrawSigningSeed { seed: seed(1) };
+    change(&mut auth, AuthOperation::DrawSigningSeed(draw)).unwrap();
+    let hash = auth.hash();
+    // One that comes late changes nothing.
+    rotate(&mut auth, seed(9), seed(8), None, 1).unwrap();
+    assert_eq!((auth.hash(), auth.retired_keys().len()), (hash, 0));
+    rotate(&mut auth, seed(1), seed(2), Some(100), 10).unwrap();
+    rotate(&mut auth, seed(2), seed(3), None, 20).unwrap();
+    assert_ne!(auth.hash(), hash);
+    assert_eq!(*auth.signing_seed(), seed(3));
+    let [first, second] = auth.retired_keys() else {
+        panic!("{:?}", auth.retired_keys())
+    };
+    assert!(first.verifies_at(99) && !first.verifies_at(100));
+    assert!(second.verifies_at(u64::MAX));
+    // What is over is forgotten by the next one.
+    rotate(&mut auth, seed(3), seed(4), None, 100).unwrap();
+    assert_eq!(auth.retired_keys().len(), 2);
+    let drop = DropVerifyingKey { public: seed(20) };
+    change(&mut auth, AuthOperation::DropVerifyingKey(drop)).unwrap();
+    assert_eq!(auth.retired_keys().len(), 1);
+    // Users' tokens have nothing to do with it.
+    assert_eq!(auth.revision(), revision);
+    let short = rotate(&mut auth, seed(4), Bytes::from_static(b"short"), None, 1);
+    assert_eq!(short, Err(AuthRejection::InvalidManagement));
+    for at in 5..=u8::try_from(RETIRED_KEYS_MAX).unwrap() + 3 {
+        rotate(&mut auth, seed(at - 1), seed(at), None, 101).unwrap();
+    }
+    let last = auth.signing_seed().clone();
+    let full = rotate(&mut auth, last, seed(99), None, 101);
+    assert_eq!(full, Err(AuthRejection::InvalidManagement));
+    let again = Auth::from_store(Store::decode(&auth.store().encode_to_vec()[..]).unwrap());
+    assert_eq!(again.hash(), auth.hash());
+    assert_eq!(again.retired_keys().len(), RETIRED_KEYS_MAX);
+}
+
 proptest! {
     /// Merged rights allow a range of single letters if and only if every letter in it is allowed by some permission.
     #[test]

@@ -6,6 +6,8 @@ use proto::authpb::{Permission, UserAddOptions};
 use proto::etcdserverpb::auth_client::AuthClient;
 use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::*;
+use proto::synod::v1;
+use proto::synod::v1::lock_client::LockClient;
 use std::time::Duration;
 
 /// Like those of every member, with passwords that are cheap to hash.
@@ -527,4 +529,18 @@ async fn the_gateway_takes_tokens_and_holds_to_the_same_rules() {
     assert!(answer.contains(r#""token":""#), "{answer}");
     let answer = post("/v3/auth/user/delete", r#"{"name":"root"}"#, &guarded.root).await;
     assert!(answer.contains("invalid auth management"), "{answer}");
+}
+
+#[tokio::test]
+async fn only_administrators_rotate_the_key_of_fencing_tokens() {
+    let guarded = Guarded::start(users()).await;
+    let mut locks = LockClient::new(guarded.port.channel().await);
+    let request = v1::RotateKeyRequest::default;
+    let refused = locks.rotate_key(with(&guarded.ann, request())).await;
+    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+    let rotated = locks.rotate_key(with(&guarded.root, request())).await;
+    assert_eq!(rotated.unwrap().into_inner().keys.len(), 1);
+    let drop = v1::DropKeyRequest { kid: "none".into() };
+    let refused = locks.drop_key(with(&guarded.root, drop)).await;
+    assert_eq!(refused.unwrap_err().code(), Code::NotFound);
 }

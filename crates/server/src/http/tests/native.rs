@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::grpc::method::METHODS;
+use fencing::{VerifyError, VerifyingKeys};
 use proto::synod::v1;
 use proto::synod::v1::election_client::ElectionClient;
 use proto::synod::v1::group_client::GroupClient;
@@ -629,4 +630,83 @@ async fn openapi_document_has_every_path() {
             .unwrap()
             .contains("How long to wait")
     );
+}
+
+/// The keys that a resource would fetch.
+async fn fetched(port: &Port) -> VerifyingKeys {
+    let page = port.get("/synod/v1/keys").await;
+    let (_, set) = page.split_once("\r\n\r\n").expect("a page");
+    VerifyingKeys::from_jwks(set).unwrap_or_else(|error| panic!("{error}: {page}"))
+}
+
+#[tokio::test]
+async fn tokens_of_before_a_rotation_verify_until_their_key_is_dropped() {
+    let port = start().await;
+    let channel = port.channel().await;
+    let session = open(&channel).await.session;
+    let mut locks = LockClient::new(channel.clone());
+    assert_eq!(fetched(&port).await, VerifyingKeys::new());
+    let request = v1::AcquireRequest {
+        sign: true,
+        ..acquire("nightly", session, 1, None)
+    };
+    let old = locks.acquire(request).await.unwrap().into_inner();
+    let (token, old) = (old.token, old.signed_token);
+    let before = fetched(&port).await;
+    assert_eq!(before.verify(&old).unwrap().token, token);
+    let keys = locks.keys(v1::KeysRequest {}).await.unwrap().into_inner();
+    let [first] = &keys.keys[..] else {
+        panic!("{keys:?}")
+    };
+    assert!(first.signs);
+    let rotate = v1::RotateKeyRequest {
+        replaces: first.kid.clone(),
+        keep_ms: None,
+    };
+    let rotated = locks.rotate_key(rotate.clone()).await.unwrap();
+    let [second, kept] = &rotated.into_inner().keys[..] else {
+        panic!("two keys")
+    };
+    assert!(second.signs && !kept.signs && kept.kid == first.kid);
+    // Repeated, it does nothing.
+    let again = locks.rotate_key(rotate).await.unwrap_err();
+    assert_eq!(
+        reason(&again),
+        (Code::FailedPrecondition, "other-key", "permanent")
+    );
+    let request = v1::SignRequest { session, id: 1 };
+    let new = locks.sign(request).await.unwrap().into_inner();
+    let new = new.signed_token;
+    let unknown = VerifyError::UnknownKey(second.kid.clone());
+    assert_eq!(before.verify(&new), Err(unknown));
+    let both = fetched(&port).await;
+    assert_eq!(both.verify(&new).unwrap().token, token);
+    assert_eq!(both.verify(&old).unwrap().token, token);
+    let check = |signed_token: &String| v1::CheckRequest {
+        signed_token: signed_token.clone(),
+        ..v1::CheckRequest::default()
+    };
+    let checked = locks.check(check(&old)).await.unwrap().into_inner();
+    assert!(checked.held && checked.newest);
+    let signing = v1::DropKeyRequest {
+        kid: second.kid.clone(),
+    };
+    let refused = locks.drop_key(signing).await.unwrap_err();
+    assert_eq!(
+        reason(&refused),
+        (Code::FailedPrecondition, "key-signs", "permanent")
+    );
+    let kid = first.kid.clone();
+    let left = locks.drop_key(v1::DropKeyRequest { kid }).await.unwrap();
+    assert_eq!(left.into_inner().keys.len(), 1);
+    let after = fetched(&port).await;
+    let unknown = VerifyError::UnknownKey(first.kid.clone());
+    assert_eq!(after.verify(&old), Err(unknown));
+    assert_eq!(after.verify(&new).unwrap().token, token);
+    let refused = locks.check(check(&old)).await.unwrap_err();
+    assert_eq!(
+        reason(&refused),
+        (Code::InvalidArgument, "signed-token-invalid", "permanent")
+    );
+    assert!(locks.check(check(&new)).await.unwrap().into_inner().held);
 }
