@@ -102,16 +102,13 @@ impl World {
         if current.is_joint() {
             return;
         }
+        if let (Change::Add(choice), true) = (change, self.asks_any) {
+            return self.prepare_place(&current, choice);
+        }
         let Some(target) = self.target(&current, change) else {
             return;
         };
-        // A spare machine becomes a member with the id it drew itself, which only a whole configuration can say.
-        if self.asks_any
-            && target
-                .members
-                .keys()
-                .all(|id| current.members.contains_key(id))
-        {
+        if self.asks_any {
             self.ask_for_changes(&current, &target);
         } else {
             self.ask_for_members(leader, target);
@@ -130,17 +127,43 @@ impl World {
         if changes.is_empty() {
             return;
         }
-        self.counts.changes += 1;
-        self.operator += 1;
-        let number = OPERATOR + self.operator;
         let mut stays = current.members.iter();
-        let moves = stays.find(|(id, _)| target.members.contains_key(id));
+        let moves =
+            stays.find(|(id, known)| target.members.contains_key(id) && !known.name.is_empty());
         if let Some((id, known)) = moves.filter(|_| self.operator.is_multiple_of(2)) {
             changes.push(MemberChange::Move {
                 member: *id,
-                peer_addresses: vec![format!("{}:{}", known.name, 2380 + self.operator)],
+                peer_addresses: vec![format!("{}:{}", known.name, 2381 + self.operator)],
             });
         }
+        self.ask_any(changes);
+    }
+
+    /// Asks any member for a place for a spare machine, and starts that with an empty disk: it takes the place by its address.
+    fn prepare_place(&mut self, current: &Configuration, choice: u64) {
+        let Some(member) = self.spare(current, choice) else {
+            return;
+        };
+        let lane = &self.members[member].lane;
+        let address = format!("{lane}:2380");
+        let mut known = current.members.values();
+        if known.any(|other| other.name == *lane || other.peer_addresses.contains(&address)) {
+            return;
+        }
+        self.start_spare(member, true);
+        let id = MemberId(self.rng.next());
+        self.ask_any(vec![MemberChange::Add {
+            member: id,
+            peer_addresses: vec![address],
+            stays_learner: choice & (1 << 21) != 0,
+            replaces: None,
+        }]);
+    }
+
+    fn ask_any(&mut self, changes: Vec<MemberChange>) {
+        self.counts.changes += 1;
+        self.operator += 1;
+        let number = OPERATOR + self.operator;
         self.wanted.insert(number, changes.clone());
         let member = self.rng.below(self.members.len() as u64) as usize;
         let request = ChangeRequest {
@@ -173,7 +196,7 @@ impl World {
                 let moved = it.members.get(member);
                 moved.is_some_and(|it| it.peer_addresses == *peer_addresses)
             }
-            MemberChange::Add { .. } => unreachable!("spare machines draw their ids themselves"),
+            MemberChange::Add { member, .. } => it.members.contains_key(member),
         };
         // What is told may be a later one.
         let done = |it: &Configuration| changes.iter().all(|change| came(it, change));
@@ -238,26 +261,35 @@ impl World {
         (target != *current).then_some(target)
     }
 
-    /// A spare machine starts, and is to be a learner once it has an id. One that was removed earlier may come back with the disk it had.
-    fn add_spare(&mut self, target: &mut Configuration, choice: u64) -> Option<()> {
+    /// A machine that belongs to nobody.
+    fn spare(&self, current: &Configuration, choice: u64) -> Option<usize> {
         let spare: Vec<usize> = (0..self.members.len())
-            .filter(|member| !target.contains(self.members[*member].id))
+            .filter(|member| !current.contains(self.members[*member].id))
             .filter(|member| {
                 let machine = &self.members[*member];
                 !machine.in_service || machine.asking.is_some() && *member >= self.voters_min
             })
             .collect();
-        let member = *spare.get(choice as usize % spare.len().max(1))?;
+        spare.get(choice as usize % spare.len().max(1)).copied()
+    }
+
+    /// Starts a spare machine that does not run yet, perhaps with an empty disk.
+    fn start_spare(&mut self, member: usize, empty: bool) {
         if !self.members[member].in_service {
             self.members[member].in_service = true;
             self.members[member].feature_level = self.consensus.feature_level_needed();
-            let comes_back =
-                choice & (1 << 20) != 0 && self.members[member].id.member != MemberId(0);
-            if !comes_back {
+            if empty {
                 self.wipe(member);
             }
             self.start(member);
         }
+    }
+
+    /// A spare machine starts, and is to be a learner once it has an id. One that was removed earlier may come back with the disk it had.
+    fn add_spare(&mut self, target: &mut Configuration, choice: u64) -> Option<()> {
+        let member = self.spare(target, choice)?;
+        let comes_back = choice & (1 << 20) != 0 && self.members[member].id.member != MemberId(0);
+        self.start_spare(member, !comes_back);
         let machine = &self.members[member];
         // Of an id that is new to the cluster, the first incarnation is admitted.
         let id = PeerId {
