@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const EXAMPLES: &str = "\
 Examples:
   synod fencing keys
-  synod fencing rotate --keep 24h            sign with a new key; tokens of the old one are good for a day
-  synod fencing rotate --keep 0s             the old key's seed is known to others: refuse its tokens at once
+  synod fencing rotate --keep 24h      tokens of the old key are good for a day more
+  synod fencing rotate --keep 0s       the old key is known to others: refuse its tokens
   synod fencing drop 1f2e3d4c5b6a7988";
 
 #[derive(Subcommand)]

@@ -116,7 +116,7 @@ impl Replica {
                 }),
             );
         }
-        let caller = mutated!(
+        let asks = mutated!(
             ReadCheckedWhenAsked,
             match self.state.authorise_query(caller.principal(), &query) {
                 Ok(()) => Caller {
@@ -129,7 +129,7 @@ impl Replica {
         );
         let read = |want| Read {
             ticket,
-            caller,
+            caller: asks,
             query,
             since: now,
             want,

@@ -260,11 +260,11 @@ impl Auth {
         let Some(user) = self.admitted(principal)? else {
             return Ok(());
         };
-        let range_end = mutated!(RangeEndUnchecked, &[][..], range_end);
+        let end = mutated!(RangeEndUnchecked, &[][..], range_end);
         let covered = self
             .rights
             .get(principal.user)
-            .is_some_and(|rights| rights.covers(kind, key, range_end));
+            .is_some_and(|rights| rights.covers(kind, key, end));
         if user.has_role(ROOT) || covered {
             Ok(())
         } else {

@@ -30,7 +30,7 @@ use counted::Counted;
 use crowd::{Crowd, Place};
 pub(crate) use entrance::Entrance;
 use entrance::Entrances;
-use http::{Method, Request, Response, Uri, header};
+use http::{Method, Request, Response, Uri, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -277,8 +277,8 @@ impl Server {
         upgrade: &Upgrade,
     ) -> Response<Body> {
         let content_type = request.headers().get(header::CONTENT_TYPE);
-        let is_grpc =
-            content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        let is_grpc = request.version() == Version::HTTP_2
+            && content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
         if let Some(refusal) = place.refusal(is_grpc) {
             return refusal;
         }

@@ -43,6 +43,14 @@ async fn gateway_speaks_etcds_json() {
             .starts_with("HTTP/1.1 404 ")
     );
     assert!(port.get("/v3/kv/put").await.starts_with("HTTP/1.0 501 "));
+    // Over HTTP/1.1 nothing is gRPC, whatever it calls itself.
+    let body = r#"{"key":"Zm9v"}"#;
+    let request = format!(
+        "POST /v3/kv/range HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/grpc\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = port.raw(&request).await;
+    assert!(answer.contains(r#""key":"Zm9v""#), "{answer}");
 }
 
 #[tokio::test]
