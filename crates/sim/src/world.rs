@@ -362,6 +362,7 @@ impl World {
         if far_apart {
             network.spread();
         }
+        let leases = Leases::new(members + spares, network.distance_max());
         let replays = faults
             .iter()
             .any(|planned| matches!(planned.fault, Fault::Replay(_)));
@@ -374,7 +375,7 @@ impl World {
             common,
             consensus: Consensus::new(members + spares),
             history,
-            leases: Leases::new(members + spares),
+            leases,
             trace: Trace::new(trace),
             timeline: Timeline::new(timeline),
             director: is_directed.then(Director::default),

@@ -51,6 +51,8 @@ pub struct Decided {
     pub entry: Entry,
     /// True time when a leader formed it.
     pub formed_at: Micros,
+    /// The term in which it was decided: that of the entry, or of the first entry behind it that a later leader could count.
+    pub decided_in: Term,
 }
 
 /// The oracle.
@@ -309,12 +311,13 @@ impl Consensus {
         self.chain.get(place).map(|decided| decided.entry.term.0)
     }
 
-    /// Leader completeness: a leader's log holds everything decided in earlier terms.
+    /// Leader completeness: a leader's log holds everything decided in earlier terms. An entry of an earlier term may be decided in a later one (figure 8 of
+    /// the Raft paper), and a candidate that was stopped meanwhile may find only then that it was elected in between.
     fn check_completeness(&self, member: usize, term: Term) -> Check {
         let log = &self.members[member].log;
         let decided_before = self
             .chain
-            .partition_point(|decided| decided.entry.term < term);
+            .partition_point(|decided| decided.decided_in < term);
         let Some(newest) = self.chain[..decided_before].last() else {
             return Ok(());
         };
@@ -418,9 +421,13 @@ impl Consensus {
                     }
                     let sighting = self.sightings.get(&(index, entry.term.0));
                     let formed_at = sighting.map_or(0, |sighting| sighting.at);
+                    // Who counts it is the first to know; who had to stop then tells it later than what came after.
+                    let told_in = known.role.map_or(entry.term, |(_, term)| term);
+                    let before = self.chain.last().map(|decided| decided.decided_in);
                     self.chain.push(Decided {
                         entry: entry.clone(),
                         formed_at,
+                        decided_in: told_in.max(entry.term).max(before.unwrap_or_default()),
                     });
                     joined += 1;
                     fresh.extend(match &entry.payload {
@@ -564,6 +571,21 @@ mod tests {
         oracle.on_progress(0, 1, 1, None).unwrap();
         assert_eq!(
             oracle.on_role(1, Role::Leader, Term(2)).unwrap_err().0,
+            "leader completeness"
+        );
+    }
+
+    #[test]
+    fn an_entry_of_an_earlier_term_is_missed_by_leaders_after_its_decision_only() {
+        let mut oracle = oracle();
+        let persisted = oracle.on_persist(0, &persist(vec![entry(1, 1, "a")]), 0);
+        persisted.unwrap();
+        oracle.on_role(0, Role::Leader, Term(3)).unwrap();
+        oracle.on_progress(0, 1, 1, None).unwrap();
+        // Elected before that, and stopped until now.
+        oracle.on_role(1, Role::Leader, Term(2)).unwrap();
+        assert_eq!(
+            oracle.on_role(1, Role::Leader, Term(4)).unwrap_err().0,
             "leader completeness"
         );
     }

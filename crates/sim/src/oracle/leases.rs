@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 /// What L2 allows beyond the time to live and the time without a leader.
 const LATENESS: Micros = 1_000_000;
 
+/// Far apart, what a cut link swallowed takes so many ways there and back to be noticed, sent again and decided.
+const ROUNDS: Micros = 4;
+
 /// While somebody leads for so long and there are leases, something is decided at least so often (docs/decisions/0006).
 const SILENCE_MAX: Micros = 2_000_000;
 
@@ -31,6 +34,8 @@ pub struct Leases {
     /// When a leader formed its first batch, and what the replicated clock lost by the change of leaders.
     changes: Vec<(Micros, Micros)>,
     expiries: u64,
+    /// The longest way of a message.
+    distance: Micros,
 }
 
 /// A decided batch.
@@ -43,9 +48,10 @@ struct Stamped {
 
 impl Leases {
     /// Knows nothing yet of so many members.
-    pub fn new(members: usize) -> Leases {
+    pub fn new(members: usize, distance: Micros) -> Leases {
         Leases {
             uncounted: vec![0; members],
+            distance,
             ..Leases::default()
         }
     }
@@ -174,6 +180,7 @@ impl Leases {
             + ttl * 3 / 100
             + ttl / 1000
             + LATENESS
+            + ROUNDS * 2 * self.distance
             + self.leaderless_since(lease.renewed_at)
             + self.lost_since(lease.renewed_at);
         let lived = at.saturating_sub(lease.renewed_at);
@@ -235,7 +242,7 @@ mod tests {
     #[test]
     fn a_change_of_leaders_may_cost_what_the_next_one_could_not_count() {
         let lost = |told_ms, uncounted| {
-            let mut leases = Leases::new(1);
+            let mut leases = Leases::new(1, 0);
             leases.sample(0, true, false);
             leases.on_batch(Term(1), 0, 0);
             leases.on_stored(0, uncounted);
@@ -258,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_silent_leader_is_seen() {
-        let mut leases = Leases::new(1);
+        let mut leases = Leases::new(1, 0);
         let mut model = Model::default();
         leases.sample(0, true, false);
         leases.sample(SILENCE_MAX, true, false);

@@ -239,7 +239,7 @@ impl World {
                 }
             }
             Phase::Close => self.clients.close(),
-            Phase::End if self.is_removing() && self.now < self.rests_by => {
+            Phase::End if self.is_at_work() && self.now < self.rests_by => {
                 self.queue
                     .plan(self.now + REST_AFTER, Event::Phase(Phase::End));
             }
@@ -255,12 +255,12 @@ impl World {
         }
     }
 
-    /// A large removal is being written down, batch by batch, of which watches are told at its end.
-    fn is_removing(&self) -> bool {
+    /// A command is under way, or a large removal is being written down, batch by batch, of which watches are told at its end.
+    fn is_at_work(&self) -> bool {
         let mut processes = self.members.iter().filter_map(|it| it.process.as_ref());
         processes.any(|process| {
             let status = process.replica.status();
-            status.complete < status.revision
+            status.pending_commands > 0 || status.complete < status.revision
         })
     }
 
