@@ -266,6 +266,36 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         60,
         "of the simulator: a stall of a disk ended with a shorter one that began later",
     ),
+    (
+        Profile::Geo,
+        700_657,
+        80,
+        "of an oracle: an entry was taken for decided in its own term, and missed by a leader of a term before that of its decision",
+    ),
+    (
+        Profile::Geo,
+        700_432,
+        80,
+        "of an oracle: no time was left for the ways there and back that make good what a cut link swallowed",
+    ),
+    (
+        Profile::Geo,
+        700_413,
+        80,
+        "of the simulator: it ended with a command just sent",
+    ),
+    (
+        Profile::Chaos,
+        800_267,
+        80,
+        "of an oracle: a member whose damaged log said that entries were lost had older ones back in their place",
+    ),
+    (
+        Profile::Churn,
+        800_107,
+        80,
+        "of the simulator: a removed member was stopped after every member had to serve again",
+    ),
 ];
 
 #[test]

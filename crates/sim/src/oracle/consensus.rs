@@ -664,4 +664,23 @@ mod tests {
             "KV2"
         );
     }
+
+    #[test]
+    fn older_entries_come_back_only_where_entries_were_lost() {
+        let mut oracle = oracle();
+        let vote = Vote::default();
+        for entries in [vec![entry(1, 1, "a")], vec![entry(1, 2, "b")]] {
+            oracle.on_persist(0, &persist(entries), 0).unwrap();
+        }
+        oracle.on_durable(0, 2);
+        oracle.on_stop(0);
+        let with = |text| recovery(1, vec![entry(1, 1, text)], vote);
+        let found = oracle.on_recovery(0, with("a")).unwrap_err();
+        assert_eq!(found.0, "KV2");
+        let lost = Recovery {
+            entries_lost: true,
+            ..with("a")
+        };
+        oracle.on_recovery(0, lost).unwrap();
+    }
 }

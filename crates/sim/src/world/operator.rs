@@ -10,6 +10,9 @@ use std::collections::BTreeSet;
 /// Requests of the operator are numbered from here.
 const OPERATOR: u64 = 1 << 40;
 
+/// Who was removed runs on for so long at most: then every member must serve again.
+const RETIRES_WITHIN: Micros = 3_000_000;
+
 impl World {
     /// A machine gets an empty disk; its process is down or goes down.
     pub(super) fn wipe(&mut self, member: usize) {
@@ -84,7 +87,7 @@ impl World {
         for member in 0..self.members.len() {
             let machine = &mut self.members[member];
             if removed.contains(&machine.id) {
-                let at = self.now + self.rng.wait(1_000_000);
+                let at = self.now + self.rng.wait(1_000_000).min(RETIRES_WITHIN);
                 self.queue.plan(at, Event::Retire(member));
             } else if added.contains(&machine.id) && !machine.in_service {
                 machine.in_service = true;

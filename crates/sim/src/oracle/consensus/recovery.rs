@@ -88,9 +88,12 @@ impl Consensus {
         for entry in found.entries {
             let index = entry.index.0;
             let expected = durable.get(index);
+            // Whose log has lost entries and says so may have older ones back, over which the lost ones were written; it counts for nothing until it is whole.
+            let older = |expected: &Entry| found.entries_lost && entry.term < expected.term;
             if let Some(expected) = expected
                 && index <= bound
                 && *expected != entry
+                && !older(expected)
             {
                 broken!(
                     "KV2",
