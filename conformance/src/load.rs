@@ -3,6 +3,7 @@
 use crate::random::Random;
 use crate::unary::Unary;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use proto::etcdserverpb as pb;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -92,6 +93,8 @@ impl Load {
         let connections: Vec<Unary> = (0..self.clients.min(CONNECTIONS_MAX))
             .map(|at| Unary::new(self.addresses[at % self.addresses.len()]))
             .collect();
+        // Not part of what is measured; where it fails, the first request tells.
+        let _ = join_all(connections.iter().map(Unary::connect)).await;
         let since = Instant::now();
         let until = since + self.duration;
         let clients: Vec<_> = (0..self.clients)

@@ -44,6 +44,14 @@ impl Unary {
         }
     }
 
+    /// Connects now instead of at the first call.
+    ///
+    /// # Errors
+    /// The connection cannot be made.
+    pub async fn connect(&self) -> Outcome<()> {
+        self.opened().await.map(drop)
+    }
+
     /// Asks, and waits for the answer as long as it takes. `path` is that of the method, as in `/etcdserverpb.KV/Put`.
     ///
     /// # Errors

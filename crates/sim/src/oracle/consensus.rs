@@ -679,6 +679,7 @@ mod tests {
         assert_eq!(found.0, "KV2");
         let lost = Recovery {
             entries_lost: true,
+            rotten: true,
             ..with("a")
         };
         oracle.on_recovery(0, lost).unwrap();
