@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-/// The shortest there is, so that the stops are short.
-const TTL: Duration = Duration::from_secs(1);
+/// Short, so that the stops are; not so short that a busy machine loses the lock before it is stopped.
+const TTL: Duration = Duration::from_secs(2);
 
 /// What it is told.
 #[derive(Debug, Serialize, Deserialize)]
