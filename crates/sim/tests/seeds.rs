@@ -291,6 +291,12 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         "of an oracle: a member whose damaged log said that entries were lost had older ones back in their place",
     ),
     (
+        Profile::Crashy,
+        910_084,
+        60,
+        "an owner that waited twice held by two tokens, and re-entered by the one that it had released",
+    ),
+    (
         Profile::Churn,
         800_107,
         80,

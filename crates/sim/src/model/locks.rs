@@ -206,11 +206,12 @@ impl Locks {
             return Ok(LockReply::Passed);
         }
         self.use_for(&acquire.name, mode.kind(), acquire.limit)?;
-        let own = self.holders(&acquire.name).find(|holder| {
+        let own = self.holders(&acquire.name).filter(|holder| {
             acquire.owner != 0
                 && holder.owner == acquire.owner
                 && holder.claimant.session == claimant.session
         });
+        let own = own.min_by_key(|holder| holder.token);
         let own = own.map(|own| (own.mode, own.token));
         if mode == Mode::Exclusive && matches!(own, Some((Mode::Shared, _))) {
             return Err(LockRejection::Upgrade);

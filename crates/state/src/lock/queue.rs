@@ -18,8 +18,8 @@ pub(crate) struct Queue {
     pub alone: bool,
     /// Holders that have left their barrier.
     pub leaving: usize,
-    /// Token and number of acquisitions of owners that may re-enter.
-    owners: BTreeMap<(i64, u64), (u64, u64)>,
+    /// Acquisitions that hold, of owners that may re-enter, by session, owner and token. Who waited twice may hold by two tokens.
+    owners: BTreeMap<(i64, u64, u64), u64>,
 }
 
 impl Queue {
@@ -39,8 +39,8 @@ impl Queue {
         self.alone |= claim.mode() == Mode::Exclusive;
         self.leaving += usize::from(claim.leaving);
         if claim.owner != 0 {
-            let entry = self.owners.entry((claimant.session, claim.owner));
-            entry.or_insert((claim.token, 0)).1 += 1;
+            let grant = (claimant.session, claim.owner, claim.token);
+            *self.owners.entry(grant).or_insert(0) += 1;
         }
     }
 
@@ -55,19 +55,20 @@ impl Queue {
         self.used -= claim.permits;
         self.alone &= !self.holders.is_empty();
         self.leaving -= usize::from(claim.leaving);
-        let owner = (claimant.session, claim.owner);
-        if let Some((_, count)) = self.owners.get_mut(&owner) {
+        let grant = (claimant.session, claim.owner, claim.token);
+        if let Some(count) = self.owners.get_mut(&grant) {
             *count -= 1;
             if *count == 0 {
-                self.owners.remove(&owner);
+                self.owners.remove(&grant);
             }
         }
     }
 
-    /// The grant that this owner may re-enter.
+    /// The grant that this owner may re-enter, the oldest if there are two.
     pub fn grant_of(&self, session: i64, owner: u64) -> Option<u64> {
-        let owner = self.owners.get(&(session, owner)).filter(|_| owner != 0);
-        owner.map(|&(token, _)| token)
+        let all = (session, owner, 0)..=(session, owner, u64::MAX);
+        let oldest = self.owners.range(all).next();
+        oldest.map(|(&(_, _, token), _)| token)
     }
 
     /// Acquisitions of a grant.

@@ -382,11 +382,12 @@ impl Locks {
             }
         }
         let holders = self.holders(&name);
-        let own = holders.iter().find(|holder| {
+        let own = holders.iter().filter(|holder| {
             acquire.owner != 0
                 && holder.owner == acquire.owner
                 && holder.claimant.session == claimant.session
         });
+        let own = own.min_by_key(|holder| holder.grant);
         let (mut mode, grant) = (mode, own.and_then(|own| own.grant));
         if let Some(own) = own {
             if own.mode == Mode::Shared && mode == Mode::Exclusive {
