@@ -58,6 +58,7 @@ enum Piece {
 }
 
 /// What became of a value.
+#[must_use]
 enum Written {
     Value,
     /// A name that stands for nothing.
@@ -185,7 +186,11 @@ impl<'a> Reader<'a> {
                 return Ok(());
             };
             let mut pair = Vec::new();
-            write(key, &token, &mut pair);
+            if let Written::Wrong = write(key, &token, &mut pair) {
+                let (kind, raw) = (kind_name(&key.kind), lossy(token.raw));
+                let what = format!("invalid value for {kind} key: {raw}");
+                return Err(self.fault(token.at, &what));
+            }
             if !seen.insert(name.clone()) {
                 let what = format!("duplicate map key {}", lossy(token.raw));
                 return Err(self.fault(token.at, &what));
