@@ -525,6 +525,11 @@ impl Replica {
         self.state.auth()
     }
 
+    /// The last entry this member's state has.
+    pub fn applied(&self) -> Index {
+        Index(self.state.applied())
+    }
+
     /// What this member says of itself.
     pub fn status(&self) -> Status {
         Status {

@@ -1,9 +1,10 @@
 //! The two threads that wait for the disk: one for the log, one for snapshots, so that a snapshot never delays a sync.
 //!
-//! Group commit is natural: whatever queued up during one sync goes into the next. Nothing here decides; the replica says what to
+//! Group commit is natural: whatever queued up during one sync goes into the next. Followers far behind are fed in between (`feed.rs`). Nothing here decides; the replica says what to
 //! write and hears when it is durable. A failing disk is retried for ever and complained about: until it works again no `Persisted` is told, so this member
 //! neither votes nor acknowledges, and the others go on without it (PROPERTIES R3).
 
+use crate::feed::Feed;
 use crate::{Metrics, OpenSnapshot};
 use bytes::Bytes;
 use log::{Disk, Log, ReadEntries, SnapshotReader, Snapshots, StoreError};
@@ -22,6 +23,14 @@ use tracing::{error, info, warn};
 const GROUP_BYTES_MAX: usize = 256 << 10;
 /// The replica hears of the length of the log when it has changed by this much: each time would wake the loop twice for one sync.
 const LOG_BYTES_STEP: u64 = 64 << 10;
+/// Bytes of entries by which followers far behind get nearer to the end of the log in a second.
+const FEED_BYTES_PER_SECOND: u64 = 16 << 20;
+/// Bytes of entries read for them at once, about.
+const FEED_PIECE_BYTES: usize = 32 << 10;
+/// Bytes of entries they get without a pause.
+const FEED_BURST_BYTES: usize = 1 << 20;
+/// Bytes of a snapshot they get in a second: a gigabyte in half a minute.
+const SNAPSHOT_BYTES_PER_SECOND: u64 = 32 << 20;
 /// How often free space is looked at while the log is written, and how often a full disk is tried again.
 const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a failed disk is left alone before the next try: doubles from the first to the second.
@@ -34,6 +43,10 @@ pub(crate) enum LogTask {
     Fetch {
         from: Index,
         bytes_max: usize,
+    },
+    /// Entries for a follower that is far behind: at their time.
+    Feed {
+        from: Index,
     },
     Release(Index),
     /// The log is whole again: forget the mark that entries were lost.
@@ -100,6 +113,7 @@ impl DiskThreads {
             short_of_space: false,
             space_checked: Instant::now(),
             log_bytes_told: 0,
+            feed: Feed::new(FEED_BYTES_PER_SECOND, FEED_BURST_BYTES, Instant::now()),
         };
         let threads = vec![
             spawn(format!("{name}-log"), move || log_thread.run(&log_tasks)),
@@ -145,6 +159,7 @@ struct LogThread<D: Disk> {
     short_of_space: bool,
     space_checked: Instant,
     log_bytes_told: u64,
+    feed: Feed<Index>,
 }
 
 impl<D: Disk> LogThread<D> {
@@ -173,6 +188,7 @@ impl<D: Disk> LogThread<D> {
             }
             if let Some(sequence) = persisted {
                 self.sync(sequence);
+                self.feed.grown(group_bytes);
             }
             for task in aside.drain(..) {
                 self.aside(task);
@@ -180,16 +196,26 @@ impl<D: Disk> LogThread<D> {
         }
     }
 
-    /// Waits for a task; while space is short it also looks whether there is some again. `None` when the member stops.
+    /// Waits for a task. Meanwhile it feeds who is far behind, and looks whether there is space again while that is short. `None` when the member stops.
     fn next(&mut self, tasks: &Receiver<LogTask>) -> Option<LogTask> {
         loop {
-            if !self.short_of_space {
-                return tasks.recv().ok();
+            let now = Instant::now();
+            if let Some(from) = self.feed.next(now) {
+                let bytes = self.fetch(from, FEED_PIECE_BYTES);
+                self.feed.served(now, bytes);
             }
-            match tasks.recv_timeout(SPACE_CHECK_INTERVAL) {
+            let space_due = self.space_checked + SPACE_CHECK_INTERVAL;
+            if self.short_of_space && space_due <= now {
+                self.check_space();
+            }
+            let space_due = self.short_of_space.then_some(space_due);
+            let Some(due) = self.feed.due().into_iter().chain(space_due).min() else {
+                return tasks.recv().ok();
+            };
+            match tasks.recv_timeout(due.saturating_duration_since(now)) {
                 Ok(task) => return Some(task),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => self.check_space(),
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }
@@ -265,29 +291,40 @@ impl<D: Disk> LogThread<D> {
         }
     }
 
+    /// Reads entries back; gives their bytes.
+    fn fetch(&mut self, from: Index, bytes_max: usize) -> usize {
+        let mut bytes = 0;
+        let input = match self.log.read(from, bytes_max) {
+            ReadEntries::Entries(entries) => {
+                bytes = entries.iter().map(entry_bytes).sum();
+                Input::Fetched { from, entries }
+            }
+            ReadEntries::Absent => Input::Fetched {
+                from,
+                entries: Vec::new(),
+            },
+            ReadEntries::Damaged(found) => {
+                if found.is_news {
+                    self.metrics.damage_found.inc();
+                    let (index, what) = (from.0, found.what);
+                    error!(index, what, "log is damaged, it is being repaired");
+                }
+                Input::Unreadable {
+                    from,
+                    through: found.through,
+                }
+            }
+        };
+        let _ = self.inputs.send(input);
+        bytes
+    }
+
     fn aside(&mut self, task: LogTask) {
         match task {
             LogTask::Fetch { from, bytes_max } => {
-                let input = match self.log.read(from, bytes_max) {
-                    ReadEntries::Entries(entries) => Input::Fetched { from, entries },
-                    ReadEntries::Absent => Input::Fetched {
-                        from,
-                        entries: Vec::new(),
-                    },
-                    ReadEntries::Damaged(found) => {
-                        if found.is_news {
-                            self.metrics.damage_found.inc();
-                            let (index, what) = (from.0, found.what);
-                            error!(index, what, "log is damaged, it is being repaired");
-                        }
-                        Input::Unreadable {
-                            from,
-                            through: found.through,
-                        }
-                    }
-                };
-                let _ = self.inputs.send(input);
+                self.fetch(from, bytes_max);
             }
+            LogTask::Feed { from } => self.feed.ask(from),
             LogTask::Release(upto) => {
                 self.log.release(upto);
                 self.tell_quarantined();
@@ -318,7 +355,8 @@ fn run_snapshots<D: Disk + 'static>(
 ) where
     SnapshotReader<D>: Send,
 {
-    while let Ok(task) = tasks.recv() {
+    let mut feed = Feed::new(SNAPSHOT_BYTES_PER_SECOND, 0, Instant::now());
+    while let Some(task) = next_of_snapshots(tasks, &mut feed) {
         let input = match task {
             SnapshotTask::Stage { id, offset, bytes } => {
                 let written = offset + bytes.len() as u64;
@@ -368,15 +406,42 @@ fn run_snapshots<D: Disk + 'static>(
                 bytes_max,
             } => {
                 let outcome = snapshots.snapshot_read(index, offset, bytes_max);
+                let bytes = kept(outcome, "snapshot was not read", metrics);
+                feed.served(Instant::now(), bytes.as_ref().map_or(0, Bytes::len));
                 Input::SnapshotRead {
                     index,
                     offset,
-                    bytes: kept(outcome, "snapshot was not read", metrics),
+                    bytes,
                 }
             }
         };
         if inputs.send(input).is_err() {
             return;
+        }
+    }
+}
+
+/// Waits for a task; reads wait for their time. `None` when the member stops.
+fn next_of_snapshots(
+    tasks: &Receiver<SnapshotTask>,
+    feed: &mut Feed<SnapshotTask>,
+) -> Option<SnapshotTask> {
+    loop {
+        let now = Instant::now();
+        if let Some(read) = feed.next(now) {
+            return Some(read);
+        }
+        let task = match feed.due() {
+            None => tasks.recv().ok()?,
+            Some(due) => match tasks.recv_timeout(due - now) {
+                Ok(task) => task,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return None,
+            },
+        };
+        match task {
+            read @ SnapshotTask::Read { .. } => feed.ask(read),
+            other => return Some(other),
         }
     }
 }

@@ -11,6 +11,7 @@ mod connection;
 mod disk;
 mod etcd_flags;
 pub mod examine;
+mod feed;
 mod greet;
 mod grpc;
 mod handle;

@@ -316,6 +316,10 @@ impl Running {
                 self.node.steps.handed(&persist);
                 log.send(LogTask::Persist(persist)).is_ok()
             }
+            // The state has them already: they are for a follower that is far behind.
+            Effect::Fetch { from, .. } if from <= self.node.replica.applied() => {
+                log.send(LogTask::Feed { from }).is_ok()
+            }
             Effect::Fetch { from, bytes_max } => {
                 log.send(LogTask::Fetch { from, bytes_max }).is_ok()
             }
