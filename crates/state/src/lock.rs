@@ -102,6 +102,12 @@ pub(crate) struct Locks {
     changed: BTreeSet<Vec<u8>>,
 }
 
+/// When the wait of an acquisition ends by itself.
+fn wait_of(claim: &Claim) -> Option<(u64, Timer)> {
+    let ends = claim.waits() && claim.deadline_ms != 0;
+    ends.then_some((claim.deadline_ms, Timer::Wait(claim.claimant)))
+}
+
 impl Locks {
     /// Pins the rows.
     pub fn pin(&self) -> (Table<Lock>, Table<Claim>) {
@@ -156,11 +162,6 @@ impl Locks {
     }
 
     fn insert_claim(&mut self, claim: Claim) {
-        self.bytes += claim.bytes();
-        if claim.waits() && claim.deadline_ms != 0 {
-            self.timers
-                .insert((claim.deadline_ms, Timer::Wait(claim.claimant)));
-        }
         *self.sessions.entry(claim.claimant.session).or_default() += 1;
         match self.queues.get_mut(&claim.name) {
             Some(queue) => queue.insert(&claim),
@@ -170,6 +171,8 @@ impl Locks {
                 self.queues.insert(claim.name.clone(), queue);
             }
         }
+        self.bytes += claim.bytes();
+        self.timers.extend(wait_of(&claim));
         let claimant = claim.claimant;
         let old = self.claims.set(claim);
         assert!(old.is_none(), "acquisition {claimant:?} is there twice");
@@ -178,9 +181,8 @@ impl Locks {
     fn take_claim(&mut self, claimant: Claimant) -> Option<Claim> {
         let claim = self.claims.remove(&claimant)?;
         self.bytes -= claim.bytes();
-        if claim.deadline_ms != 0 {
-            self.timers
-                .remove(&(claim.deadline_ms, Timer::Wait(claimant)));
+        if let Some(wait) = wait_of(&claim) {
+            self.timers.remove(&wait);
         }
         if let Some(count) = self.sessions.get_mut(&claimant.session) {
             *count -= 1;
@@ -197,27 +199,58 @@ impl Locks {
         Some(claim)
     }
 
-    fn set_lock(&mut self, lock: Lock) {
+    /// Changes an acquisition that is there, but for whose it is and of what.
+    fn change_claim(&mut self, claimant: Claimant, change: impl FnOnce(&mut Claim)) {
+        let Locks {
+            claims,
+            queues,
+            timers,
+            bytes,
+            ..
+        } = self;
+        let changed = claims.update(&claimant, |claim| {
+            let queue = queues.get_mut(&claim.name);
+            let queue = queue.expect("every acquisition is in the queue of its lock");
+            queue.remove(claim);
+            *bytes -= claim.bytes();
+            if let Some(wait) = wait_of(claim) {
+                timers.remove(&wait);
+            }
+            change(claim);
+            queue.insert(claim);
+            *bytes += claim.bytes();
+            timers.extend(wait_of(claim));
+        });
+        assert!(changed.is_some(), "acquisition {claimant:?} is not there");
+    }
+
+    fn insert_lock(&mut self, lock: Lock) {
         self.bytes += lock_bytes(lock.name.len());
         if lock.closed_until_ms != 0 {
             self.timers
                 .insert((lock.closed_until_ms, Timer::Open(lock.name.clone())));
         }
-        let closed_until_ms = lock.closed_until_ms;
-        if let Some(old) = self.locks.set(lock) {
-            self.bytes -= lock_bytes(old.name.len());
-            if old.closed_until_ms != 0 && old.closed_until_ms != closed_until_ms {
-                self.timers
-                    .remove(&(old.closed_until_ms, Timer::Open(old.name)));
-            }
-        }
+        let old = self.locks.set(lock);
+        assert!(old.is_none(), "a lock is there twice");
     }
 
-    /// Changes a lock that is there.
+    /// Changes a lock that is there, but for its name.
     fn change_lock(&mut self, name: &[u8], change: impl FnOnce(&mut Lock)) {
-        let mut lock = self.locks.get(name).expect("the lock is in use").clone();
-        change(&mut lock);
-        self.set_lock(lock);
+        let changed = self.locks.update(name, |lock| {
+            let before = lock.closed_until_ms;
+            change(lock);
+            (before, lock.closed_until_ms)
+        });
+        let (before, after) = changed.expect("the lock is in use");
+        if before == after {
+            return;
+        }
+        if before != 0 {
+            self.timers.remove(&(before, Timer::Open(name.to_vec())));
+        }
+        if after != 0 {
+            self.timers.insert((after, Timer::Open(name.to_vec())));
+        }
     }
 
     /// Notes that holders of a lock, or their texts, changed.
@@ -235,7 +268,7 @@ impl Locks {
     pub fn abandoned(&self, clock_ms: u64) -> Locks {
         let mut left = Locks::default();
         for lock in self.locks.range(Bound::Unbounded) {
-            left.set_lock(lock.clone());
+            left.insert_lock(lock.clone());
         }
         for claim in self.claims.range(Bound::Unbounded) {
             left.close(claim, clock_ms);
@@ -262,7 +295,7 @@ impl Locks {
         if Kind::try_from(lock.kind).is_err() {
             return Err(format!("no lock is of kind {}", lock.kind));
         }
-        self.set_lock(lock);
+        self.insert_lock(lock);
         Ok(())
     }
 

@@ -1,5 +1,5 @@
 //! Rows in the order of their keys, copied on write in shards: a reader pins all of them by copying the list of shards.
-//! The sum of the rows' hashes is kept beside them, so that the hash of a state costs no walk.
+//! The sum of the rows' hashes is kept beside them, so that the hash of a state costs no walk; and each row's own, so that it is found once.
 
 use std::cmp::Ordering;
 use std::ops::Bound;
@@ -26,9 +26,23 @@ pub(crate) struct Place {
     at: usize,
 }
 
+/// A row and its hash.
+#[derive(Clone)]
+struct Hashed<R> {
+    row: R,
+    hash: u64,
+}
+
+impl<R: Row> Hashed<R> {
+    fn new(row: R) -> Hashed<R> {
+        let hash = row.hash();
+        Hashed { row, hash }
+    }
+}
+
 /// See the module. Cloning it pins it.
 pub(crate) struct Table<R> {
-    shards: Vec<Arc<Vec<R>>>,
+    shards: Vec<Arc<Vec<Hashed<R>>>>,
     length: usize,
     sum: u64,
 }
@@ -52,8 +66,8 @@ impl<R> Default for Table<R> {
     }
 }
 
-fn place<R: Row>(shard: &[R], key: &R::Key) -> Result<usize, usize> {
-    shard.binary_search_by(|row| row.key().cmp(key))
+fn place<R: Row>(shard: &[Hashed<R>], key: &R::Key) -> Result<usize, usize> {
+    shard.binary_search_by(|hashed| hashed.row.key().cmp(key))
 }
 
 impl<R: Row> Table<R> {
@@ -61,13 +75,13 @@ impl<R: Row> Table<R> {
     fn shard(&self, key: &R::Key) -> Option<usize> {
         let after = self
             .shards
-            .partition_point(|shard| shard[0].key().cmp(key) != Ordering::Greater);
+            .partition_point(|shard| shard[0].row.key().cmp(key) != Ordering::Greater);
         (!self.shards.is_empty()).then_some(after.saturating_sub(1))
     }
 
     pub fn get(&self, key: &R::Key) -> Option<&R> {
         let shard = &self.shards[self.shard(key)?];
-        place(shard, key).ok().map(|at| &shard[at])
+        place(shard, key).ok().map(|at| &shard[at].row)
     }
 
     pub fn len(&self) -> usize {
@@ -86,7 +100,7 @@ impl<R: Row> Table<R> {
             Bound::Included(key) | Bound::Excluded(key) => {
                 let shard = self.shard(key).unwrap_or(0);
                 let rows = self.shards.get(shard).map_or(&[][..], |shard| shard);
-                let at = rows.partition_point(|row| match row.key().cmp(key) {
+                let at = rows.partition_point(|hashed| match hashed.row.key().cmp(key) {
                     Ordering::Less => true,
                     Ordering::Equal => matches!(lower, Bound::Excluded(_)),
                     Ordering::Greater => false,
@@ -98,12 +112,13 @@ impl<R: Row> Table<R> {
             .iter()
             .flat_map(|shard| shard.iter())
             .skip(at)
+            .map(|hashed| &hashed.row)
     }
 
     /// The row at a place, which goes on to the next. Only in a table that is not changed meanwhile.
     pub fn next(&self, place: &mut Place) -> Option<&R> {
         let rows = self.shards.get(place.shard)?;
-        let row = &rows[place.at];
+        let row = &rows[place.at].row;
         place.at += 1;
         if place.at == rows.len() {
             *place = Place {
@@ -116,21 +131,22 @@ impl<R: Row> Table<R> {
 
     /// Adds a row, or replaces the one with its key; gives that.
     pub fn set(&mut self, row: R) -> Option<R> {
-        self.sum = self.sum.wrapping_add(row.hash());
-        let Some(at) = self.shard(row.key()) else {
-            self.shards.push(Arc::new(vec![row]));
+        let new = Hashed::new(row);
+        self.sum = self.sum.wrapping_add(new.hash);
+        let Some(at) = self.shard(new.row.key()) else {
+            self.shards.push(Arc::new(vec![new]));
             self.length = 1;
             return None;
         };
         let shard = Arc::make_mut(&mut self.shards[at]);
-        match place(shard, row.key()) {
+        match place(shard, new.row.key()) {
             Ok(found) => {
-                let old = std::mem::replace(&mut shard[found], row);
-                self.sum = self.sum.wrapping_sub(old.hash());
-                Some(old)
+                let old = std::mem::replace(&mut shard[found], new);
+                self.sum = self.sum.wrapping_sub(old.hash);
+                Some(old.row)
             }
             Err(place) => {
-                shard.insert(place, row);
+                shard.insert(place, new);
                 self.length += 1;
                 if shard.len() > SHARD_ROWS_MAX {
                     let half = shard.split_off(SHARD_ROWS_MAX / 2);
@@ -141,6 +157,18 @@ impl<R: Row> Table<R> {
         }
     }
 
+    /// Changes a row where it is, but for its key; gives what `change` gives, `None` if there is no such row.
+    pub fn update<T>(&mut self, key: &R::Key, change: impl FnOnce(&mut R) -> T) -> Option<T> {
+        let at = self.shard(key)?;
+        let found = place(&self.shards[at], key).ok()?;
+        let hashed = &mut Arc::make_mut(&mut self.shards[at])[found];
+        let changed = change(&mut hashed.row);
+        let hash = hashed.row.hash();
+        self.sum = self.sum.wrapping_sub(hashed.hash).wrapping_add(hash);
+        hashed.hash = hash;
+        Some(changed)
+    }
+
     /// Takes a row out.
     pub fn remove(&mut self, key: &R::Key) -> Option<R> {
         let at = self.shard(key)?;
@@ -148,11 +176,11 @@ impl<R: Row> Table<R> {
         let shard = Arc::make_mut(&mut self.shards[at]);
         let old = shard.remove(found);
         self.length -= 1;
-        self.sum = self.sum.wrapping_sub(old.hash());
+        self.sum = self.sum.wrapping_sub(old.hash);
         if shard.is_empty() {
             self.shards.remove(at);
         }
-        Some(old)
+        Some(old.row)
     }
 }
 
@@ -187,8 +215,11 @@ mod tests {
                 if step == pin_at {
                     pinned = Some((table.clone(), map.clone()));
                 }
-                if choice < 7 {
+                if choice < 5 {
                     prop_assert_eq!(table.set(Pair(key, value)).map(|row| row.1), map.insert(key, value));
+                } else if choice < 7 {
+                    let before = table.update(&key, |row| std::mem::replace(&mut row.1, value));
+                    prop_assert_eq!(before, map.get_mut(&key).map(|old| std::mem::replace(old, value)));
                 } else {
                     prop_assert_eq!(table.remove(&key).map(|row| row.1), map.remove(&key));
                 }

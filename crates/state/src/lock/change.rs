@@ -224,11 +224,12 @@ impl Locks {
         );
         let claim = self.claim(claimant).expect("it is there");
         if !claim.holds() {
-            let mut claim = self.take_claim(claimant).expect("it is there");
-            claim.joined = moment.next_ordinal();
-            claim.deadline_ms = deadline_ms(acquire.wait_ms, moment.clock_ms);
-            self.unsettle(&claim.name);
-            self.insert_claim(claim);
+            let joined = moment.next_ordinal();
+            self.change_claim(claimant, |claim| {
+                claim.joined = joined;
+                claim.deadline_ms = deadline_ms(acquire.wait_ms, moment.clock_ms);
+            });
+            self.unsettle(&acquire.name);
         }
         Ok(Then::Await {
             claimant,
@@ -242,7 +243,7 @@ impl Locks {
         match self.locks.get(name) {
             None => {
                 within("locks", self.locks.len() as u64 + 1, 0, LOCKS_MAX as u64)?;
-                self.set_lock(Lock {
+                self.insert_lock(Lock {
                     name: name.to_vec(),
                     kind: kind as i32,
                     limit: if counted { limit } else { 0 },
@@ -262,11 +263,11 @@ impl Locks {
 
     fn release(&mut self, release: &Release, moment: &mut Moment<'_>) -> Changed {
         let &Release { claimant, joined } = release;
-        let claim = self.claim(claimant).ok_or(LockRejection::NotHeld)?.clone();
+        let claim = self.claim(claimant).ok_or(LockRejection::NotHeld)?;
         if joined != 0 && claim.joined != joined {
             return Err(LockRejection::Rejoined);
         }
-        self.drop_claim(&claim, moment);
+        let claim = self.drop_claim(claimant, moment);
         if claim.waits() {
             self.wake(claimant, Outcome::Cancelled);
         }
@@ -281,12 +282,9 @@ impl Locks {
 
     fn set_value(&mut self, set: &SetValue, moment: &mut Moment<'_>) -> Changed {
         check_value(&set.value)?;
-        let mut claim = self
-            .take_claim(set.claimant)
-            .ok_or(LockRejection::NotHeld)?;
-        claim.value = set.value.to_vec();
+        let claim = self.claim(set.claimant).ok_or(LockRejection::NotHeld)?;
         let (name, holds) = (claim.name.clone(), claim.holds());
-        self.insert_claim(claim);
+        self.change_claim(set.claimant, |claim| claim.value = set.value.to_vec());
         if holds {
             self.touch(&name, moment);
         }
@@ -310,8 +308,7 @@ impl Locks {
             return Err(LockRejection::NotHeld);
         }
         for claimant in claimants {
-            let claim = self.claim(claimant).expect("a holder").clone();
-            self.drop_claim(&claim, moment);
+            self.drop_claim(claimant, moment);
             self.wake(
                 claimant,
                 Outcome::Forced {
@@ -361,12 +358,13 @@ impl Locks {
         if claim.mode() != Mode::Enter || !claim.holds() {
             return Err(LockRejection::NotHeld);
         }
-        let mut claim = self.take_claim(claimant).expect("it is there");
-        claim.leaving = true;
-        claim.joined = moment.next_ordinal();
-        claim.deadline_ms = deadline_ms(leave.wait_ms, moment.clock_ms);
-        self.unsettle(&claim.name);
-        self.insert_claim(claim);
+        self.unsettled.insert(claim.name.clone());
+        let joined = moment.next_ordinal();
+        self.change_claim(claimant, |claim| {
+            claim.leaving = true;
+            claim.joined = joined;
+            claim.deadline_ms = deadline_ms(leave.wait_ms, moment.clock_ms);
+        });
         Ok(Then::Await {
             claimant,
             wait: leave.wait_ms > 0,

@@ -17,14 +17,14 @@ impl Locks {
 
     /// Hands over what may be; true when all is done, false when `fuel` was used up before.
     pub fn settle(&mut self, moment: &mut Moment<'_>, fuel: &mut u64) -> bool {
-        while let Some(name) = self.unsettled.first().cloned() {
+        while let Some(name) = self.unsettled.pop_first() {
             while self.settle_step(&name, moment) {
                 *fuel = fuel.saturating_sub(1);
                 if *fuel == 0 {
+                    self.unsettled.insert(name);
                     return false;
                 }
             }
-            self.unsettled.remove(&name);
             self.forget_if_idle(&name);
         }
         true
@@ -63,7 +63,7 @@ impl Locks {
             self.take_claim(front);
             self.wake(front, Outcome::Passed);
         } else {
-            self.grant(front, moment);
+            self.grant(name, front, moment);
         }
         true
     }
@@ -99,22 +99,21 @@ impl Locks {
             }
         }
         for claimant in entering {
-            self.grant(claimant, moment);
+            self.grant(name, claimant, moment);
         }
         true
     }
 
     /// Gives a lock to a waiter.
-    fn grant(&mut self, claimant: Claimant, moment: &mut Moment<'_>) {
+    fn grant(&mut self, name: &[u8], claimant: Claimant, moment: &mut Moment<'_>) {
         let ordinal = moment.next_ordinal();
-        let mut claim = self.take_claim(claimant).expect("a waiter");
-        let token = mutated!(TokenReused, self.newest(&claim.name) + 1, ordinal);
-        claim.token = token;
-        claim.since_wall_ms = moment.wall_ms;
-        claim.deadline_ms = 0;
-        let name = claim.name.clone();
-        self.insert_claim(claim);
-        self.change_lock(&name, |lock| {
+        let token = mutated!(TokenReused, self.newest(name) + 1, ordinal);
+        self.change_claim(claimant, |claim| {
+            claim.token = token;
+            claim.since_wall_ms = moment.wall_ms;
+            claim.deadline_ms = 0;
+        });
+        self.change_lock(name, |lock| {
             assert!(
                 lock.newest < token,
                 "token {} → {token} of one lock",
@@ -123,7 +122,7 @@ impl Locks {
             lock.newest = token;
             lock.version = token;
         });
-        self.changed.insert(name);
+        self.changed.insert(name.to_vec());
         self.wake(claimant, Outcome::Granted { token });
     }
 
@@ -140,13 +139,14 @@ impl Locks {
         self.bytes -= lock_bytes(lock.name.len());
     }
 
-    /// Takes an acquisition away, whatever becomes of its lock.
-    pub(super) fn drop_claim(&mut self, claim: &Claim, moment: &mut Moment<'_>) {
-        self.take_claim(claim.claimant);
+    /// Takes an acquisition away that is there, whatever becomes of its lock.
+    pub(super) fn drop_claim(&mut self, claimant: Claimant, moment: &mut Moment<'_>) -> Claim {
+        let claim = self.take_claim(claimant).expect("it is there");
         if claim.holds() {
             self.touch(&claim.name, moment);
         }
         self.unsettle(&claim.name);
+        claim
     }
 
     /// Ends acquisitions of a session, at most `left` of them; true when none are left. `lost` if it was not ended in an orderly way.
@@ -160,20 +160,19 @@ impl Locks {
     ) -> bool {
         moment.ending = Some(session);
         loop {
-            let Some(claim) = self.claims_of(session).next() else {
+            let Some(claimant) = self.claims_of(session).next().map(|claim| claim.claimant) else {
                 return self.settle(moment, fuel);
             };
             if *left == 0 {
                 self.settle(moment, fuel);
                 return false;
             }
-            let claim = claim.clone();
             *left -= 1;
             *fuel = fuel.saturating_sub(1);
+            let claim = self.drop_claim(claimant, moment);
             if claim.waits() {
-                self.wake(claim.claimant, Outcome::SessionEnded);
+                self.wake(claimant, Outcome::SessionEnded);
             }
-            self.drop_claim(&claim, moment);
             if lost && !mutated!(LockDelaySkipped) {
                 self.close(&claim, moment.clock_ms);
             }
@@ -212,12 +211,14 @@ impl Locks {
 
     /// The time of a wait is over. Who left a barrier has left it all the same.
     fn end_wait(&mut self, claimant: Claimant) {
-        let mut claim = self.take_claim(claimant).expect("a timer is of a wait");
+        let claim = self.claim(claimant).expect("a timer is of a wait");
+        let leaving = claim.leaving;
+        self.unsettled.insert(claim.name.clone());
         self.wake(claimant, Outcome::TimedOut);
-        self.unsettle(&claim.name);
-        if claim.leaving {
-            claim.deadline_ms = 0;
-            self.insert_claim(claim);
+        if leaving {
+            self.change_claim(claimant, |claim| claim.deadline_ms = 0);
+        } else {
+            self.take_claim(claimant);
         }
     }
 }
