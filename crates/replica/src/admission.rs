@@ -111,7 +111,12 @@ impl Replica {
     }
 
     /// Puts a member that comes back, empty or without its votes, in place of the silent one of its name.
-    fn admit_anew(&self, now: Instant, target: &mut Configuration, introduction: &Introduction) {
+    fn admit_anew(
+        &mut self,
+        now: Instant,
+        target: &mut Configuration,
+        introduction: &Introduction,
+    ) {
         let Some((&old_id, old)) = target
             .members
             .iter()
@@ -149,11 +154,14 @@ impl Replica {
         target.voters.remove(&old_peer);
         target.learners.remove(&old_peer);
         target.members.remove(&old_id);
-        target.learners.insert(PeerId {
+        let peer = PeerId {
             member: introduction.member,
             incarnation,
-        });
+        };
+        target.learners.insert(peer);
         target.members.insert(introduction.member, member);
+        // It has yet to hear of it; until then what an earlier directory of its name asked, and was long on its way, is not to push it out.
+        self.membership.heard(now, peer);
         for other in target.members.values_mut() {
             if other.replaces == Some(old_id) {
                 other.replaces = Some(introduction.member);

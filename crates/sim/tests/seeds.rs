@@ -302,6 +302,12 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         80,
         "of the simulator: a removed member was stopped after every member had to serve again",
     ),
+    (
+        Profile::Chaos,
+        3_002_071,
+        80,
+        "what a member's earlier disk had asked long ago took the place from the one that had just been admitted",
+    ),
 ];
 
 #[test]

@@ -185,6 +185,30 @@ fn a_wiped_member_is_admitted_as_a_learner_then_votes() {
 }
 
 #[test]
+fn a_late_question_of_an_earlier_disk_does_not_push_out_who_was_just_admitted() {
+    let mut cell = Cell::settled();
+    let wiped = cell.follower();
+    cell.kill(wiped);
+    let leader = cell.elect();
+    cell.advance(3000);
+    let is_member = |cell: &Cell, id| in_force(cell, leader).members.contains_key(&MemberId(id));
+    cell.input(leader, Input::Join(introduction(wiped, 99)));
+    cell.advance(500);
+    assert!(is_member(&cell, 99));
+    // What its first disk had asked was long on its way.
+    cell.input(leader, Input::Join(introduction(wiped, 98)));
+    cell.advance(500);
+    assert!(is_member(&cell, 99) && !is_member(&cell, 98));
+    // If it never comes, one with another disk takes its place, as ever.
+    for _ in 0..5 {
+        cell.advance(1000);
+        cell.input(leader, Input::Join(introduction(wiped, 97)));
+    }
+    cell.advance(500);
+    assert!(is_member(&cell, 97) && !is_member(&cell, 99));
+}
+
+#[test]
 fn a_second_member_of_a_name_does_not_push_out_a_live_one() {
     let mut cell = Cell::settled();
     let leader = cell.leader().unwrap();
