@@ -308,6 +308,18 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         80,
         "what a member's earlier disk had asked long ago took the place from the one that had just been admitted",
     ),
+    (
+        Profile::Geo,
+        3_001_605,
+        80,
+        "of the simulator: it ended with a decision on its way to a member far off",
+    ),
+    (
+        Profile::Chaos,
+        3_001_022,
+        80,
+        "of the simulator: a spare machine whose new disk could not be read yet was taken for the removed member it had been, and never started again",
+    ),
 ];
 
 #[test]

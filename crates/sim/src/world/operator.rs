@@ -283,6 +283,8 @@ impl World {
             self.members[member].feature_level = self.consensus.feature_level_needed();
             if empty {
                 self.wipe(member);
+                // Nobody, until its disk can be read: not who it was, who was removed.
+                self.members[member].id = PeerId::default();
             }
             self.start(member);
         }
@@ -294,6 +296,9 @@ impl World {
         let comes_back = choice & (1 << 20) != 0 && self.members[member].id.member != MemberId(0);
         self.start_spare(member, !comes_back);
         let machine = &self.members[member];
+        if machine.id.member == MemberId(0) {
+            return None;
+        }
         // Of an id that is new to the cluster, the first incarnation is admitted.
         let id = PeerId {
             incarnation: machine.id.incarnation.max(Incarnation(1)),

@@ -255,12 +255,17 @@ impl World {
         }
     }
 
-    /// A command is under way, or a large removal is being written down, batch by batch, of which watches are told at its end.
+    /// A command is under way, or what is decided has not come to every member yet, or a large removal is being written down, batch by batch, of which
+    /// watches are told at its end.
     fn is_at_work(&self) -> bool {
-        let mut processes = self.members.iter().filter_map(|it| it.process.as_ref());
-        processes.any(|process| {
-            let status = process.replica.status();
-            status.pending_commands > 0 || status.complete < status.revision
+        let decided = self.consensus.chain().len() as u64;
+        let configuration = self.consensus.decided_configuration();
+        self.members.iter().any(|machine| {
+            let status = machine.process.as_ref().map(|it| it.replica.status());
+            status.is_some_and(|status| {
+                let behind = configuration.contains(machine.id) && status.applied < decided;
+                behind || status.pending_commands > 0 || status.complete < status.revision
+            })
         })
     }
 
