@@ -309,6 +309,12 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         "what a member's earlier disk had asked long ago took the place from the one that had just been admitted",
     ),
     (
+        Profile::Bitrot,
+        3_003_377,
+        80,
+        "of an oracle: a bounded read that ended because its member began anew from its directory",
+    ),
+    (
         Profile::Geo,
         3_001_605,
         80,

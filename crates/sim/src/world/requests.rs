@@ -210,8 +210,8 @@ impl World {
         }
         let as_promised = match (flight.kind, &outcome) {
             (_, Ok(_)) | (FlightKind::Decided, _) => true,
-            // There are too many, or a snapshot took the place of the state under it.
-            (_, Err(Failure::Overloaded { .. } | Failure::LeaderChanged)) => true,
+            // There are too many, a snapshot took the place of the state under it, or the member begins anew from its directory.
+            (_, Err(Failure::Overloaded { .. } | Failure::LeaderChanged | Failure::Halted)) => true,
             (FlightKind::Bounded, Err(failure)) => matches!(failure, Failure::TooStale { .. }),
             (FlightKind::Alone, Err(_)) => false,
         };
