@@ -3,6 +3,7 @@
 use super::{Interface, Measured, Work};
 use bytes::Bytes;
 use conformance::Outcome;
+use conformance::connection::leader_of;
 use conformance::process::Cluster;
 use conformance::unary::Unary;
 use proto::etcdserverpb as pb;
@@ -14,6 +15,8 @@ use tonic::Status;
 
 /// Connections that all clients share.
 const CONNECTIONS: usize = 16;
+/// How long a leader is looked for.
+const LEADER_WAIT: Duration = Duration::from_secs(10);
 /// Time to live of sessions, which are not renewed while they are measured.
 const TTL: Duration = Duration::from_secs(600);
 
@@ -25,7 +28,12 @@ pub(super) async fn drive(
     clients: usize,
     duration: Duration,
 ) -> Outcome<Measured> {
-    let addresses = cluster.clients();
+    let mut addresses = cluster.clients();
+    if let Interface::Native = interface {
+        // As the Rust client does with changes; etcd's balances over all members.
+        let leader = leader_of(&addresses, LEADER_WAIT).await?;
+        addresses = vec![addresses[leader]];
+    }
     let connections: Arc<[Unary]> = (0..clients.clamp(addresses.len(), CONNECTIONS))
         .map(|at| Unary::new(addresses[at % addresses.len()]))
         .collect();
