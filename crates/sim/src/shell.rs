@@ -98,6 +98,7 @@ impl World {
 
     /// Shows the oracles what a turn did, before any of it leaves the member.
     fn observe(&mut self, member: usize, effects: &[Effect]) {
+        self.consensus.on_turn(member);
         self.note_sound(member);
         for effect in effects {
             let check = match effect {

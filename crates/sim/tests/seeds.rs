@@ -326,6 +326,12 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         80,
         "of the simulator: a spare machine whose new disk could not be read yet was taken for the removed member it had been, and never started again",
     ),
+    (
+        Profile::Churn,
+        3_002_416,
+        80,
+        "of an oracle: what a leader decided and then, in the same turn, appended a change behind was counted by the voters of the change",
+    ),
 ];
 
 #[test]

@@ -32,6 +32,8 @@ struct Known {
     led: Option<Term>,
     commit: u64,
     applied: u64,
+    /// Where its log ended when its present turn began.
+    turn_began_at: u64,
     /// Its log has lost entries and said so; this many entries were decided when it came back.
     forgets: Option<u64>,
 }
@@ -159,6 +161,12 @@ impl Consensus {
     /// Number of terms that had a leader.
     pub fn terms_led(&self) -> usize {
         self.leaders.len()
+    }
+
+    /// A turn of a member begins: what it asks for and says from now on comes of that.
+    pub fn on_turn(&mut self, member: usize) {
+        let known = &mut self.members[member];
+        known.turn_began_at = known.log.last();
     }
 
     /// A member asks for something to be made durable.
@@ -443,6 +451,8 @@ impl Consensus {
             self.check_decision(member, commit)?;
         }
         for (index, next) in fresh {
+            // In force since it was appended: it was counted by itself, whatever took its place in the same turn.
+            self.check_counted(member, index, [&next])?;
             self.check_change(&next, index)?;
         }
         if let Some(hash) = state_hash {

@@ -1,7 +1,7 @@
 //! Raft's rules, seen in what members say to each other: nothing is said before it is durable, an election stands on votes and a decision on
 //! durable entries of a quorum. A broken rule is seen at once; what it would destroy may take a rare accident to show.
 
-use super::{Consensus, Mirror};
+use super::{Consensus, Known, Mirror};
 use crate::oracle::{Check, broken};
 use raft::{Body, Configuration, Index, Message, PeerId, Term};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,6 +54,19 @@ impl Consensus {
     pub fn configuration(&self, member: usize) -> &Configuration {
         let known = self.members[member].log.configurations.last();
         known.map_or(&self.rules.first, |(_, configuration)| configuration)
+    }
+
+    /// The configurations in force in a member's own log at some time in its present turn.
+    fn configurations_in_turn(&self, member: usize) -> impl Iterator<Item = &Configuration> {
+        let Known {
+            log, turn_began_at, ..
+        } = &self.members[member];
+        let before = log
+            .configurations
+            .partition_point(|(index, _)| index <= turn_began_at);
+        let first = (before == 0).then_some(&self.rules.first);
+        let since = log.configurations[before.saturating_sub(1)..].iter();
+        first.into_iter().chain(since.map(|(_, next)| next))
     }
 
     /// A quorum of the member's configuration is among those that `agrees`; true while quorums are not looked at.
@@ -217,6 +230,18 @@ impl Consensus {
                 known.led
             );
         }
+        // What was counted before the turn appended a change of the members was counted without that change.
+        self.check_counted(member, index, self.configurations_in_turn(member))
+    }
+
+    /// A quorum of one of these configurations, by which a member may have counted, has its entry at `index` for good.
+    pub(super) fn check_counted<'a>(
+        &self,
+        member: usize,
+        index: u64,
+        by: impl IntoIterator<Item = &'a Configuration>,
+    ) -> Check {
+        let term = self.members[member].log.term(index);
         let has = |voter: PeerId| {
             let member = self.rules.ids.iter().find(|(_, id)| **id == voter);
             let held = |log| holds(log, index, term);
@@ -224,7 +249,8 @@ impl Consensus {
             member.is_some_and(|(member, _)| held(&self.members[*member].durable))
                 || former.into_iter().any(|(_, log)| held(log))
         };
-        if !self.is_quorum(member, has) {
+        let mut by = by.into_iter();
+        if !self.rules.ids.is_empty() && !by.any(|configuration| is_quorum(configuration, has)) {
             let last: Vec<u64> = self
                 .members
                 .iter()
@@ -367,14 +393,73 @@ mod tests {
     #[test]
     fn a_decision_is_durable_on_a_quorum() {
         let decide = |durable| {
-            let mut oracle = cell(durable);
-            let vote = say(Body::VoteReply { granted: true });
-            oracle.on_send(1, peer(0), &vote).unwrap();
-            oracle.on_role(0, Role::Leader, Term(1)).unwrap();
+            let mut oracle = led_cell(durable);
             oracle.on_progress(0, 1, 0, None)
         };
         assert_eq!(decide([false, true, true]), Ok(1));
         assert_eq!(decide([true, false, false]).unwrap_err().0, "C2");
+    }
+
+    /// A cell whose first member leads.
+    fn led_cell(durable: [bool; 3]) -> Consensus {
+        let mut oracle = cell(durable);
+        let vote = say(Body::VoteReply { granted: true });
+        oracle.on_send(1, peer(0), &vote).unwrap();
+        oracle.on_role(0, Role::Leader, Term(1)).unwrap();
+        oracle
+    }
+
+    /// An entry that begins a move from the three members to those of these numbers, or ends it.
+    fn change(index: u64, voters: std::ops::Range<usize>, is_joint: bool) -> Persist {
+        let outgoing = if is_joint { 0..3 } else { 0..0 };
+        let configuration = Configuration {
+            voters: voters.map(peer).collect(),
+            outgoing: outgoing.map(peer).collect(),
+            ..Configuration::default()
+        };
+        Persist {
+            sequence: 0,
+            vote: None,
+            reset: None,
+            entries: vec![Entry {
+                term: Term(1),
+                index: Index(index),
+                payload: Payload::Configuration(configuration),
+            }],
+            commit: Index(0),
+        }
+    }
+
+    #[test]
+    fn a_decision_in_the_turn_of_a_change_stands_on_the_voters_before() {
+        let decide = |durable, turns_later| {
+            let mut oracle = led_cell(durable);
+            oracle.on_turn(0);
+            oracle.on_persist(0, &change(2, 0..4, true), 0).unwrap();
+            (0..turns_later).for_each(|_| oracle.on_turn(0));
+            oracle.on_progress(0, 1, 0, None)
+        };
+        assert_eq!(decide([true, true, false], 0), Ok(1));
+        assert_eq!(decide([true, false, false], 0).unwrap_err().0, "C2");
+        assert_eq!(decide([true, true, true], 1), Ok(1));
+        assert_eq!(decide([true, true, false], 1).unwrap_err().0, "C2");
+    }
+
+    #[test]
+    fn a_joint_configuration_stands_on_both_halves_though_its_turn_leaves_it() {
+        let decide = |holders| {
+            let mut oracle = led_cell([true; 3]);
+            for member in 0..3 {
+                let joint = change(2, 0..1, true);
+                oracle.on_persist(member, &joint, 0).unwrap();
+            }
+            (0..holders).for_each(|member| oracle.on_durable(member, 1));
+            oracle.on_turn(0);
+            oracle.on_persist(0, &change(3, 0..1, false), 0).unwrap();
+            oracle.on_progress(0, 2, 0, None)
+        };
+        assert_eq!(decide(2), Ok(2));
+        assert_eq!(decide(1).unwrap_err().0, "C2");
     }
 
     #[test]
