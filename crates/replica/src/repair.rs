@@ -19,7 +19,7 @@ const ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// Repairs under way.
 #[derive(Default)]
 pub(crate) struct Repair {
-    /// A part of the log up to here is damaged; the next snapshot must reach it. 0: none.
+    /// A part of the log up to here is damaged; a snapshot of that much makes it needless. 0: none.
     snapshot_needed: Index,
     /// The member begins anew, once it does not lead or at this time.
     reopening: Option<(String, Instant)>,
@@ -28,7 +28,7 @@ pub(crate) struct Repair {
 }
 
 impl Repair {
-    /// A snapshot before this index is of no use to a follower.
+    /// A snapshot from this index on makes the damaged part of the log needless.
     pub(crate) fn snapshot_needed(&self) -> Index {
         self.snapshot_needed
     }
@@ -81,6 +81,12 @@ impl Replica {
         }
         self.repair.snapshot_needed = self.repair.snapshot_needed.max(through);
         self.raft.handle(now, raft::Input::Unreadable { from });
+    }
+
+    /// A follower that gets a snapshot at `index` needs nothing that is damaged: it ends no earlier than the damage, or has all that is decided. What comes
+    /// behind that is in memory, and may wait for this very follower to be decided.
+    pub(crate) fn leads_past_damage(&self, index: Index) -> bool {
+        index >= self.repair.snapshot_needed.min(self.raft.commit())
     }
 
     /// Begins anew from the disk; a leader hands over first, if there is anybody.

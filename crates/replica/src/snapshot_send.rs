@@ -56,8 +56,7 @@ impl Replica {
         if self.snapshots.sending.contains_key(&to) {
             return;
         }
-        let needed = self.repair.snapshot_needed();
-        let useful = |file: &SnapshotFile| file.mark.index >= needed;
+        let useful = |file: &SnapshotFile| self.leads_past_damage(file.mark.index);
         match self.snapshots.newest.as_ref().filter(|file| useful(file)) {
             Some(_) => self.send_snapshot(now, to),
             None => {

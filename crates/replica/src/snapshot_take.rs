@@ -122,13 +122,15 @@ impl Replica {
         let newest = snapshots
             .newest
             .as_ref()
-            .map_or(0, |file| file.mark.index.0);
+            .map_or(Index(0), |file| file.mark.index);
+        let applied = Index(self.state.applied());
         let large = snapshots.log_bytes > self.snapshot_after() || self.space_is_worth_a_snapshot();
         // One that somebody asked for is to hold every record, so that it can be told in other formats.
         let asked = !snapshots.asked.is_empty() && self.state.complete() == self.state.revision();
-        let needed = self.repair.snapshot_needed().0;
-        let useful = self.state.applied() > newest && self.state.applied() >= needed;
-        idle && allowed && useful && (large || asked || snapshots.wanted || needed > newest)
+        let damaged = self.repair.snapshot_needed();
+        let heals = damaged > newest && applied >= damaged;
+        let useful = applied > newest && self.leads_past_damage(applied);
+        idle && allowed && useful && (large || asked || snapshots.wanted || heals)
     }
 
     /// On a full disk a snapshot is taken early: what deletes and compaction freed in the state is freed on the disk only when the log goes.

@@ -332,6 +332,12 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         80,
         "of an oracle: what a leader decided and then, in the same turn, appended a change behind was counted by the voters of the change",
     ),
+    (
+        Profile::Chaos,
+        3_001_913,
+        80,
+        "a leader with a damaged log waited to take the snapshot a follower needed until all that was damaged was decided, for which it needed that follower",
+    ),
 ];
 
 #[test]

@@ -1,5 +1,6 @@
 //! Repair: damage that a running member meets, and votes that are lost (PROPERTIES R1, R2).
 
+use crate::disk::SEGMENT_ENTRIES;
 use crate::harness::*;
 use raft::{Incarnation, MemberId, PeerId, Standing};
 use replica::{Consistency, Failure, Input, Introduction, Limits, Message, Settings};
@@ -62,6 +63,39 @@ fn r1_a_damaged_log_of_a_leader_is_healed_from_its_state() {
     cell.put(leader, "after", "v");
     cell.check_equal();
     assert_eq!(cell.get(behind, "k059").as_deref(), Some("59"));
+}
+
+/// Found by the simulator (chaos 3001913): the damaged part of the log also held what was not decided yet. The leader waited to take a snapshot of that, and
+/// that waited for the follower that waited for the snapshot.
+#[test]
+fn r1_a_damaged_log_that_holds_undecided_entries_does_not_keep_a_follower_behind() {
+    let mut cell = Cell::with(3, cold());
+    let leader = cell.elect();
+    let behind = cell.follower();
+    let other = (1..=3).find(|nth| ![leader, behind].contains(nth)).unwrap();
+    cell.kill(behind);
+    fill(&mut cell, leader, 60);
+    while !(6..12).contains(&(last(&cell, leader) % SEGMENT_ENTRIES)) {
+        cell.put(leader, "more", "v");
+    }
+    let decided = last(&cell, leader);
+    cell.kill(other);
+    let undecided = cell.propose(leader, put("undecided", "v"));
+    cell.settle();
+    assert_eq!(last(&cell, leader), decided + 1);
+    let disk = &mut cell.hosts.get_mut(&leader).unwrap().disk;
+    disk.damage(decided - 4, decided - 4);
+    cell.start(behind);
+    cell.advance(3000);
+    assert_eq!(cell.leader(), Some(leader), "it leads on");
+    assert!(matches!(cell.outcome(undecided), Some(Ok(_))));
+    assert_eq!(cell.get(behind, "k059").as_deref(), Some("59"));
+    let disk = &cell.hosts[&leader].disk;
+    assert!(
+        disk.damaged.is_empty() && disk.quarantined.len() == 1,
+        "the next snapshot makes the damaged part needless: {:?}",
+        disk.quarantined
+    );
 }
 
 /// Found by the simulator (chaos 35): a leader with a damaged log and a full disk went on leading, and fed nobody.
