@@ -309,6 +309,12 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         "what a member's earlier disk had asked long ago took the place from the one that had just been admitted",
     ),
     (
+        Profile::Chaos,
+        3_600_331,
+        80,
+        "of an oracle: a member that found damage when all faults were over had to answer those who were asking it",
+    ),
+    (
         Profile::Bitrot,
         3_003_377,
         80,

@@ -198,6 +198,8 @@ impl World {
             && self
                 .must_serve_from
                 .is_some_and(|from| flight.asked_at >= from)
+            // It has found damage of before, and begins anew from its directory.
+            && *failure != Failure::Halted
             && !self.is_lost_in_a_snapshot(member, flight.asked_at, failure)
         {
             self.fail(
