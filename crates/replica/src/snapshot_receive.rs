@@ -8,8 +8,10 @@ use bytes::Bytes;
 use raft::{Instant, PeerId};
 use std::time::Duration;
 
-/// A transfer of which nothing is heard for so long makes room: for the own snapshots, and for another sender's.
+/// A transfer of which nothing is heard for so long makes room for the own snapshots.
 const STALE_AFTER: Duration = Duration::from_secs(60);
+/// After so long it gives way to an older snapshot: its sender no longer leads, or it would have tried again twice.
+const GIVES_WAY_AFTER: Duration = Duration::from_secs(2);
 
 /// A snapshot on its way here.
 pub(crate) struct Receiving {
@@ -21,13 +23,13 @@ pub(crate) struct Receiving {
     /// Written by it.
     written: u64,
     finishing: bool,
-    stale_at: Instant,
+    heard_at: Instant,
 }
 
 impl Receiving {
     /// When it is given up.
     pub(crate) fn due_at(&self) -> Instant {
-        self.stale_at
+        self.heard_at + STALE_AFTER
     }
 }
 
@@ -67,10 +69,12 @@ impl Replica {
             .as_ref()
             .is_none_or(|receiving| receiving.file != file)
         {
-            let newer = self.snapshots.receiving.as_ref().is_none_or(|receiving| {
-                receiving.file.mark.index <= file.mark.index && !receiving.finishing
+            let has_room = self.snapshots.receiving.as_ref().is_none_or(|receiving| {
+                let is_newer = receiving.file.mark.index <= file.mark.index;
+                let is_silent = now.since(receiving.heard_at) >= GIVES_WAY_AFTER;
+                !receiving.finishing && (is_newer || is_silent)
             });
-            if !newer {
+            if !has_room {
                 return;
             }
             if offset > 0 {
@@ -86,7 +90,7 @@ impl Replica {
             return;
         }
         receiving.from = from;
-        receiving.stale_at = now + STALE_AFTER;
+        receiving.heard_at = now;
         if offset != receiving.staged || bytes.is_empty() {
             let offset = receiving.staged;
             return self.send(from, Message::SnapshotAck { index, offset });
@@ -115,7 +119,7 @@ impl Replica {
             staged: 0,
             written: 0,
             finishing: false,
-            stale_at: now + STALE_AFTER,
+            heard_at: now,
         });
     }
 
@@ -186,7 +190,7 @@ impl Replica {
             .snapshots
             .receiving
             .as_ref()
-            .is_some_and(|receiving| !receiving.finishing && receiving.stale_at <= now)
+            .is_some_and(|receiving| !receiving.finishing && receiving.due_at() <= now)
         {
             self.abandon_receiving();
         }

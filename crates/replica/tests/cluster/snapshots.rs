@@ -1,8 +1,10 @@
 //! Snapshots: taken, sent, resumed, loaded.
 
 use crate::harness::*;
+use bytes::Bytes;
+use raft::Index;
 use replica::{
-    Body, Consistency, Failure, Input, Limits, Settings, Ticket, WatchBody, WatchCreate,
+    Body, Consistency, Failure, Input, Limits, Message, Settings, Ticket, WatchBody, WatchCreate,
     WatchRequest,
 };
 
@@ -106,9 +108,8 @@ fn a_member_long_gone_catches_up_by_snapshot() {
     }
 }
 
-#[test]
-fn a_transfer_resumes_after_the_receiver_restarts() {
-    let mut cell = Cell::with(3, small_log());
+/// A member that was killed, and the leader, whose log no longer has what it lacks.
+fn one_long_gone(cell: &mut Cell) -> (u64, u64) {
     cell.elect();
     let gone = cell.follower();
     cell.kill(gone);
@@ -122,6 +123,45 @@ fn a_transfer_resumes_after_the_receiver_restarts() {
             .into_iter()
             .for_each(|ticket| drop(cell.response(ticket)));
     }
+    (gone, leader)
+}
+
+/// A leader that began to send its snapshot is followed by one whose newest is older.
+#[test]
+fn a_transfer_that_broke_off_gives_way_to_an_older_snapshot() {
+    let mut cell = Cell::with(3, small_log());
+    let (gone, leader) = one_long_gone(&mut cell);
+    let (mut mark, _) = cell.hosts[&leader]
+        .disk
+        .snapshot
+        .clone()
+        .expect("it has one");
+    mark.index = Index(mark.index.0 + 1000);
+    let before = (1..=3).find(|nth| ![gone, leader].contains(nth));
+    cell.start(gone);
+    let message = Message::SnapshotChunk {
+        mark,
+        bytes_total: 1 << 20,
+        checksum: 7,
+        offset: 0,
+        bytes: Bytes::from(vec![1; 256 << 10]),
+    };
+    let from = cell.hosts[&before.expect("there are three")].id;
+    cell.input(gone, Input::Message { from, message });
+    cell.advance(1000);
+    assert!(
+        cell.get_with(gone, "large0.0", Consistency::Local)
+            .is_none(),
+        "a transfer under way gives way at once"
+    );
+    cell.advance(3000);
+    cell.check_equal();
+}
+
+#[test]
+fn a_transfer_resumes_after_the_receiver_restarts() {
+    let mut cell = Cell::with(3, small_log());
+    let (gone, _) = one_long_gone(&mut cell);
     // From the third piece on all are lost.
     cell.lose_chunks = 3;
     cell.start(gone);
