@@ -296,6 +296,10 @@ impl Replica {
             // A member with room leads better; if there is none, this one goes on with what frees space.
             let _ = self.raft.transfer(now, None);
         }
+        if !full && self.disk_full {
+            // There is room again for the snapshot that failed.
+            self.snapshots.failed_at = None;
+        }
         self.disk_full = full;
     }
 
@@ -447,7 +451,7 @@ impl Replica {
                 .receiving
                 .as_ref()
                 .map(|receiving| receiving.due_at()),
-            self.snapshots.not_before.filter(|&at| at > now),
+            self.snapshot_retry_at().filter(|&at| at > now),
         ];
         if let Some(at) = self.timer.arm(others) {
             self.effects.push_back(Effect::SetTimer(at));

@@ -35,8 +35,8 @@ pub(crate) struct Snapshots {
     pub(crate) wanted: bool,
     /// Who waits for a snapshot at or after which index.
     pub(crate) asked: Vec<(Ticket, u64)>,
-    /// After a failure: not before.
-    pub(crate) not_before: Option<Instant>,
+    /// When the last one could not be written.
+    pub(crate) failed_at: Option<Instant>,
     last_stage: u64,
 }
 

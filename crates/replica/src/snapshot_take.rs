@@ -12,6 +12,8 @@ use std::time::Duration;
 const UNDER_WAY_MAX: u32 = 2;
 /// After a failed attempt the next waits for so long.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// The same for one that a follower, or a damaged log, waits for.
+const RETRY_WANTED_AFTER: Duration = Duration::from_secs(2);
 /// On a full disk the log is cut when it has this part of what is usual.
 const FULL_DISK_DIVISOR: u64 = 8;
 /// Who may wait for a snapshot at the same time.
@@ -118,7 +120,7 @@ impl Replica {
             && !snapshots.is_loading()
             && snapshots.receiving.is_none()
             && self.applying.is_between_batches();
-        let allowed = snapshots.not_before.is_none_or(|at| at <= now);
+        let allowed = self.snapshot_retry_at().is_none_or(|at| at <= now);
         let newest = snapshots
             .newest
             .as_ref()
@@ -131,6 +133,17 @@ impl Replica {
         let heals = damaged > newest && applied >= damaged;
         let useful = applied > newest && self.leads_past_damage(applied);
         idle && allowed && useful && (large || asked || snapshots.wanted || heals)
+    }
+
+    /// When one that could not be written may be tried again.
+    pub(crate) fn snapshot_retry_at(&self) -> Option<Instant> {
+        let is_waited_for = self.snapshots.wanted || self.repair.snapshot_needed() > Index(0);
+        let pause = if is_waited_for {
+            RETRY_WANTED_AFTER
+        } else {
+            RETRY_AFTER
+        };
+        self.snapshots.failed_at.map(|at| at + pause)
     }
 
     /// On a full disk a snapshot is taken early: what deletes and compaction freed in the state is freed on the disk only when the log goes.
@@ -198,7 +211,7 @@ impl Replica {
         };
         if written.is_none() {
             self.abandon_snapshot(false);
-            self.snapshots.not_before = Some(now + RETRY_AFTER);
+            self.snapshots.failed_at = Some(now);
             self.leave_feeding_to_others(now);
         } else if taking.finishing {
             let taking = self.snapshots.taking.take().expect("it is being taken");

@@ -309,6 +309,12 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         "what a member's earlier disk had asked long ago took the place from the one that had just been admitted",
     ),
     (
+        Profile::Chaos,
+        3_800_030,
+        80,
+        "a leader whose disk had been full waited ten seconds before it wrote the snapshot that a follower waited for",
+    ),
+    (
         Profile::Crashy,
         3_006_398,
         80,

@@ -186,6 +186,46 @@ fn a_failed_write_of_a_snapshot_is_tried_again_later() {
     assert!(cell.hosts[&1].disk.snapshot.is_some());
 }
 
+/// The disk of a leader was full when its snapshot was to be written, and a follower waits for that.
+#[test]
+fn a_snapshot_that_is_waited_for_is_tried_again_soon() {
+    let mut cell = Cell::with(3, small_log());
+    cell.elect();
+    let gone = cell.follower();
+    let leader = cell.leader().expect("elected");
+    cell.kill(gone);
+    for nth in (1..=3).filter(|&nth| nth != gone) {
+        cell.hosts.get_mut(&nth).unwrap().disk.staging_fails = true;
+    }
+    fill(&mut cell, leader, 20);
+    assert!(cell.hosts[&leader].disk.snapshot.is_none());
+    cell.hosts.get_mut(&leader).unwrap().disk.staging_fails = false;
+    let unreadable = Input::Unreadable {
+        from: Index(2),
+        through: Index(9),
+    };
+    cell.input(leader, unreadable);
+    cell.advance(2_500);
+    assert!(cell.hosts[&leader].disk.snapshot.is_some());
+}
+
+/// So is any, once the disk has room again.
+#[test]
+fn a_snapshot_is_tried_again_when_the_disk_has_room() {
+    let mut cell = Cell::with(1, small_log());
+    cell.elect();
+    cell.hosts.get_mut(&1).unwrap().disk.staging_fails = true;
+    fill(&mut cell, 1, 20);
+    cell.input(1, Input::DiskFull(true));
+    cell.settle();
+    cell.hosts.get_mut(&1).unwrap().disk.staging_fails = false;
+    cell.advance(1_000);
+    assert!(cell.hosts[&1].disk.snapshot.is_none());
+    cell.input(1, Input::DiskFull(false));
+    cell.advance(100);
+    assert!(cell.hosts[&1].disk.snapshot.is_some());
+}
+
 #[test]
 fn w11_watches_go_on_after_a_restore_or_hear_of_the_compaction() {
     let mut cell = Cell::with(3, small_log());
