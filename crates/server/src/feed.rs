@@ -21,14 +21,12 @@ pub(crate) struct Feed<T> {
 impl<T> Feed<T> {
     /// A feed of so many bytes per second; a follower that was away for a moment gets `burst_bytes` without a pause.
     pub(crate) fn new(bytes_per_second: u64, burst_bytes: usize, now: Instant) -> Feed<T> {
-        let mut feed = Feed {
+        Feed {
             waiting: VecDeque::new(),
             bytes_per_second,
-            burst: Duration::ZERO,
+            burst: time_of(burst_bytes, bytes_per_second),
             due: now,
-        };
-        feed.burst = feed.time_of(burst_bytes);
-        feed
+        }
     }
 
     pub(crate) fn ask(&mut self, read: T) {
@@ -37,7 +35,8 @@ impl<T> Feed<T> {
 
     /// So much is to be fed besides to each who waits: it was written meanwhile.
     pub(crate) fn grown(&mut self, bytes: usize) {
-        let free = self.time_of(bytes.saturating_mul(self.waiting.len()));
+        let bytes = bytes.saturating_mul(self.waiting.len());
+        let free = time_of(bytes, self.bytes_per_second);
         self.due = self.due.checked_sub(free).unwrap_or(self.due);
     }
 
@@ -57,12 +56,13 @@ impl<T> Feed<T> {
     /// So much was read for the last one taken.
     pub(crate) fn served(&mut self, now: Instant, bytes: usize) {
         let earliest = now.checked_sub(self.burst).unwrap_or(now);
-        self.due = self.due.max(earliest) + self.time_of(bytes);
+        self.due = self.due.max(earliest) + time_of(bytes, self.bytes_per_second);
     }
+}
 
-    fn time_of(&self, bytes: usize) -> Duration {
-        Duration::from_nanos((bytes as u64).saturating_mul(1_000_000_000) / self.bytes_per_second)
-    }
+/// How long so many bytes take.
+fn time_of(bytes: usize, per_second: u64) -> Duration {
+    Duration::from_nanos((bytes as u64).saturating_mul(1_000_000_000) / per_second)
 }
 
 #[cfg(test)]

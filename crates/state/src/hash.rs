@@ -59,11 +59,11 @@ pub(crate) fn live_record(record: &Record<'_>) -> u64 {
 pub(crate) fn message(row: &impl Message) -> u64 {
     // Most rows are small, and hashed so often that asking for memory each time would count.
     let mut room = [0; 256];
-    let mut left = &mut room[..];
-    if row.encode(&mut left).is_err() {
+    let bytes = row.encoded_len();
+    let Some(mut small) = room.get_mut(..bytes) else {
         return xxh3_64(&row.encode_to_vec());
-    }
-    let bytes = 256 - left.len();
+    };
+    row.encode(&mut small).expect("it has room");
     xxh3_64(&room[..bytes])
 }
 

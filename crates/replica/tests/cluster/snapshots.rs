@@ -72,24 +72,30 @@ fn the_log_is_cut_behind_a_snapshot_and_a_restart_loads_it() {
     cell.put(leader, "k", "after");
 }
 
+/// A member that was killed, and the leader, whose log no longer has what it lacks.
+fn one_long_gone(cell: &mut Cell) -> (u64, u64) {
+    cell.elect();
+    let gone = cell.follower();
+    cell.kill(gone);
+    let leader = cell.elect();
+    // More than one piece of 256 KiB, so that a transfer can be torn.
+    for n in 0..12 {
+        let tickets: Vec<Ticket> = (0..10)
+            .map(|m| cell.propose(leader, put(&format!("large{n}.{m}"), &"x".repeat(20_000))))
+            .collect();
+        cell.settle();
+        tickets
+            .into_iter()
+            .for_each(|ticket| drop(cell.response(ticket)));
+    }
+    (gone, leader)
+}
+
 #[test]
 fn a_member_long_gone_catches_up_by_snapshot() {
     for lose_chunks in [0, 2, 3] {
         let mut cell = Cell::with(3, small_log());
-        cell.elect();
-        let gone = cell.follower();
-        cell.kill(gone);
-        let leader = cell.elect();
-        // More than one piece of 256 KiB, so that a transfer can be torn.
-        for n in 0..12 {
-            let tickets: Vec<Ticket> = (0..10)
-                .map(|m| cell.propose(leader, put(&format!("large{n}.{m}"), &"x".repeat(20_000))))
-                .collect();
-            cell.settle();
-            tickets
-                .into_iter()
-                .for_each(|ticket| drop(cell.response(ticket)));
-        }
+        let (gone, leader) = one_long_gone(&mut cell);
         fill(&mut cell, leader, 20);
         let released = cell.hosts[&leader].disk.released;
         assert!(
@@ -106,24 +112,6 @@ fn a_member_long_gone_catches_up_by_snapshot() {
             Some(20_000)
         );
     }
-}
-
-/// A member that was killed, and the leader, whose log no longer has what it lacks.
-fn one_long_gone(cell: &mut Cell) -> (u64, u64) {
-    cell.elect();
-    let gone = cell.follower();
-    cell.kill(gone);
-    let leader = cell.elect();
-    for n in 0..12 {
-        let tickets: Vec<Ticket> = (0..10)
-            .map(|m| cell.propose(leader, put(&format!("large{n}.{m}"), &"x".repeat(20_000))))
-            .collect();
-        cell.settle();
-        tickets
-            .into_iter()
-            .for_each(|ticket| drop(cell.response(ticket)));
-    }
-    (gone, leader)
 }
 
 /// A leader that began to send its snapshot is followed by one whose newest is older.
@@ -173,14 +161,20 @@ fn a_transfer_resumes_after_the_receiver_restarts() {
     cell.check_equal();
 }
 
-#[test]
-fn a_failed_write_of_a_snapshot_is_tried_again_later() {
+/// A cell of one whose disk works again, after a snapshot could not be written.
+fn one_whose_snapshot_failed() -> Cell {
     let mut cell = Cell::with(1, small_log());
     cell.elect();
     cell.hosts.get_mut(&1).unwrap().disk.staging_fails = true;
     fill(&mut cell, 1, 20);
     assert!(cell.hosts[&1].disk.snapshot.is_none());
     cell.hosts.get_mut(&1).unwrap().disk.staging_fails = false;
+    cell
+}
+
+#[test]
+fn a_failed_write_of_a_snapshot_is_tried_again_later() {
+    let mut cell = one_whose_snapshot_failed();
     cell.advance(11_000);
     fill(&mut cell, 1, 1);
     assert!(cell.hosts[&1].disk.snapshot.is_some());
@@ -212,13 +206,8 @@ fn a_snapshot_that_is_waited_for_is_tried_again_soon() {
 /// So is any, once the disk has room again.
 #[test]
 fn a_snapshot_is_tried_again_when_the_disk_has_room() {
-    let mut cell = Cell::with(1, small_log());
-    cell.elect();
-    cell.hosts.get_mut(&1).unwrap().disk.staging_fails = true;
-    fill(&mut cell, 1, 20);
+    let mut cell = one_whose_snapshot_failed();
     cell.input(1, Input::DiskFull(true));
-    cell.settle();
-    cell.hosts.get_mut(&1).unwrap().disk.staging_fails = false;
     cell.advance(1_000);
     assert!(cell.hosts[&1].disk.snapshot.is_none());
     cell.input(1, Input::DiskFull(false));

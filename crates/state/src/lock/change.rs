@@ -358,13 +358,14 @@ impl Locks {
         if claim.mode() != Mode::Enter || !claim.holds() {
             return Err(LockRejection::NotHeld);
         }
-        self.unsettled.insert(claim.name.clone());
+        let name = claim.name.clone();
         let joined = moment.next_ordinal();
         self.change_claim(claimant, |claim| {
             claim.leaving = true;
             claim.joined = joined;
             claim.deadline_ms = deadline_ms(leave.wait_ms, moment.clock_ms);
         });
+        self.unsettle(&name);
         Ok(Then::Await {
             claimant,
             wait: leave.wait_ms > 0,

@@ -212,8 +212,8 @@ impl Locks {
     /// The time of a wait is over. Who left a barrier has left it all the same.
     fn end_wait(&mut self, claimant: Claimant) {
         let claim = self.claim(claimant).expect("a timer is of a wait");
-        let leaving = claim.leaving;
-        self.unsettled.insert(claim.name.clone());
+        let (name, leaving) = (claim.name.clone(), claim.leaving);
+        self.unsettle(&name);
         self.wake(claimant, Outcome::TimedOut);
         if leaving {
             self.change_claim(claimant, |claim| claim.deadline_ms = 0);
