@@ -33,6 +33,17 @@ txn() {
   echo "exit code $?"
 }
 
+# Sizes and versions differ, the shape does not.
+empty() {
+  local shape
+  for shape in simple table json fields; do
+    echo "\$ etcdctl endpoint status -w $shape"
+    run endpoint status -w "$shape" | wc -l
+    echo "exit code ${PIPESTATUS[0]}"
+  done
+  say get --prefix ''; say lease list; say user list; say role list; say alarm list; say endpoint hashkv | wc -l; say del --prefix ''
+}
+
 keys() {
   say put a 1; say put a 2 --prev-kv; say get a; say get a -w json; say get a -w fields; say get ''; say get --prefix ''
   for n in 1 2 3 4 5; do say put "k$n" "v$n"; done
@@ -111,7 +122,7 @@ play() {
     --initial-advertise-peer-urls "http://127.0.0.1:$((base + 1))" --initial-cluster "m1=http://127.0.0.1:$((base + 1))" >"$place/$name.log" 2>&1 &
   local server=$!
   until run get ready >/dev/null; do sleep 0.3; done
-  { keys; transactions; leases; upkeep; watches; users; locks; } 2>&1 | plain >"$place/$name.txt"
+  { empty; keys; transactions; leases; upkeep; watches; users; locks; } 2>&1 | plain >"$place/$name.txt"
   kill -9 "$server"
   wait "$server" 2>/dev/null
 }

@@ -41,5 +41,11 @@ pub const VERSION: &str = "3.6.7";
 /// The cluster version that goes with [`VERSION`].
 pub const CLUSTER_VERSION: &str = "3.6.0";
 
+/// What a state of so many bytes would take in a file. etcd's consists of whole pages and is never empty: etcdctl divides by its size.
+pub fn file_bytes(state_bytes: u64) -> u64 {
+    const PAGE_BYTES: u64 = 4096;
+    state_bytes.max(1).next_multiple_of(PAGE_BYTES)
+}
+
 /// Bytes of one gRPC message beyond those of the request in it at most. Larger ones are refused before they are decoded.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;

@@ -281,7 +281,7 @@ impl Door {
         Ok(Answered::unstamped(StatusResponse {
             header: Some(self.header()),
             version: etcd::VERSION.into(),
-            db_size: status.state_bytes as i64,
+            db_size: etcd::file_bytes(status.state_bytes) as i64,
             leader,
             raft_index: status.raft.commit.0,
             raft_term: status.raft.term.0,

@@ -117,8 +117,8 @@ fn keys(handle: &Handle, text: &mut Text) {
     let metrics = handle.metrics();
     text.gauge(
         "etcd_mvcc_db_total_size_in_bytes",
-        "Bytes of keys and history.",
-        status.state_bytes,
+        "Bytes of keys and history, in whole pages.",
+        etcd::file_bytes(status.state_bytes),
     );
     text.gauge(
         "etcd_mvcc_db_total_size_in_use_in_bytes",

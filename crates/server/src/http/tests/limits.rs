@@ -27,6 +27,27 @@ fn txn(steps: usize) -> TxnRequest {
     }
 }
 
+/// etcdctl from 3.6 on divides by the size of the file, and panics where it is 0.
+#[tokio::test]
+async fn an_empty_state_has_a_size_to_divide_by() {
+    let port = start().await;
+    let mut maintenance = MaintenanceClient::new(port.channel().await);
+    let status = maintenance.status(StatusRequest {}).await.unwrap();
+    let status = status.into_inner();
+    assert_eq!((status.db_size, status.db_size_in_use), (4096, 0));
+    let mut kv = port.kv().await;
+    kv.put(put("k", vec![7; 10_000])).await.unwrap();
+    // What is told of the size may be half a second old.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let status = maintenance.status(StatusRequest {}).await.unwrap();
+    let status = status.into_inner();
+    assert!(status.db_size_in_use > 10_000, "{status:?}");
+    assert_eq!(status.db_size, 12_288);
+    let metrics = port.get("/metrics").await;
+    let sample = "etcd_mvcc_db_total_size_in_bytes 12288";
+    assert!(metrics.contains(sample), "{metrics}");
+}
+
 #[tokio::test]
 async fn alarms_are_raised_shown_and_lowered() {
     let port = start().await;
