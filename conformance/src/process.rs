@@ -1,14 +1,18 @@
 //! Members as real processes: start, kill, stop, empty, and what the kernel says of them. Every child dies with its handle.
 
+#[path = "../../crates/ports.rs"]
+mod ports;
+
 use crate::Outcome;
 use crate::connection::Connection;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+pub use ports::free_ports;
 
 /// How long a member may take to serve after its start.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -575,33 +579,4 @@ fn directory_bytes(path: &Path) -> u64 {
 pub(crate) fn signal(process: u32, signal: rustix::process::Signal) -> Outcome<()> {
     let id = rustix::process::Pid::from_raw(process as i32).ok_or("process ids are not 0")?;
     Ok(rustix::process::kill_process(id, signal)?)
-}
-
-/// Ports that nobody listens on and that this process has not given out before, below the range from which the system takes ports for outgoing
-/// connections: a killed member must find its port free again.
-///
-/// # Errors
-/// When there are not that many.
-pub fn free_ports(count: usize) -> Outcome<Vec<u16>> {
-    const RANGE: std::ops::Range<u32> = 20_000..32_000;
-    static GIVEN: AtomicU32 = AtomicU32::new(0);
-    let first = std::process::id() % 500 * 20;
-    let mut ports = Vec::new();
-    while ports.len() < count {
-        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
-        if given >= RANGE.end - RANGE.start {
-            return Err(format!(
-                "only {} of {count} ports are free between {} and {}",
-                ports.len(),
-                RANGE.start,
-                RANGE.end
-            )
-            .into());
-        }
-        let port = (RANGE.start + (first + given) % (RANGE.end - RANGE.start)) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            ports.push(port);
-        }
-    }
-    Ok(ports)
 }

@@ -1,6 +1,8 @@
 //! Members as an operator meets them: added, examined, handed leadership, removed.
 
 mod member;
+#[path = "../../ports.rs"]
+mod ports;
 
 use member::Member;
 use std::process::Command;
@@ -37,9 +39,9 @@ fn start_as_told(command: &str) -> Member {
     Member::serving(process, directory)
 }
 
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there are ports");
-    listener.local_addr().expect("it has one").port()
+/// Where a member to come may live.
+fn free_place() -> String {
+    format!("127.0.0.1:{}", ports::free_ports(1).expect("a port")[0])
 }
 
 /// Each member's role by its name, as `member list` tells them.
@@ -75,7 +77,7 @@ fn a_member_comes_leads_and_leaves_with_exit_code_4() {
         "{told}"
     );
 
-    let place = format!("127.0.0.1:{}", free_port());
+    let place = free_place();
     let command = first.text(&["member", "add", &place]);
     assert!(roles(&first).contains(&(String::new(), "not started".into())));
     let mut second = start_as_told(command.trim());
@@ -143,7 +145,7 @@ fn the_doctor_says_what_is_wrong_and_what_to_do() {
     assert!(missing.starts_with("error: data-dir: "), "{missing}");
 
     // A place that nobody took is told, and is no voter.
-    let place = format!("127.0.0.1:{}", free_port());
+    let place = free_place();
     member.text(&["member", "add", &place]);
     let told = member.text(&["doctor", "--no-disk"]);
     assert!(told.contains("nobody has started there"), "{told}");

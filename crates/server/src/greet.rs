@@ -294,6 +294,7 @@ async fn connect(addresses: &[String]) -> Result<(TcpStream, &str), DialError> {
         };
         for target in targets {
             match timeout(CONNECT_TIMEOUT, TcpStream::connect(target)).await {
+                Ok(Ok(stream)) if meets_itself(&stream) => failure = DialError::NoProcess,
                 Ok(Ok(stream)) => {
                     let _ = stream.set_nodelay(true);
                     return Ok((stream, address));
@@ -312,6 +313,13 @@ async fn connect(addresses: &[String]) -> Result<(TcpStream, &str), DialError> {
         }
     }
     Err(failure)
+}
+
+/// Whether both ends are one socket: on loopback, who dials a port where nobody listens may be given that very port as its own. The member that comes
+/// back would find it taken.
+fn meets_itself(stream: &TcpStream) -> bool {
+    let ends = (stream.local_addr(), stream.peer_addr());
+    matches!(ends, (Ok(own), Ok(other)) if own == other)
 }
 
 async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
@@ -397,6 +405,18 @@ mod tests {
 
     fn refusal(here: &Me, greeting: &Greeting) -> String {
         here.judge(greeting).expect_err("must be refused")
+    }
+
+    #[tokio::test]
+    async fn who_reaches_only_himself_reached_nobody() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let own = socket.local_addr().unwrap();
+        let stream = socket.connect(own).await.expect("nobody listens, yet");
+        assert!(meets_itself(&stream));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let other = listener.local_addr().unwrap();
+        assert!(!meets_itself(&TcpStream::connect(other).await.unwrap()));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Real members in one process: sockets, disks, threads and all.
 
+#[path = "../../ports.rs"]
+mod ports;
+
 use bytes::Bytes;
 use replica::{Body, Consistency, Failure, Response, WatchBody, WatchCreate, WatchRequest};
 use state::{Answer, Command, Operation, Put, Query, Range};
@@ -21,16 +24,9 @@ struct Cluster {
 
 impl Cluster {
     fn new(size: usize) -> Cluster {
-        // Ports nobody has now; all are held until all are known, so that they differ.
-        let held: Vec<_> = (0..size)
-            .map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"))
-            .collect();
-        let addresses = held
-            .iter()
-            .map(|port| port.local_addr().expect("an address"));
         let listed: Vec<String> = (1..)
-            .zip(addresses)
-            .map(|(number, address)| format!("n{number}={address}"))
+            .zip(ports::free_ports(size).expect("ports"))
+            .map(|(number, port)| format!("n{number}=127.0.0.1:{port}"))
             .collect();
         let directory = tempfile::tempdir().expect("a directory");
         let members = (0..size).map(|_| None).collect();

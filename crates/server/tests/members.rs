@@ -1,5 +1,8 @@
 //! Real members that come and go while clients write: places are taken, all members are replaced, those that left stop and stay away.
 
+#[path = "../../ports.rs"]
+mod ports;
+
 use bytes::Bytes;
 use raft::MemberId;
 use replica::{ChangeRequest, Failure, MemberChange};
@@ -26,22 +29,14 @@ struct Field {
 impl Field {
     /// Addresses for so many members; the first three found the cluster.
     async fn of(size: usize) -> Field {
-        let held: Vec<_> = (0..size)
-            .map(|_| std::net::TcpListener::bind("localhost:0").expect("a port"))
-            .collect();
+        let ports = ports::free_ports(size).expect("ports");
         // By host name: each connection resolves it.
-        let address = |port: &std::net::TcpListener| {
-            format!(
-                "localhost:{}",
-                port.local_addr().expect("an address").port()
-            )
-        };
+        let addresses = ports.iter().map(|port| format!("localhost:{port}"));
         let mut field = Field {
             directory: tempfile::tempdir().expect("a directory"),
-            addresses: held.iter().map(address).collect(),
+            addresses: addresses.collect(),
             running: (0..size).map(|_| None).collect(),
         };
-        drop(held);
         for at in 0..3 {
             field.start(at, false);
         }

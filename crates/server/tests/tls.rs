@@ -1,6 +1,8 @@
 //! TLS of real members: over sockets, with certificates from files, renewed while connections live.
 
 mod authority;
+#[path = "../../ports.rs"]
+mod ports;
 
 use authority::{Place, connect, flags};
 use std::time::Duration;
@@ -316,14 +318,11 @@ async fn a_certificate_of_ones_own_making_is_made_once() {
 
 /// Three members that speak TLS to each other; `of` gives the place of each one's certificates.
 fn cluster(data: &Place, of: [Option<&Place>; 3], more: &[(&str, String)]) -> Vec<Member> {
-    let held: Vec<_> = (0..3)
-        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"))
-        .collect();
-    let addresses: Vec<String> = held
+    let ports = ports::free_ports(3).expect("ports");
+    let addresses: Vec<_> = ports
         .iter()
-        .map(|port| port.local_addr().expect("an address").to_string())
+        .map(|port| format!("127.0.0.1:{port}"))
         .collect();
-    drop(held);
     let listed: Vec<String> = (1..)
         .zip(&addresses)
         .map(|(number, address)| format!("n{number}={address}"))

@@ -1,8 +1,10 @@
 //! A cell whose members live in this process and come and go.
 
+#[path = "../../../ports.rs"]
+mod ports;
+
 use server::config::Settings;
 use server::{Config, Member};
-use std::net::TcpListener;
 use std::time::Duration;
 use synod_client::{Client, Session};
 use tempfile::TempDir;
@@ -22,7 +24,7 @@ pub struct Cell {
 impl Cell {
     /// So many members, of which all serve.
     pub async fn start(size: usize) -> Cell {
-        let ports = free_ports(size * 2);
+        let ports = ports::free_ports(size * 2).expect("ports");
         let peers: Vec<String> = (1..)
             .zip(&ports[..size])
             .map(|(number, port)| format!("n{number}=127.0.0.1:{port}"))
@@ -111,14 +113,4 @@ impl Cell {
         let session = Session::open(&self.client()).await;
         session.expect("a session is opened")
     }
-}
-
-/// Ports nobody has now; all are held until all are known, so that they differ.
-fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<_> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"))
-        .collect();
-    held.iter()
-        .map(|port| port.local_addr().expect("an address").port())
-        .collect()
 }

@@ -1,5 +1,8 @@
 //! A put through a follower, as a collector sees it.
 
+#[path = "../../../ports.rs"]
+mod ports;
+
 use super::otlp::{ExportRequest, ExportResponse, Kind, ResourceSpans, WireSpan};
 use super::*;
 use crate::config::Settings;
@@ -64,14 +67,11 @@ async fn collector() -> (SocketAddr, mpsc::UnboundedReceiver<ResourceSpans>) {
     (address, hears)
 }
 
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 fn members(directory: &std::path::Path, collector: SocketAddr) -> Vec<Member> {
-    let peers: Vec<String> = (0..3)
-        .map(|_| format!("127.0.0.1:{}", free_port()))
+    let ports = ports::free_ports(3).unwrap();
+    let peers: Vec<_> = ports
+        .iter()
+        .map(|port| format!("127.0.0.1:{port}"))
         .collect();
     let cluster: Vec<String> = (1..)
         .zip(&peers)

@@ -1,5 +1,8 @@
 //! Three real members, and what all tests do with them.
 
+#[path = "../../../ports.rs"]
+mod ports;
+
 use proto::synod::v1;
 use proto::synod::v1::session_client::SessionClient;
 use std::time::Duration;
@@ -22,14 +25,11 @@ pub struct Cluster {
 impl Cluster {
     /// Starts them and waits until they serve.
     pub async fn start() -> Cluster {
-        let held: Vec<_> = (0..3)
-            .map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"))
-            .collect();
-        let peers: Vec<_> = held
+        let ports = ports::free_ports(3).expect("ports");
+        let peers: Vec<_> = ports
             .iter()
-            .map(|port| port.local_addr().expect("an address"))
+            .map(|port| format!("127.0.0.1:{port}"))
             .collect();
-        drop(held);
         let listed = (1..).zip(&peers).map(|(at, peer)| format!("n{at}={peer}"));
         let listed = listed.collect::<Vec<_>>().join(",");
         let directory = tempfile::tempdir().expect("a directory");
@@ -40,7 +40,7 @@ impl Cluster {
                 ("name", name),
                 ("data-dir", data.display().to_string()),
                 ("client-addr", "127.0.0.1:0".into()),
-                ("peer-addr", peers[at].to_string()),
+                ("peer-addr", peers[at].clone()),
                 ("cluster", listed.clone()),
                 ("log-segment-bytes", "1MiB".into()),
                 ("disk-low-water-bytes", "0".into()),
