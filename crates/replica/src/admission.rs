@@ -58,21 +58,25 @@ impl Replica {
         let named = members
             .iter()
             .find(|(_, member)| member.name == introduction.name);
-        match named {
-            None => self.prepared_for(introduction).is_some(),
+        let Some((&id, member)) = named else {
+            return self.prepared_for(introduction).is_some();
+        };
+        let holder = PeerId {
+            member: id,
+            incarnation: member.incarnation,
+        };
+        if introduction.replaces != Some(holder) {
+            // It was asked before this one was admitted, perhaps of a disk that is no more. If not, the answer tells whom to replace, and it asks again.
+            false
+        } else if id != asker {
             // An id the cell knows is not admitted: it belongs to a founder that has yet to start, or to a learner just admitted, and the answer to its
             // query tells it so.
-            Some((&id, _)) if id != asker => !members.contains_key(&asker),
+            !members.contains_key(&asker)
+        } else {
             // Of those the cell knows, one that lost its votes becomes the next incarnation, unless it has been admitted as that already.
-            Some((&id, member)) => {
-                let newest = PeerId {
-                    member: id,
-                    incarnation: member.incarnation,
-                };
-                introduction.incarnation > Incarnation(0)
-                    && (member.incarnation <= introduction.incarnation
-                        || !self.configuration.learners.contains(&newest))
-            }
+            introduction.incarnation > Incarnation(0)
+                && (member.incarnation <= introduction.incarnation
+                    || !self.configuration.learners.contains(&holder))
         }
     }
 
@@ -160,7 +164,7 @@ impl Replica {
         };
         target.learners.insert(peer);
         target.members.insert(introduction.member, member);
-        // It has yet to hear of it; until then what an earlier directory of its name asked, and was long on its way, is not to push it out.
+        // It has yet to hear of it; until then a second process of its name is not to push it out.
         self.membership.heard(now, peer);
         for other in target.members.values_mut() {
             if other.replaces == Some(old_id) {

@@ -65,6 +65,9 @@ pub struct Introduction {
     pub member: MemberId,
     /// The incarnation it had been, if it has lost the record of its votes and must become the next; 0: its directory is empty.
     pub incarnation: Incarnation,
+    /// In a question: who had its name, as the one it asks last answered; `None`: nobody, or there was no answer yet. It asks for no other's place, so
+    /// that a question long on its way does not push out who has been admitted since.
+    pub replaces: Option<PeerId>,
     /// The names and addresses it was told with `--cluster`, sorted by name.
     pub listed: Vec<(String, String)>,
 }
@@ -219,7 +222,9 @@ impl Bootstrap {
         }
         if !self.is_listed(&from.name) {
             if self.leaders_asked.contains(&from.name) || self.joins_only {
-                self.known.extend(cluster.map(|known| (from.name, known)));
+                if let Some(known) = cluster {
+                    self.learn(now, from.name, known);
+                }
                 return;
             }
             let text = format!(
@@ -239,7 +244,7 @@ impl Bootstrap {
         match cluster {
             Some(known) => {
                 self.empty.remove(&from.name);
-                self.known.insert(from.name, known);
+                self.learn(now, from.name, known);
             }
             None if self.joins_only => {}
             None => {
@@ -262,6 +267,29 @@ impl Bootstrap {
                     },
                 );
             }
+        }
+    }
+
+    fn learn(&mut self, now: Instant, from: String, known: KnownCluster) {
+        if self.known.insert(from, known).is_none() {
+            // Now it can say whose place it asks for.
+            self.ask_at = now;
+        }
+    }
+
+    /// What it asks this member: for the place of whoever has its name there.
+    fn question(&self, name: &str) -> Introduction {
+        let holder = |known: &KnownCluster| {
+            let mut members = known.current.members.iter();
+            let (&member, named) = members.find(|(_, member)| member.name == self.me.name)?;
+            Some(PeerId {
+                member,
+                incarnation: named.incarnation,
+            })
+        };
+        Introduction {
+            replaces: self.known.get(name).and_then(holder),
+            ..self.me.clone()
         }
     }
 
@@ -454,7 +482,10 @@ impl Bootstrap {
         let others = listed
             .chain(leaders)
             .filter(|name| *name != self.me.name)
-            .map(|name| (name, BootstrapMessage::Query(self.me.clone())));
+            .map(|name| {
+                let question = self.question(&name);
+                (name, BootstrapMessage::Query(question))
+            });
         messages.extend(others);
         messages
     }

@@ -11,6 +11,7 @@ fn introduction(nth: usize, id: u64, size: usize) -> Introduction {
         name: format!("n{nth}"),
         member: MemberId(id),
         incarnation: Incarnation(0),
+        replaces: None,
         listed,
     }
 }
@@ -346,6 +347,51 @@ fn its_own_address_and_strangers_do_no_harm() {
     );
 }
 
+/// It asks each of them for the place of whom that one named, and at once when it first hears.
+#[test]
+fn it_asks_for_the_place_of_whoever_has_its_name() {
+    let mut bootstrap = Bootstrap::new(introduction(2, 99, 3), at(0));
+    let asked = |bootstrap: &mut Bootstrap, ms| {
+        let question = |(name, message)| match message {
+            BootstrapMessage::Query(from) => (name, from.replaces.map(|peer| peer.member.0)),
+            message => panic!("{message:?} is no question"),
+        };
+        let sent = bootstrap.poll(at(ms)).into_iter().map(question);
+        sent.collect::<Vec<(String, Option<u64>)>>()
+    };
+    let (n1, n3) = ("n1".to_owned(), "n3".to_owned());
+    let nobody = vec![(n1.clone(), None), (n3.clone(), None)];
+    assert_eq!(asked(&mut bootstrap, 0), nobody);
+    let with = |holder: u64| {
+        let founders = BTreeMap::from([
+            ("n1".to_owned(), MemberId(11)),
+            ("n2".to_owned(), MemberId(holder)),
+            ("n3".to_owned(), MemberId(13)),
+        ]);
+        known(
+            5,
+            &first_configuration(&founders, &introduction(2, 99, 3).listed),
+        )
+    };
+    let answer = |nth, holder| BootstrapMessage::Answer {
+        from: introduction(nth, 10 + nth as u64, 3),
+        cluster: Some(with(holder)),
+    };
+    bootstrap.handle(at(5), answer(1, 12));
+    let first = vec![(n1.clone(), Some(12)), (n3.clone(), None)];
+    assert_eq!(asked(&mut bootstrap, 5), first);
+    bootstrap.handle(at(6), answer(3, 22));
+    let both = vec![(n1.clone(), Some(12)), (n3.clone(), Some(22))];
+    assert_eq!(asked(&mut bootstrap, 6), both);
+    // What it hears again waits for the next round.
+    bootstrap.handle(at(7), answer(1, 22));
+    assert_eq!(asked(&mut bootstrap, 7), []);
+    assert_eq!(
+        asked(&mut bootstrap, 1006),
+        [(n1, Some(22)), (n3, Some(22))]
+    );
+}
+
 #[test]
 fn messages_come_back_from_their_wire_form() {
     let configuration = started({
@@ -363,7 +409,10 @@ fn messages_come_back_from_their_wire_form() {
         ..known(77, &configuration)
     };
     let messages = [
-        BootstrapMessage::Query(introduction(2, u64::MAX, 3)),
+        BootstrapMessage::Query(Introduction {
+            replaces: leader,
+            ..introduction(2, u64::MAX, 3)
+        }),
         empty(introduction(1, 1, 1)),
         BootstrapMessage::Answer {
             from: introduction(1, 1, 1),

@@ -101,6 +101,8 @@ struct WireIntroduction {
     listed: Vec<WireListed>,
     #[prost(uint32, tag = "4")]
     incarnation: u32,
+    #[prost(message, optional, tag = "5")]
+    replaces: Option<WirePeer>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -302,6 +304,7 @@ fn wire_introduction(introduction: &Introduction) -> WireIntroduction {
         member: introduction.member.0,
         listed: introduction.listed.iter().map(listed).collect(),
         incarnation: introduction.incarnation.0,
+        replaces: introduction.replaces.as_ref().map(wire_peer),
     }
 }
 
@@ -316,6 +319,7 @@ fn introduction(wire: WireIntroduction) -> Result<Introduction, DecodeError> {
         name: wire.name,
         member: MemberId(wire.member),
         incarnation: Incarnation(wire.incarnation),
+        replaces: wire.replaces.as_ref().map(peer),
         listed: wire
             .listed
             .into_iter()

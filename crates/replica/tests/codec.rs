@@ -124,11 +124,15 @@ fn golden_bytes() {
         name: "n1".into(),
         member: MemberId(1),
         incarnation: Incarnation(2),
+        replaces: Some(PeerId {
+            member: MemberId(1),
+            incarnation: Incarnation(3),
+        }),
         listed: vec![("n1".into(), "h:1".into())],
     });
     assert_eq!(
         hex(query.encode()),
-        "400a026e311101000000000000001a090a026e311203683a312002"
+        "400a026e311101000000000000001a090a026e311203683a3120022a0b0901000000000000001003"
     );
 }
 

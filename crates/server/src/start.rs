@@ -102,6 +102,7 @@ pub(crate) async fn start(
         } else {
             Incarnation(0)
         },
+        replaces: None,
         listed: config.cluster.clone().into_iter().collect(),
     };
     if me.cluster == 0 {

@@ -104,6 +104,7 @@ impl Member {
             } else {
                 raft::Incarnation(0)
             },
+            replaces: None,
             listed: listed
                 .map(|name| (name.clone(), format!("{name}:2380")))
                 .collect(),

@@ -71,6 +71,7 @@ fn newcomer(nth: u64, directory: u64) -> Introduction {
         name: format!("n{nth}"),
         member: MemberId(directory),
         incarnation: Incarnation(0),
+        replaces: None,
         listed: vec![
             ("n1".into(), "host1:2380".into()),
             (format!("n{nth}"), format!("host{nth}:2380")),

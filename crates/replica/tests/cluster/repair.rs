@@ -256,6 +256,10 @@ fn r2_a_member_that_lost_its_votes_comes_back_as_the_next_incarnation() {
             name: format!("n{victim}"),
             member: MemberId(victim),
             incarnation: Incarnation(incarnation),
+            replaces: Some(PeerId {
+                member: MemberId(victim),
+                incarnation: Incarnation(incarnation),
+            }),
             listed: listed.collect(),
         })
     };
