@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Longer than any catching up.
 const LIMIT: Duration = Duration::from_secs(120);
+/// How often it is looked whether the member has caught up.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What to do.
 #[derive(Args, Clone, Debug)]
@@ -98,19 +100,16 @@ async fn one(plan: &Plan, program: &Program) -> Outcome<Vec<Vec<String>>> {
     rows.push(row("one down", &load(seconds).drive().await, seconds));
     let since = Instant::now();
     cluster.start_member(late)?;
-    let mut pieces = Vec::new();
-    while !caught_up(cluster.clients()[late], others[0]).await {
-        pieces.push(load(0.25).drive().await);
-        if since.elapsed() > LIMIT {
-            return Err(format!(
-                "the member did not catch up within {LIMIT:?}\n{}",
-                cluster.log_tail(late, 20)
-            )
-            .into());
-        }
+    let in_time = tokio::time::timeout(LIMIT, caught_up(cluster.clients()[late], others[0]));
+    let (figures, in_time) = load(seconds).drive_during(in_time).await;
+    if in_time.is_err() {
+        return Err(format!(
+            "the member did not catch up within {LIMIT:?}\n{}",
+            cluster.log_tail(late, 20)
+        )
+        .into());
     }
-    let took = since.elapsed().as_secs_f64();
-    rows.push(row("catching up", &Figures::merged(pieces), took));
+    rows.push(row("catching up", &figures, since.elapsed().as_secs_f64()));
     rows.push(row(
         "all three again",
         &load(seconds).drive().await,
@@ -120,13 +119,18 @@ async fn one(plan: &Plan, program: &Program) -> Outcome<Vec<Vec<String>>> {
     Ok(rows)
 }
 
-/// Whether a member has applied what another had applied just before.
-async fn caught_up(late: SocketAddr, other: SocketAddr) -> bool {
+/// Waits until a member has applied what another had applied just before.
+async fn caught_up(late: SocketAddr, other: SocketAddr) {
     let (mut late, mut other) = (Connection::new(late), Connection::new(other));
-    let wanted = local_revision(&mut other).await;
-    let reached = local_revision(&mut late).await;
-    // Puts go on between the two questions, so a few hundred revisions are no lag.
-    matches!((reached, wanted), (Some(reached), Some(wanted)) if reached + 500 >= wanted)
+    loop {
+        let wanted = local_revision(&mut other).await;
+        let reached = local_revision(&mut late).await;
+        // Puts go on between the two questions, so a few hundred revisions are no lag.
+        if matches!((reached, wanted), (Some(reached), Some(wanted)) if reached + 500 >= wanted) {
+            return;
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
 }
 
 async fn local_revision(connection: &mut Connection) -> Option<i64> {

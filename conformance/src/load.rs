@@ -6,6 +6,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use proto::etcdserverpb as pb;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// More connections than this bring nothing on one machine.
@@ -90,22 +92,29 @@ impl Figures {
 impl Load {
     /// Drives it to the end.
     pub async fn drive(&self) -> Figures {
+        self.drive_during(tokio::time::sleep(self.duration)).await.0
+    }
+
+    /// Drives it as long as something else goes on, whatever its own duration; gives what came of that, too.
+    pub async fn drive_during<T>(&self, other: impl Future<Output = T>) -> (Figures, T) {
         let connections: Vec<Unary> = (0..self.clients.min(CONNECTIONS_MAX))
             .map(|at| Unary::new(self.addresses[at % self.addresses.len()]))
             .collect();
         // Not part of what is measured; where it fails, the first request tells.
         let _ = join_all(connections.iter().map(Unary::connect)).await;
         let since = Instant::now();
-        let until = since + self.duration;
+        let ended = Arc::new(AtomicBool::new(false));
         let clients: Vec<_> = (0..self.clients)
             .map(|at| {
                 tokio::spawn(self.clone().client(
                     at,
                     connections[at % connections.len()].clone(),
-                    until,
+                    ended.clone(),
                 ))
             })
             .collect();
+        let came = other.await;
+        ended.store(true, Relaxed);
         let mut sum = Figures::default();
         for client in clients {
             let mut figures = client.await.expect("a client does not panic");
@@ -115,14 +124,14 @@ impl Load {
         }
         sum.elapsed = since.elapsed();
         sum.latencies.sort_unstable();
-        sum
+        (sum, came)
     }
 
-    async fn client(self, number: usize, connection: Unary, until: Instant) -> Figures {
+    async fn client(self, number: usize, connection: Unary, ended: Arc<AtomicBool>) -> Figures {
         let mut random = Random::new(self.seed.wrapping_mul(1000) + number as u64);
         let value = Bytes::from(vec![b'x'; self.value_bytes]);
         let mut figures = Figures::default();
-        while Instant::now() < until {
+        while !ended.load(Relaxed) {
             let key = Bytes::from(format!("{}{:08}", self.prefix, random.below(self.keys)));
             let put = self.work == Work::Put || (self.work == Work::Mixed && random.below(4) == 0);
             let start = Instant::now();
