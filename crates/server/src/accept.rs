@@ -4,9 +4,9 @@ use crate::Metrics;
 use crate::greet::{self, Me, SharedMe};
 use crate::peers::PeerEvent;
 use crate::tls::{Admission, Admitted, Places, Refusals, Stream, see_off};
-use crate::wire::{self, Frame, FrameKind, Purpose, Welcome};
+use crate::wire::{self, Frame, FrameKind, Party, Purpose, Welcome};
 use bytes::BytesMut;
-use raft::{MemberId, PeerId};
+use raft::{Boot, MemberId, PeerId};
 use replica::{BootstrapMessage, Message};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,13 +15,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 /// How long an answer to a bootstrap question may take.
 const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a member that left may go on speaking.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// A process that was heard of so recently runs: each says something every second.
+const RUNS: Duration = Duration::from_secs(2);
 /// Room for bytes read at once.
 const READ_BYTES: usize = 64 << 10;
 
@@ -40,11 +42,26 @@ pub(crate) struct Acceptor {
     /// Members that left.
     departed: watch::Receiver<Vec<MemberId>>,
     /// The newest connection per sender and purpose; an older one is closed for it.
-    readers: Mutex<BTreeMap<(PeerId, Purpose), AbortHandle>>,
+    readers: Mutex<BTreeMap<(PeerId, Purpose), Reader>>,
     admission: Admission,
     /// For those that have not told who they are.
     strangers: Places,
     refusals: Refusals,
+}
+
+/// A connection that is read from.
+struct Reader {
+    task: AbortHandle,
+    /// Of the process at the other end.
+    boot: Boot,
+    heard: Arc<Mutex<Instant>>,
+}
+
+impl Reader {
+    fn runs(&self) -> bool {
+        let heard = *self.heard.lock().expect("no holder panics");
+        !self.task.is_finished() && heard.elapsed() < RUNS
+    }
 }
 
 impl Acceptor {
@@ -79,7 +96,7 @@ impl Acceptor {
                     tokio::spawn(async move {
                         tokio::select! {
                             Some((stream, from, purpose)) = acceptor.greet(stream) => {
-                                acceptor.adopt(stream, from, purpose);
+                                acceptor.adopt(stream, &from, purpose);
                             }
                             _ = place => debug!("connection gave way to newer ones before it told who it is"),
                             else => {}
@@ -95,7 +112,7 @@ impl Acceptor {
     }
 
     /// Handles a connection up to its welcome; gives it back if messages of the cell will follow.
-    async fn greet(&self, stream: TcpStream) -> Option<(Stream, PeerId, Purpose)> {
+    async fn greet(&self, stream: TcpStream) -> Option<(Stream, Party, Purpose)> {
         let mut stream = match self.admission.admit(stream).await {
             Admitted::In(stream, _) => stream,
             Admitted::Mismatched(stream, why) => {
@@ -113,7 +130,13 @@ impl Acceptor {
         };
         let me = self.me();
         let farewell = me.farewell(&greeting, &self.departed.borrow());
-        let (welcome, accepted) = match me.judge(&greeting) {
+        let judged = me.judge(&greeting).and_then(|judged| match judged {
+            (_, Purpose::Cell | Purpose::Bulk, from) if self.has_rival(&from) => {
+                Err(rivalry(&from))
+            }
+            undisputed => Ok(undisputed),
+        });
+        let (welcome, accepted) = match judged {
             _ if farewell.is_some() => (farewell.unwrap_or_default(), None),
             Ok((protocol, purpose, from)) => {
                 (me.welcome(protocol, String::new()), Some((purpose, from)))
@@ -139,11 +162,20 @@ impl Acceptor {
             }
             return None;
         }
-        let peer = from.peer();
         if purpose == Purpose::Cell {
-            self.events.send(PeerEvent::Greeted(from)).await.ok()?;
+            let greeted = PeerEvent::Greeted(from.clone());
+            self.events.send(greeted).await.ok()?;
         }
-        Some((stream, peer, purpose))
+        Some((stream, from, purpose))
+    }
+
+    /// Whether another process runs that is this member, too. The two would take each other's connections in turn, and vote twice.
+    fn has_rival(&self, from: &Party) -> bool {
+        let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        [Purpose::Cell, Purpose::Bulk]
+            .iter()
+            .filter_map(|purpose| readers.get(&(from.peer(), *purpose)))
+            .any(|reader| reader.boot != Boot(from.boot) && reader.runs())
     }
 
     /// Refuses a member that speaks plain text where this one speaks TLS, or the other way round. The latter takes the words for nonsense,
@@ -197,22 +229,37 @@ impl Acceptor {
         stream.send(&out).await.ok()
     }
 
-    fn adopt(self: &Arc<Self>, stream: Stream, from: PeerId, purpose: Purpose) {
+    fn adopt(self: &Arc<Self>, stream: Stream, from: &Party, purpose: Purpose) {
+        let (peer, boot) = (from.peer(), Boot(from.boot));
+        let heard = Arc::new(Mutex::new(Instant::now()));
+        let hears = heard.clone();
         let (events, metrics) = (self.events.clone(), self.metrics.clone());
         let departed = self.departed.clone();
-        let reader = tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let reason = tokio::select! {
-                reason = read(stream, from, &events, &metrics) => reason,
-                () = has_left(departed, from.member) => "it left the cluster".into(),
+                reason = read(stream, peer, &hears, &events, &metrics) => reason,
+                () = has_left(departed, peer.member) => "it left the cluster".into(),
             };
-            debug!(peer = %from, ?purpose, reason, "connection from member closed");
+            debug!(%peer, ?purpose, reason, "connection from member closed");
         });
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        readers.retain(|_, reader| !reader.is_finished());
-        if let Some(older) = readers.insert((from, purpose), reader.abort_handle()) {
-            older.abort();
+        readers.retain(|_, reader| !reader.task.is_finished());
+        let reader = Reader {
+            task: task.abort_handle(),
+            boot,
+            heard,
+        };
+        if let Some(older) = readers.insert((peer, purpose), reader) {
+            older.task.abort();
         }
     }
+}
+
+fn rivalry(from: &Party) -> String {
+    let (name, peer) = (&from.name, from.peer());
+    format!(
+        "another process is member {name} ({peer}) and runs; if its data directory was copied, stop the one with the copy"
+    )
 }
 
 impl Drop for Acceptor {
@@ -223,7 +270,7 @@ impl Drop for Acceptor {
             .unwrap_or_else(PoisonError::into_inner)
             .values()
         {
-            reader.abort();
+            reader.task.abort();
         }
     }
 }
@@ -244,6 +291,7 @@ async fn has_left(mut departed: watch::Receiver<Vec<MemberId>>, member: MemberId
 async fn read(
     mut stream: Stream,
     from: PeerId,
+    heard: &Mutex<Instant>,
     events: &mpsc::Sender<PeerEvent>,
     metrics: &Metrics,
 ) -> String {
@@ -258,6 +306,7 @@ async fn read(
             Ok(bytes) => metrics.peer_bytes_received.add(bytes as u64),
             Err(error) => return error.to_string(),
         }
+        *heard.lock().expect("no holder panics") = Instant::now();
         loop {
             let frame = match wire::take_frame(&mut buffer, wire::FRAME_BYTES_MAX) {
                 Ok(Some(frame)) => frame,

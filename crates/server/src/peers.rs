@@ -37,6 +37,9 @@ const REDIAL_WAIT: [Duration; 2] = [Duration::from_millis(20), Duration::from_se
 const REDIALS_AT_ONCE: u32 = 10;
 /// The pause between such attempts.
 const REDIAL_PAUSE: Duration = Duration::from_millis(2);
+/// A conversation shorter than this was cut short, which may happen so often in a row before dials wait for longer and longer.
+const SHORT: Duration = Duration::from_secs(1);
+const SHORT_IN_A_ROW_MAX: u32 = 3;
 /// How long a member that left is still spoken to.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Members that are not in the configuration but greeted this one, at most: a leader this member has not heard of yet is among them.
@@ -247,6 +250,7 @@ impl Dialler {
         let mut wait = REDIAL_WAIT[0];
         let mut lost = false;
         let mut at_once = 0;
+        let mut short = 0;
         loop {
             let dialled = greet::dial(&self.me, self.peer, &self.addresses, self.purpose).await;
             if lost
@@ -272,8 +276,19 @@ impl Dialler {
                     wait = REDIAL_WAIT[0];
                     at_once = 0;
                     self.complaint.clear();
+                    let since = Instant::now();
                     self.connected(stream, welcome).await;
                     lost = true;
+                    short = if since.elapsed() < SHORT {
+                        short + 1
+                    } else {
+                        0
+                    };
+                    if short > SHORT_IN_A_ROW_MAX {
+                        let doublings = (short - SHORT_IN_A_ROW_MAX).min(6);
+                        let pause = REDIAL_WAIT[0] * 2u32.pow(doublings);
+                        tokio::time::sleep(pause.min(REDIAL_WAIT[1])).await;
+                    }
                 }
                 Err(error) => {
                     self.complain(&error);

@@ -491,6 +491,41 @@ async fn r2_a_member_that_begins_anew_waits_for_its_ports_and_misses_its_votes()
     cluster.stop_all().await;
 }
 
+/// With a data directory that was copied, two processes are one member. They took each other's connections in turn, a thousand times a second.
+#[tokio::test]
+async fn the_copy_of_a_member_is_turned_away_while_the_member_runs() {
+    let mut cluster = Cluster::new(3);
+    cluster.start_all();
+    cluster.converged().await;
+    let own = cluster.config(1);
+    let data_dir = cluster.directory.path().join("copy");
+    std::fs::create_dir(&data_dir).expect("a directory");
+    for entry in std::fs::read_dir(&own.data_dir).expect("a directory") {
+        let entry = entry.expect("an entry");
+        std::fs::copy(entry.path(), data_dir.join(entry.file_name())).expect("it is copied");
+    }
+    let member = cluster.handle(1).await;
+    let connects = member.metrics().peer_connects.get();
+    let port = ports::free_ports(1).expect("a port")[0];
+    let copy = Config {
+        data_dir,
+        peer_addrs: vec![format!("127.0.0.1:{port}")],
+        ..own
+    };
+    let copy = Member::start(copy).expect("its ports are free");
+    let other = cluster.handle(0).await;
+    let since = Instant::now();
+    while other.metrics().peer_refusals.get() < 3 {
+        assert!(since.elapsed() < PATIENCE, "the copy is not turned away");
+        sleep(Duration::from_millis(20)).await;
+    }
+    put(&member, "k", "v").await;
+    cluster.converged().await;
+    assert_eq!(member.metrics().peer_connects.get(), connects);
+    copy.kill();
+    cluster.stop_all().await;
+}
+
 #[tokio::test]
 async fn a_directory_or_a_port_in_use_is_refused_with_the_fix() {
     let mut cluster = Cluster::new(1);
