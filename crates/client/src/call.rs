@@ -7,6 +7,7 @@ use crate::session::millis;
 use crate::{
     Answer, CONSISTENCY_METADATA, Client, ClientError, GUARD_METADATA, STAMP_METADATA, Stamp,
 };
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::transport::Channel;
@@ -88,8 +89,11 @@ impl Client {
         let mut endpoint = links.choose(kind.route(), self.zone.as_deref());
         let mut backoff = Backoff::new();
         let mut asked = 0;
+        let mut troubles = BTreeMap::new();
+        let mut may_be_done = false;
         loop {
             let link = links.at(endpoint);
+            let before = troubles.get(&(endpoint % links.len()));
             let mut attempt_deadline = deadline;
             if kind != Kind::Change && links.len() > 1 {
                 let patience = ATTEMPT_TIMEOUT.min(self.timeout / 2);
@@ -105,7 +109,8 @@ impl Client {
                 }
                 Err(_) => ClientError::silent(
                     &link.name,
-                    kind == Kind::Change,
+                    before,
+                    kind != Kind::Read,
                     attempt_deadline == deadline,
                 ),
             };
@@ -113,12 +118,18 @@ impl Client {
                 return Err(error);
             }
             asked += 1;
+            may_be_done |= kind != Kind::Read && matches!(error, ClientError::Unknown { .. });
+            if let Some(trouble) = error.trouble() {
+                troubles.insert(endpoint % links.len(), trouble.to_owned());
+            }
             let mut pause = self.budget.take(Instant::now()).max(at_least);
             if asked % links.len() == 0 {
                 pause = pause.max(backoff.next());
             }
-            if Instant::now() + pause >= deadline {
-                return Err(error.at_all(self.endpoints()));
+            let enough = self.once && asked == links.len();
+            if enough || Instant::now() + pause >= deadline {
+                let troubles = troubles.into_values().collect();
+                return Err(ClientError::of_all(troubles, may_be_done));
             }
             let stale = error.is_stale();
             if !stale {
@@ -245,5 +256,64 @@ fn answer<A>(response: Response<A>) -> Answer<A> {
     Answer {
         stamp: stamp.map(str::to_owned),
         message: response.into_inner(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    async fn fails(client: &Client, kind: Kind, statuses: &[Status]) -> (ClientError, usize) {
+        let asked = Cell::new(0);
+        let call = async |_, _: Request<()>| {
+            let turn = asked.replace(asked.get() + 1).min(statuses.len() - 1);
+            Err::<Response<()>, _>(statuses[turn].clone())
+        };
+        let failed = client.unary(kind, (), call).await;
+        (failed.expect_err("nobody serves"), asked.get())
+    }
+
+    fn client() -> Client {
+        let client = Client::new(["127.0.0.1:1", "127.0.0.1:2"]).expect("endpoints");
+        client.with_timeout(Duration::from_millis(200))
+    }
+
+    /// A numbered change was said to have not happened when its first try may have done it and all later ones had not.
+    #[tokio::test]
+    async fn what_one_endpoint_may_have_done_is_never_said_to_be_undone() {
+        let statuses = [
+            Status::unavailable("the connection broke"),
+            Status::unavailable("etcdserver: no leader"),
+        ];
+        let (error, asked) = fails(&client(), Kind::Once, &statuses).await;
+        assert!(matches!(error, ClientError::Unknown { .. }), "{error:?}");
+        assert!(asked > 2, "{asked}");
+        let (error, _) = fails(&client(), Kind::Once, &statuses[1..]).await;
+        assert!(
+            matches!(error, ClientError::Unreachable { .. }),
+            "{error:?}"
+        );
+        let (error, _) = fails(&client(), Kind::Read, &statuses).await;
+        assert!(
+            matches!(error, ClientError::Unreachable { .. }),
+            "{error:?}"
+        );
+        let (error, asked) = fails(&client(), Kind::Change, &statuses).await;
+        assert!(matches!(error, ClientError::Unknown { .. }), "{error:?}");
+        assert_eq!(asked, 1);
+    }
+
+    #[tokio::test]
+    async fn the_error_tells_of_every_endpoint() {
+        let statuses = [
+            Status::unavailable("etcdserver: leader changed"),
+            Status::unavailable("etcdserver: no leader"),
+        ];
+        let once = client().with_one_try();
+        let (error, asked) = fails(&once, Kind::Read, &statuses).await;
+        assert_eq!(asked, 2);
+        let text = "none could serve: 127.0.0.1:1: etcdserver: leader changed; 127.0.0.1:2: etcdserver: no leader";
+        assert_eq!(error.to_string(), text);
     }
 }

@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 pub enum ClientError {
     /// No member could be reached, or none could serve; nothing happened, try again later.
     Unreachable {
-        /// Which endpoints were tried, and the last reason.
+        /// Which endpoints were tried, and what went wrong with each.
         reason: String,
     },
     /// A member said no; the same request will fail again.
@@ -62,6 +62,8 @@ const CERTAINLY_NOTHING: [&str; 3] = [
     "etcdserver: leader changed",
     "etcdserver: too many requests",
 ];
+/// How an endpoint failed that did not.
+const SILENT: &str = "no answer in time";
 /// The text by which a member says that the read asked for may succeed at another one.
 const STALE: &str = "synod: this member is staler";
 
@@ -128,13 +130,41 @@ impl ClientError {
         }
     }
 
-    /// An endpoint did not answer in time. `last`: the request has no time left.
-    pub(crate) fn silent(endpoint: &str, change: bool, last: bool) -> ClientError {
-        let reason = format!("{endpoint}: no answer in time");
+    /// An endpoint did not answer in time; `before` is what it said when it was asked before. `last`: the request has no time left.
+    pub(crate) fn silent(
+        endpoint: &str,
+        before: Option<&String>,
+        change: bool,
+        last: bool,
+    ) -> ClientError {
+        let reason = match before {
+            Some(before) if !before.ends_with(SILENT) => format!("{before}, then {SILENT}"),
+            _ => format!("{endpoint}: {SILENT}"),
+        };
         if change || !last {
             ClientError::Unknown { reason }
         } else {
             ClientError::Unreachable { reason }
+        }
+    }
+
+    /// What went wrong, unless it is a refusal.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        match self {
+            ClientError::Unreachable { reason } | ClientError::Unknown { reason } => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// The error to end with after all endpoints were tried: what went wrong with each, and whether one of them may have done it nevertheless.
+    pub(crate) fn of_all(troubles: Vec<String>, may_be_done: bool) -> ClientError {
+        let mut reason = troubles.join("; ");
+        if troubles.len() > 1 {
+            reason = format!("none could serve: {reason}");
+        }
+        match may_be_done {
+            true => ClientError::Unknown { reason },
+            false => ClientError::Unreachable { reason },
         }
     }
 

@@ -109,7 +109,7 @@ impl<Q: Clone, A> Follow<Q, A> {
             self.stream = match timeout(client.timeout, opening).await {
                 Ok(Ok(answers)) => Some(answers.into_inner()),
                 Ok(Err(status)) => return Err(link.failed(&status)),
-                Err(_) => return Err(ClientError::silent(&link.name, false, false)),
+                Err(_) => return Err(ClientError::silent(&link.name, None, false, false)),
             };
         }
         let stream = self.stream.as_mut().expect("it was opened");

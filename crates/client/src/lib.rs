@@ -140,6 +140,7 @@ pub struct Client {
     seen: Arc<Seen>,
     zone: Option<Arc<str>>,
     timeout: Duration,
+    once: bool,
     consistency: Option<MetadataValue<tonic::metadata::Ascii>>,
     login: Option<Arc<Login>>,
     fences: Vec<MetadataValue<tonic::metadata::Ascii>>,
@@ -209,6 +210,7 @@ impl Client {
             seen: Arc::default(),
             zone: None,
             timeout: Duration::from_secs(5),
+            once: false,
             consistency: None,
             login: None,
             fences: Vec::new(),
@@ -218,6 +220,12 @@ impl Client {
     /// The same client, with this much time for a request, all endpoints together. The default is 5 s.
     pub fn with_timeout(mut self, timeout: Duration) -> Client {
         self.timeout = timeout;
+        self
+    }
+
+    /// The same client, which asks no endpoint a second time: for those who want to know who is there, not to get through.
+    pub fn with_one_try(mut self) -> Client {
+        self.once = true;
         self
     }
 

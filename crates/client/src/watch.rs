@@ -138,6 +138,6 @@ async fn open(
             _requests: requests,
         }),
         Ok(Err(status)) => Err(link.failed(&status)),
-        Err(_) => Err(ClientError::silent(&link.name, false, false)),
+        Err(_) => Err(ClientError::silent(&link.name, None, false, false)),
     }
 }
