@@ -175,6 +175,13 @@ fn config(
         .map_err(|error| Failed::Usage(error.to_string()))
 }
 
+fn counted(members: usize) -> String {
+    match members {
+        1 => "1 member".into(),
+        _ => format!("{members} members"),
+    }
+}
+
 async fn dev(
     members: u16,
     directory: &Directory,
@@ -182,7 +189,7 @@ async fn dev(
 ) -> Result<(), Failed> {
     let mut leave = Leave::new()?;
     let resumed = directory.path.join("n1").is_dir();
-    eprintln!("starting {members} members");
+    eprintln!("starting {}", counted(usize::from(members)));
     let mut running = Vec::new();
     for number in 1..=members {
         let config = config(number, members, &directory.path, certificates)?;
@@ -192,7 +199,7 @@ async fn dev(
         outcome = watch_over(&running, resumed, directory, certificates) => outcome,
         () = leave.asked() => Ok(()),
     };
-    eprintln!("stopping {} members", running.len());
+    eprintln!("stopping {}", counted(running.len()));
     for member in &mut running {
         // All leave together, so there is nobody to hand over to.
         member.stop(false);

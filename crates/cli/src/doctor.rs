@@ -88,7 +88,8 @@ async fn examine(client: &Client, security: &Security, disk: bool) -> Result<Pat
         }
         let alone = Client::secured(&info.client_addresses, security)?
             .with_timeout(client.timeout())
-            .with_user_of(client);
+            .with_user_of(client)
+            .with_one_try();
         asked.spawn(async move { (place, ask(&alone, disk).await) });
     }
     let mut answers: Vec<_> = listed.members.iter().map(|_| None).collect();

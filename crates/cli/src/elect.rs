@@ -15,7 +15,7 @@ Examples:
   synod elect leader scheduler               who leads
   synod elect observe scheduler              hear of every new leader
 
-The command gets the fencing token in SYNOD_TOKEN. If leadership is lost while it runs, it gets SIGTERM, and SIGKILL after --grace. The exit code is the
+The command gets the fencing token in SYNOD_TOKEN. If leadership is lost while it runs, it gets SIGTERM, and SIGKILL after --grace. The exit code is the \
 command's.";
 
 #[derive(Args)]

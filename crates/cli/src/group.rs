@@ -15,7 +15,7 @@ Examples:
   synod group list workers                   who is in it, with attributes
   synod group watch workers                  hear of who comes, changes and leaves
 
-A member leaves when its command ends, or when its session does: after --ttl if its process dies or is cut off. The command gets the token of its
+A member leaves when its command ends, or when its session does: after --ttl if its process dies or is cut off. The command gets the token of its \
 membership in SYNOD_TOKEN; later members have greater ones. If the membership is lost while it runs, it gets SIGTERM, and SIGKILL after --grace.";
 
 #[derive(Subcommand)]

@@ -21,8 +21,8 @@ Examples:
   synod lock watch nightly                   hear of every new holder
   synod lock release nightly --force --reason 'host is gone'
 
-The command gets the fencing token in SYNOD_TOKEN and the lock's name in SYNOD_LOCK. If the lock is lost while it runs, it gets SIGTERM, and SIGKILL after
---grace, both before anybody else can have the lock if it stops in time. The exit code is the command's; 1 if the lock was not to be had, or was lost while
+The command gets the fencing token in SYNOD_TOKEN and the lock's name in SYNOD_LOCK. If the lock is lost while it runs, it gets SIGTERM, and SIGKILL after \
+--grace, both before anybody else can have the lock if it stops in time. The exit code is the command's; 1 if the lock was not to be had, or was lost while \
 the command ended well.";
 
 #[derive(Args)]

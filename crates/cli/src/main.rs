@@ -50,7 +50,7 @@ Examples:
   synod status --all                       how each member is
   synod doctor                             what is wrong, and what to do
 
-Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no member could be reached or its answer was lost,
+Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no member could be reached or its answer was lost, \
 4 this member was removed from its cluster.";
 
 /// A consistent core: locks, election, membership, configuration and sequencing for other systems.

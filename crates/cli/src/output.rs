@@ -46,9 +46,12 @@ impl Failed {
             }
             Failed::Unreachable(text) => {
                 eprintln!("error: {text}");
-                eprintln!(
-                    "hint: is a member running there? start some with `synod dev`, or name others with --endpoints; one with TLS needs --cacert too"
-                );
+                let hint = if text.contains("no leader") {
+                    "does a majority of the members run? `synod status --all` and `synod doctor` tell more"
+                } else {
+                    "is a member running there? start some with `synod dev`, or name others with --endpoints; one with TLS needs --cacert too"
+                };
+                eprintln!("hint: {hint}");
             }
             Failed::Command(_) | Failed::Quiet => {}
         }

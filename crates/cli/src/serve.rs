@@ -16,8 +16,8 @@ Examples:
               --cluster n1=127.0.0.1:2380,n2=127.0.0.1:22380,n3=127.0.0.1:32380
   SYNOD_NAME=n2 synod serve --config synod.toml
 
-Each setting may be given as a flag, as an environment variable (SYNOD_ and its name in capitals) or in the TOML file named by --config
-(its name as the key); flags win over the environment, and that over the file. etcd's flags and ETCD_ variables are understood as well: one that means
+Each setting may be given as a flag, as an environment variable (SYNOD_ and its name in capitals) or in the TOML file named by --config \
+(its name as the key); flags win over the environment, and that over the file. etcd's flags and ETCD_ variables are understood as well: one that means \
 nothing here is accepted with a warning, an unknown one is refused.
 
 SIGTERM and SIGINT stop the member in order: it hands over leadership, answers what it was asked, and leaves.";

@@ -40,6 +40,7 @@ pub(crate) async fn status(
     };
     let mut asked = tokio::task::JoinSet::new();
     for (place, alone) in client.each().into_iter().enumerate() {
+        let alone = alone.with_one_try();
         let endpoint = alone.endpoints().next().unwrap_or_default().to_owned();
         asked.spawn(async move { (place, (endpoint, alone.status().await)) });
     }
