@@ -380,9 +380,10 @@ impl Door {
         }
     }
 
-    /// Refuses if the request insists on a leader and none is known.
+    /// Refuses if the request insists on a leader and none has been known for a while. An election is no reason: who lost a connection with the leader
+    /// comes in the midst of one, and etcd's client ends a watch for good that is refused for want of a leader.
     pub fn check_leader(&self, context: &Context) -> Result<(), Status> {
-        if context.require_leader && self.handle.status().raft.leader.is_none() {
+        if context.require_leader && *self.fate.borrow() == StreamFate::Leaderless {
             Err(Status::NO_LEADER)
         } else {
             Ok(())

@@ -130,3 +130,24 @@ async fn watch_goes_on_when_its_client_has_said_all() {
     port.kv().await.put(put("k", "v")).await.unwrap();
     assert_eq!(hear.message().await.unwrap().unwrap().events.len(), 1);
 }
+
+/// etcd's client ends a watch for good that is refused for want of a leader, and one that lost its member opens it anew in the midst of an election.
+#[tokio::test]
+async fn a_watch_that_insists_on_a_leader_may_begin_in_an_election() {
+    let (handle, _leaderless) = memory_member::stalled();
+    let port = Port::open(handle, auth::users(), LIMITS).await;
+    let begun = tokio::time::Instant::now();
+    for refused_within in [Duration::MAX, Duration::from_secs(1)] {
+        let asked = tokio::time::Instant::now();
+        let mut request = Request::new(tokio_stream::pending());
+        let insists = "true".parse().unwrap();
+        request.metadata_mut().insert("hasleader", insists);
+        let status = match WatchClient::new(port.channel().await).watch(request).await {
+            Ok(answers) => answers.into_inner().message().await.unwrap_err(),
+            Err(status) => status,
+        };
+        assert_eq!(status.message(), "etcdserver: no leader");
+        assert!(asked.elapsed() < refused_within, "{:?}", asked.elapsed());
+        assert!(begun.elapsed() > Duration::from_secs(2), "{begun:?}");
+    }
+}
