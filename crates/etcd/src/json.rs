@@ -1,6 +1,9 @@
 //! Requests in JSON, as etcd's gateway reads them: fields by either of their names, 64-bit numbers also as texts, enumerations by name or by any
-//! number, bytes in either alphabet of base64. What is unknown is passed over. Refusals are in the words of Go's packages encoding/json (for what is
-//! no JSON) and protojson (for what is no such message), because that is what clients of etcd have come to see.
+//! number, bytes in either alphabet of base64. Refusals are in the words of Go's packages encoding/json (for what is no JSON) and protojson (for what
+//! is no such message), because that is what clients of etcd have come to see.
+//!
+//! Names that a message of etcd's does not have are passed over, as there. In a message of Synod's own API they are refused: a guard whose name is
+//! misspelt would guard nothing.
 
 mod number;
 mod syntax;
@@ -10,6 +13,9 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 use prost::{Message, Name};
 use proto::shape::{self, Field, Kind};
 use std::collections::BTreeSet;
+
+/// Of the messages of Synod's own API.
+const OWN_PACKAGE: &str = "synod.";
 
 /// Messages inside each other; prost reads no more.
 const DEPTH_MAX: usize = 90;
@@ -22,12 +28,14 @@ pub fn read<M: Message + Name + Default>(text: &[u8]) -> Result<Option<(M, usize
     let Some(value) = syntax::first_value(text)? else {
         return Ok(None);
     };
+    let shape = shape::of::<M>();
     let mut reader = Reader {
         text: &text[value.clone()],
         at: 0,
+        strict: shape.name.starts_with(OWN_PACKAGE),
     };
     let mut wire = Vec::with_capacity(value.len());
-    reader.message(shape::of::<M>(), &mut wire, 0)?;
+    reader.message(shape, &mut wire, 0)?;
     let message = M::decode(wire.as_slice()).map_err(|error| format!("proto: {error}"))?;
     Ok(Some((message, value.end)))
 }
@@ -36,6 +44,8 @@ pub fn read<M: Message + Name + Default>(text: &[u8]) -> Result<Option<(M, usize
 struct Reader<'a> {
     text: &'a [u8],
     at: usize,
+    /// Unknown names are refused.
+    strict: bool,
 }
 
 /// A piece of JSON; commas and colons say nothing that order does not.
@@ -128,6 +138,9 @@ impl<'a> Reader<'a> {
             };
             let named = |field: &&Field| field.json_name == name || field.name == name;
             let Some(field) = shape.fields.iter().find(named) else {
+                if self.strict {
+                    return Err(self.unknown_field(&token, shape));
+                }
                 self.skip()?;
                 continue;
             };
@@ -208,15 +221,38 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         let token = self.token()?;
-        match write(field, &token, wire) {
-            Written::Value | Written::Nothing => Ok(()),
-            Written::Wrong => {
-                let (kind, name) = (kind_name(&field.kind), field.json_name);
-                let raw = lossy(token.raw);
-                let what = format!("invalid value for {kind} field {name}: {raw}");
-                Err(self.fault(token.at, &what))
-            }
+        let fits = match write(field, &token, wire) {
+            Written::Value => true,
+            Written::Nothing => !self.strict,
+            Written::Wrong => false,
+        };
+        if fits {
+            return Ok(());
         }
+        let (kind, name) = (kind_name(&field.kind), field.json_name);
+        let raw = lossy(token.raw);
+        let mut what = format!("invalid value for {kind} field {name}: {raw}");
+        if let Kind::Enum(names) = field.kind
+            && self.strict
+        {
+            what += &format!(
+                "; it is one of {}",
+                list(names.iter().map(|(name, _)| *name))
+            );
+        }
+        Err(self.fault(token.at, &what))
+    }
+
+    fn unknown_field(&self, token: &Token<'_>, shape: &shape::Message) -> String {
+        let known = match shape.fields {
+            [] => "nothing".to_owned(),
+            fields => list(fields.iter().map(|field| field.name)),
+        };
+        let (raw, message) = (lossy(token.raw), shape.name);
+        self.fault(
+            token.at,
+            &format!("unknown field {raw}; {message} has {known}"),
+        )
     }
 
     /// Passes over a value.
@@ -333,6 +369,10 @@ fn kind_name(kind: &Kind) -> &'static str {
         Kind::Enum(_) => "enum",
         Kind::Message(_) | Kind::Map(_) => "message",
     }
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
 }
 
 fn lossy(raw: &[u8]) -> std::borrow::Cow<'_, str> {

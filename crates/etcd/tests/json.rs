@@ -5,7 +5,7 @@ use proto::etcdserverpb::{
     AlarmRequest, AuthUserAddRequest, LeaseGrantRequest, MemberAddRequest, RangeRequest,
     TxnRequest, WatchRequest, watch_request::RequestUnion,
 };
-use proto::synod::v1::JoinRequest;
+use proto::synod::v1::{AcquireRequest, JoinRequest, ReleaseRequest};
 use std::fmt::Debug;
 use synod_etcd::json::read;
 
@@ -326,6 +326,24 @@ fn messages_deep_inside_each_other_are_refused() {
     let text = "proto: exceeded max recursion depth";
     assert_eq!(refused::<TxnRequest>(nested(60)), text);
     assert_eq!(refused::<TxnRequest>(nested(3000)), text);
+}
+
+/// A misspelt guard would guard nothing, a misspelt mode mean the first one.
+#[test]
+fn what_a_message_of_our_own_does_not_have_is_refused() {
+    assert_eq!(
+        refused::<AcquireRequest>(r#"{"name":"a","mode":"frob"}"#),
+        "proto: (line 1:20): invalid value for enum field mode: \"frob\"; it is one of EXCLUSIVE, SHARED"
+    );
+    assert_eq!(
+        refused::<ReleaseRequest>("{\"id\":\"1\",\n \"sesion\":\"3\"}"),
+        "proto: (line 2:2): unknown field \"sesion\"; synod.v1.ReleaseRequest has change, session, id"
+    );
+    let nested = refused::<AcquireRequest>(r#"{"change":{"guard":[]},"name":"a"}"#);
+    assert!(
+        nested.contains("unknown field \"guard\"; synod.v1.Change has "),
+        "{nested}"
+    );
 }
 
 #[test]

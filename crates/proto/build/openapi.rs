@@ -71,7 +71,7 @@ pub fn document(files: &FileDescriptorSet) -> Result<String, Box<dyn Error>> {
             "title": "Synod",
             "version": "1",
             "description": "The native API as JSON over HTTP: each call is a POST with its message as body. 64-bit numbers are written as text and read in \
-                either form; bytes are base64; what is left out has its default. A call with a stream of answers writes a line for each. Requests may carry the headers authorization \
+                either form; bytes are base64; what is left out has its default, and a name that the message does not have is refused. A call with a stream of answers writes a line for each. Requests may carry the headers authorization \
                 (a token), synod-consistency (how fresh), synod-guard (name:token of a lock that must be held, the name percent-coded), synod-client, \
                 synod-sequence and synod-acknowledged (a request that must not be applied twice)."
         },
