@@ -315,6 +315,12 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         "a leader whose disk had been full waited ten seconds before it wrote the snapshot that a follower waited for",
     ),
     (
+        Profile::Chaos,
+        4_007_684,
+        80,
+        "a leader was held to decide by a majority of three, while a change it had begun made it need three of four",
+    ),
+    (
         Profile::Crashy,
         3_006_398,
         80,

@@ -25,7 +25,8 @@ impl World {
     }
 
     /// The same, and it is not handing over, and the majority can store what comes next: a member whose disk fails or has no room, that lost entries, or
-    /// waits for a snapshot of what the leader's log no longer has, cannot yet.
+    /// waits for a snapshot of what the leader's log no longer has, cannot yet. A change of members that is not decided counts already: the leader decides
+    /// by the newest configuration in its log.
     fn decides(&self) -> bool {
         let process = |member: usize| self.members[member].process.as_ref();
         let Some(leader) = self.consensus.leader() else {
@@ -39,16 +40,17 @@ impl World {
             let stores = !process.log_fails && status.standing == raft::Standing::Sound;
             stores && status.last.next() >= leading.first
         };
-        !leading.handing_over && self.leads_with(leader, |member| process(member).is_some_and(able))
+        let able = |member: usize| process(member).is_some_and(able);
+        !leading.handing_over
+            && self.leads_with(leader, able)
+            && self.reaches_quorum(leader, &leading.configuration, |member| {
+                self.in_time(member) && able(member)
+            })
     }
 
     /// This leader can do its work, by the members that run and are `able`.
     fn leads_with(&self, leader: usize, able: impl Fn(usize) -> bool) -> bool {
-        let works = |member: usize| {
-            let machine = &self.members[member];
-            let in_time = machine.slow == 1 && machine.stalled_until <= self.now;
-            self.runs(member) && in_time && able(member)
-        };
+        let works = |member: usize| self.in_time(member) && able(member);
         let decided = self.consensus.decided_configuration();
         let weather = self.network.weather();
         works(leader)
@@ -56,6 +58,12 @@ impl World {
             && weather.loss <= 50
             && weather.latency_extra <= 5_000
             && self.consensus.leads_decided(leader)
+    }
+
+    /// The member runs, on a disk that is neither slow nor stands still.
+    fn in_time(&self, member: usize) -> bool {
+        let machine = &self.members[member];
+        self.runs(member) && machine.slow == 1 && machine.stalled_until <= self.now
     }
 
     /// The member's process gets time.
