@@ -2,9 +2,9 @@
 //!
 //! It asks every listed member, again and again. Only if every one answers "empty too" do all of them derive the same first configuration and cluster id
 //! from the sorted list of (name, member id), and start. If any knows a cluster, the member joins it only as that cluster's own configuration names it:
-//! as the founder it is listed as, in the place an operator prepared and the leader gave to this very directory, or as the learner the leader admitted; so
-//! it asks the leader, too, though that may be listed nowhere. A member whose directory was wiped, which has a new id and is named nowhere, can neither
-//! found a cluster while one of the others remembers, nor vote.
+//! as the founder it is listed as, in the place an operator prepared and the leader gave to this very directory, or as the learner the leader admitted.
+//! So it asks all members of the cluster, too, which may be listed nowhere: whoever leads admits it, and those that are listed may leave. A member whose
+//! directory was wiped, which has a new id and is named nowhere, can neither found a cluster while one of the others remembers, nor vote.
 //!
 //! A member that has its directory and lost the record of its votes ([`Bootstrap::again`]) asks in the same way. It founds nothing and calls itself empty
 //! to nobody; it goes on as the next incarnation, a learner, once the leader has admitted that.
@@ -116,8 +116,8 @@ pub struct Bootstrap {
     empty: BTreeMap<String, Heard>,
     /// Clusters that peers know, by the peer's name. Once a cluster is known, no other is ever founded here.
     known: BTreeMap<String, KnownCluster>,
-    /// Leaders it asked who are not listed.
-    leaders_asked: BTreeSet<String>,
+    /// Members of the cluster it asked that are not listed.
+    unlisted_asked: BTreeSet<String>,
     /// Who is to be answered.
     to_answer: BTreeSet<String>,
     ask_at: Instant,
@@ -154,7 +154,7 @@ impl Bootstrap {
             cluster,
             empty: BTreeMap::new(),
             known: BTreeMap::new(),
-            leaders_asked: BTreeSet::new(),
+            unlisted_asked: BTreeSet::new(),
             to_answer: BTreeSet::new(),
             ask_at: now,
             joins_only,
@@ -221,8 +221,13 @@ impl Bootstrap {
             return;
         }
         if !self.is_listed(&from.name) {
-            if self.leaders_asked.contains(&from.name) || self.joins_only {
-                if let Some(known) = cluster {
+            let asked = self.unlisted_asked.contains(&from.name);
+            if asked || self.joins_only {
+                // An address may have become another cluster's since; nobody told this member of that one.
+                let mut clusters = self.known.values().map(|known| known.cluster);
+                if let Some(known) = cluster
+                    && (!asked || clusters.any(|other| other == known.cluster))
+                {
                     self.learn(now, from.name, known);
                 }
                 return;
@@ -439,26 +444,27 @@ impl Bootstrap {
         }
     }
 
-    /// Where the member of this name is asked: as listed, or as the cluster says of a leader that is not.
+    /// Where the member of this name is asked: as listed, or as the cluster says of a member that is not.
     pub fn address(&self, name: &str) -> Option<String> {
         let mut listed = self.me.listed.iter();
         let listed = listed.find(|(other, _)| other == name);
         listed
             .map(|(_, address)| address.clone())
-            .or_else(|| self.leaders().remove(name))
+            .or_else(|| self.unlisted().remove(name))
     }
 
-    /// Names and addresses of those who lead, as the peers know, and are not listed. Only the leader can admit this member.
-    fn leaders(&self) -> BTreeMap<String, String> {
-        let leader = |known: &KnownCluster| {
-            let leader = known.current.members.get(&known.leader?.member)?;
-            let address = leader.peer_addresses.first()?;
-            Some((leader.name.clone(), address.clone()))
-        };
-        let mut leaders: BTreeMap<String, String> =
-            self.known.values().filter_map(leader).collect();
-        leaders.retain(|name, _| !self.is_listed(name));
-        leaders
+    /// Names and addresses of the other members, as those asked know them, that are not listed. Only the leader can admit this member, and the next one
+    /// may be any of them.
+    fn unlisted(&self) -> BTreeMap<String, String> {
+        let named = self
+            .known
+            .values()
+            .flat_map(|known| known.current.members.values());
+        let others =
+            named.filter(|other| other.name != self.me.name && !self.is_listed(&other.name));
+        others
+            .filter_map(|other| Some((other.name.clone(), other.peer_addresses.first()?.clone())))
+            .collect()
     }
 
     /// Messages to send, by the name of whom they are for ([`Bootstrap::address`]); asks everybody again about every second.
@@ -476,11 +482,11 @@ impl Bootstrap {
             return messages;
         }
         self.ask_at = now + ASK_INTERVAL;
-        let leaders: Vec<String> = self.leaders().into_keys().collect();
-        self.leaders_asked.extend(leaders.iter().cloned());
+        let unlisted: Vec<String> = self.unlisted().into_keys().collect();
+        self.unlisted_asked.extend(unlisted.iter().cloned());
         let listed = self.me.listed.iter().map(|(name, _)| name.clone());
         let others = listed
-            .chain(leaders)
+            .chain(unlisted)
             .filter(|name| *name != self.me.name)
             .map(|name| {
                 let question = self.question(&name);

@@ -200,9 +200,9 @@ fn a_known_cluster_is_joined_only_as_it_names_the_member() {
 }
 
 #[test]
-fn a_leader_that_is_not_listed_is_asked_too() {
+fn members_that_are_not_listed_are_asked_too() {
     let mut configuration = Configuration::default();
-    for id in [11u64, 14] {
+    for id in [11u64, 14, 15] {
         let member = Member {
             incarnation: Incarnation(1),
             name: format!("n{}", id % 10),
@@ -211,29 +211,44 @@ fn a_leader_that_is_not_listed_is_asked_too() {
         };
         configuration.members.insert(MemberId(id), member);
     }
-    let cluster = KnownCluster {
-        leader: Some(PeerId {
-            member: MemberId(14),
-            incarnation: Incarnation(1),
-        }),
-        ..known(5, &configuration)
-    };
     let mut wiped = Bootstrap::new(introduction(2, 99, 3), at(0));
     let names = |bootstrap: &mut Bootstrap, now| -> Vec<String> {
         let messages = bootstrap.poll(now).into_iter();
         messages.map(|(name, _)| name).collect()
     };
     assert_eq!(names(&mut wiped, at(0)), ["n1", "n3"]);
-    let answer_of = |nth| BootstrapMessage::Answer {
+    let answer_of = |nth, cluster| BootstrapMessage::Answer {
         from: introduction(nth, 10 + nth as u64, 3),
-        cluster: Some(cluster.clone()),
+        cluster: Some(cluster),
     };
-    wiped.handle(at(1), answer_of(1));
-    assert_eq!(names(&mut wiped, at(1000)), ["n1", "n3", "n4"]);
+    // Whoever leads, and whoever of those listed leaves next.
+    wiped.handle(at(1), answer_of(1, known(5, &configuration)));
+    assert_eq!(names(&mut wiped, at(1000)), ["n1", "n3", "n4", "n5"]);
     assert_eq!(wiped.address("n4").as_deref(), Some("host4:2380"));
     assert_eq!(wiped.address("n3").as_deref(), Some("host3:2380"));
-    wiped.handle(at(1001), answer_of(4));
+    wiped.handle(at(1001), answer_of(4, known(5, &configuration)));
     assert_eq!(wiped.outcome(), None, "it is no stranger");
+    wiped.handle(at(1002), answer_of(5, known(6, &configuration)));
+    assert_eq!(
+        wiped.outcome(),
+        None,
+        "another cluster has that address now"
+    );
+
+    let admitted = PeerId {
+        member: MemberId(99),
+        incarnation: Incarnation(1),
+    };
+    let mut current = configuration.clone();
+    current.learners.insert(admitted);
+    let member = Member {
+        incarnation: Incarnation(1),
+        name: "n2".into(),
+        ..Member::default()
+    };
+    current.members.insert(MemberId(99), member);
+    wiped.handle(at(1003), answer_of(4, known(5, &current)));
+    assert_eq!(started(wiped.outcome()).0, admitted);
 }
 
 #[test]

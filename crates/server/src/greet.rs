@@ -383,11 +383,11 @@ pub(crate) fn random_member() -> MemberId {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use raft::Incarnation;
 
-    fn me(member: u64, cluster: u64) -> Me {
+    pub(crate) fn me(member: u64, cluster: u64) -> Me {
         Me {
             id: PeerId {
                 member: MemberId(member),

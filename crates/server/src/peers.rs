@@ -111,6 +111,8 @@ impl Peers {
     }
 
     /// Connects to the members of this configuration and forgets those that left it.
+    ///
+    /// Until a member admitted in place of another has replayed that the other left, both have one address: that leads to nobody but itself.
     pub(crate) fn configure(&mut self, configuration: &Configuration) {
         let mut wanted = BTreeMap::new();
         for (id, member) in &configuration.members {
@@ -118,7 +120,7 @@ impl Peers {
                 member: *id,
                 incarnation: member.incarnation,
             };
-            if peer.member != self.me.id.member {
+            if peer.member != self.me.id.member && member.peer_addresses != self.me.peer_addresses {
                 wanted.insert(peer, member.peer_addresses.clone());
             }
         }
@@ -443,5 +445,35 @@ async fn write(stream: &mut Stream, out: &mut BytesMut, metrics: &Metrics) -> Re
         }
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("it takes no more bytes".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raft::{Member, MemberId};
+
+    #[tokio::test]
+    async fn nobody_is_dialled_at_ones_own_address() {
+        let me = Arc::new(greet::tests::me(9, 7));
+        let (events, _) = mpsc::channel(1);
+        let mut peers = Peers::new(me.clone(), events, Arc::default());
+        let member = |address: &str| Member {
+            peer_addresses: vec![address.into()],
+            ..Member::default()
+        };
+        let mut configuration = Configuration::default();
+        let predecessor = MemberId(1);
+        configuration.members.insert(predecessor, member("h:1"));
+        configuration.members.insert(MemberId(2), member("h:3"));
+        configuration.members.insert(MemberId(9), member("h:1"));
+        peers.configure(&configuration);
+        let dialled: Vec<u64> = peers.links.keys().map(|peer| peer.member.0).collect();
+        assert_eq!(dialled, [2]);
+
+        // Who moves away is dialled where it went.
+        configuration.members.insert(predecessor, member("h:4"));
+        peers.configure(&configuration);
+        assert_eq!(peers.links.len(), 2);
     }
 }

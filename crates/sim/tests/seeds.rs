@@ -321,6 +321,12 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         "a leader was held to decide by a majority of three, while a change it had begun made it need three of four",
     ),
     (
+        Profile::Churn,
+        4_102_107,
+        80,
+        "a member with an empty disk asked only those it was told of and the leader they knew: they knew none, and left the cluster",
+    ),
+    (
         Profile::Crashy,
         3_006_398,
         80,
