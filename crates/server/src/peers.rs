@@ -12,8 +12,8 @@ use bytes::{Bytes, BytesMut};
 use raft::{Configuration, PeerId};
 use replica::Message;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, mpsc};
@@ -87,6 +87,17 @@ struct LaneState {
     queued_bytes: AtomicUsize,
     /// The other side was just heard of: do not wait with the next dial.
     redial: Notify,
+    /// Where the other side says it is. It has moved if the configuration says otherwise, which a leader that it does not hear cannot be told to change.
+    told: Mutex<Vec<String>>,
+}
+
+impl LaneState {
+    fn told(&self) -> Vec<String> {
+        self.told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
 }
 
 impl Drop for Lane {
@@ -155,8 +166,16 @@ impl Peers {
     pub(crate) fn greeted(&mut self, party: &Party) {
         let peer = party.peer();
         if let Some(link) = self.links.get(&peer) {
-            link.cell.state.redial.notify_one();
-            link.bulk.state.redial.notify_one();
+            for lane in [&link.cell, &link.bulk] {
+                let mut told = lane
+                    .state
+                    .told
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                told.clone_from(&party.peer_addresses);
+                drop(told);
+                lane.state.redial.notify_one();
+            }
         } else if self.links.values().filter(|link| !link.configured).count() < STRANGERS_MAX {
             self.connect(peer, party.peer_addresses.clone(), false);
         }
@@ -254,7 +273,7 @@ impl Dialler {
         let mut at_once = 0;
         let mut short = 0;
         loop {
-            let dialled = greet::dial(&self.me, self.peer, &self.addresses, self.purpose).await;
+            let dialled = self.dial().await;
             if lost
                 && at_once < REDIALS_AT_ONCE
                 && matches!(dialled, Err(DialError::Unreachable { hung_up: true, .. }))
@@ -304,6 +323,17 @@ impl Dialler {
                 }
             }
         }
+    }
+
+    /// Dials the member where the configuration says it is, then where it says so itself.
+    async fn dial(&self) -> Result<(Stream, wire::Welcome), DialError> {
+        let dialled = greet::dial(&self.me, self.peer, &self.addresses, self.purpose).await;
+        let told = self.state.told();
+        if dialled.is_ok() || told.is_empty() || told == self.addresses {
+            return dialled;
+        }
+        let moved = greet::dial(&self.me, self.peer, &told, self.purpose).await;
+        moved.or(dialled)
     }
 
     fn complain(&mut self, error: &DialError) {

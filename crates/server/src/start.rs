@@ -19,7 +19,8 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use log::{FileDisk, Identity, OpenError, Opened, Recovered};
 use raft::{
-    Boot, Configuration, Incarnation, Index, PeerId, Restored, SnapshotMark, Standing, Term, Vote,
+    Boot, Configuration, Incarnation, Index, MemberId, PeerId, Restored, SnapshotMark, Standing,
+    Term, Vote,
 };
 use replica::{Advertised, Bootstrap, BootstrapOutcome, Introduction, KnownCluster, Replica};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -168,6 +169,7 @@ pub(crate) async fn start(
         .last()
         .map_or(&restored.snapshot.configuration, |(_, newest)| newest)
         .clone();
+    check_name(config, me.id.member, &configuration)?;
     let (inputs, disk_inputs) = mpsc::unbounded_channel();
     let disk = DiskThreads::start(&config.name, log, snapshots, inputs, metrics.clone());
     let boot = replica::Boot {
@@ -350,6 +352,28 @@ fn restored(identity: &Identity, boot: Boot, recovered: Recovered) -> Restored {
             Standing::Sound
         },
     }
+}
+
+/// A member that took another's name would tell the cluster the other's address for its own. (One that has only replayed what was before it came may
+/// meet its predecessor's name.)
+fn check_name(
+    config: &Config,
+    id: MemberId,
+    configuration: &Configuration,
+) -> Result<(), StartError> {
+    let members = &configuration.members;
+    let Some(own) = members.get(&id).filter(|own| own.name != config.name) else {
+        return Ok(());
+    };
+    let Some((other, _)) = members.iter().find(|(_, other)| other.name == config.name) else {
+        return Ok(());
+    };
+    Err(StartError::Bootstrap(format!(
+        "name: {} is the directory of {own}, and {name} is another member of its cluster ({other}); pass --name {own}, or {name}'s --data-dir",
+        config.data_dir.display(),
+        own = own.name,
+        name = config.name,
+    )))
 }
 
 /// The newest configuration known to be decided.

@@ -6,6 +6,7 @@ mod ports;
 use bytes::Bytes;
 use replica::{Body, Consistency, Failure, Response, WatchBody, WatchCreate, WatchRequest};
 use state::{Answer, Command, Operation, Put, Query, Range};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use synod_server::config::Settings;
 use synod_server::{Config, Handle, Member, StartError};
@@ -38,6 +39,11 @@ impl Cluster {
     }
 
     fn config(&self, at: usize) -> Config {
+        self.config_but(at, &[])
+    }
+
+    /// The member's configuration with other values of these flags.
+    fn config_but(&self, at: usize, other: &[(&str, &str)]) -> Config {
         let name = format!("n{}", at + 1);
         let peer_addr = self
             .listed
@@ -57,7 +63,10 @@ impl Cluster {
             ("disk-low-water-bytes", "0"),
             ("snapshot-log-bytes", "1MiB"),
         ];
-        let flags = flags.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let flags: BTreeMap<&str, &str> = flags.iter().chain(other).copied().collect();
+        let flags = flags
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
         Settings::default()
             .flags(flags)
             .resolve()
@@ -383,6 +392,58 @@ async fn a_wiped_member_waits_alone_and_is_admitted_by_the_others() {
         get(&readmitted, "key").await.as_deref(),
         Some(&b"value"[..])
     );
+    cluster.stop_all().await;
+}
+
+/// The leader cannot be heard by who is not where the configuration says, so it must find that out by itself.
+#[tokio::test]
+async fn a_member_that_starts_at_another_address_is_found_there() {
+    let mut cluster = Cluster::new(3);
+    cluster.start_all();
+    put(&cluster.handle(0).await, "key", "value").await;
+    cluster.converged().await;
+    let moves = (cluster.leader().await + 1) % 3;
+    cluster.kill(moves);
+    let address = format!("127.0.0.1:{}", ports::free_ports(1).expect("a port")[0]);
+    let before = cluster.config(moves).advertise_peer_addr;
+    let listed = cluster.listed.replace(&before, &address);
+    let moved = [("peer-addr", address.as_str()), ("cluster", &listed)];
+    let config = cluster.config_but(moves, &moved);
+    cluster.members[moves] = Some(Member::start(config).expect("its ports are free"));
+    cluster.converged().await;
+    let handle = cluster.handle(moves).await;
+    assert_eq!(get(&handle, "key").await.as_deref(), Some(&b"value"[..]));
+    let since = Instant::now();
+    let told = |status: &raft::Status| {
+        let member = &status.configuration_decided.members[&status.id.member];
+        member.peer_addresses == [address.clone()]
+    };
+    while !told(&handle.status_now().await.raft) {
+        assert!(since.elapsed() < PATIENCE, "the address is not told");
+        sleep(Duration::from_millis(20)).await;
+    }
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_member_does_not_start_under_anothers_name() {
+    let mut cluster = Cluster::new(3);
+    cluster.start_all();
+    put(&cluster.handle(0).await, "key", "value").await;
+    cluster.converged().await;
+    cluster.kill(2);
+    let config = cluster.config_but(2, &[("name", "n2")]);
+    let started = Member::start(config).expect("its ports are free");
+    let refused = timeout(PATIENCE, started.ended())
+        .await
+        .expect("it ends in time");
+    let text = refused.expect_err("that is another's name").to_string();
+    assert!(
+        text.contains("is the directory of n3") && text.contains("pass --name n3"),
+        "{text}"
+    );
+    cluster.start(2);
+    cluster.converged().await;
     cluster.stop_all().await;
 }
 
