@@ -88,34 +88,40 @@ pub fn check(initial: Value, history: &[Operation], budget: u64) -> Verdict {
     Search::new(initial, history).run(budget)
 }
 
-/// A set of operations, as bits.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A set of operations. What is not placed is few: calls under way, and those whose outcome nobody knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Placed {
-    /// All operations before this position are placed (positions are by call).
-    below: usize,
-    /// Which of the later ones are, ascending.
-    above: Vec<usize>,
+    /// One more than the last that is placed (positions are by call).
+    end: usize,
+    /// Which before it are not, ascending.
+    missing: Vec<usize>,
 }
 
 impl Placed {
-    fn contains(&self, position: usize) -> bool {
-        position < self.below || self.above.binary_search(&position).is_ok()
-    }
-
+    /// With this one more, which is not placed yet.
     fn with(&self, position: usize) -> Placed {
         let mut next = self.clone();
-        let place = next.above.partition_point(|other| *other < position);
-        next.above.insert(place, position);
-        let run = next
-            .above
-            .iter()
-            .enumerate()
-            .take_while(|(n, other)| **other == next.below + n)
-            .count();
-        next.above.drain(..run);
-        next.below += run;
+        if position < self.end {
+            next.missing.retain(|missing| *missing != position);
+        } else {
+            next.missing.extend(self.end..position);
+            next.end = position + 1;
+        }
         next
     }
+
+    /// Those of the first `count` operations that are not placed, ascending.
+    fn rest(&self, count: usize) -> impl Iterator<Item = usize> + '_ {
+        self.missing.iter().copied().chain(self.end..count)
+    }
+}
+
+/// A point the search has reached.
+struct Point {
+    placed: Placed,
+    value: Value,
+    /// What may come next, the first to be tried last.
+    candidates: Vec<usize>,
 }
 
 struct Search<'a> {
@@ -138,46 +144,53 @@ impl<'a> Search<'a> {
 
     /// Depth first over (what is placed, the value then); a pair seen once is never searched again.
     fn run(&self, budget: u64) -> Verdict {
-        let mut seen: BTreeSet<(Placed, Value)> = BTreeSet::new();
-        let start = (
-            Placed {
-                below: 0,
-                above: Vec::new(),
-            },
-            self.initial,
-        );
-        let mut stack = vec![start.clone()];
-        let mut farthest = start.clone();
-        seen.insert(start);
+        let start = self.point(Placed::default(), self.initial);
+        if self.complete(&start.placed) {
+            return Verdict::Linearizable;
+        }
+        let mut seen = BTreeSet::from([(start.placed.clone(), start.value)]);
+        let mut farthest = start.placed.clone();
+        let mut path = vec![start];
         let mut steps = 0;
-        while let Some((placed, value)) = stack.pop() {
+        while let Some(point) = path.last_mut() {
+            let Some(candidate) = point.candidates.pop() else {
+                path.pop();
+                continue;
+            };
+            steps += 1;
+            if steps > budget {
+                return Verdict::Undecided;
+            }
+            let Some(after) = self.at(candidate).action.apply(point.value) else {
+                continue;
+            };
+            let placed = point.placed.with(candidate);
             if self.complete(&placed) {
                 return Verdict::Linearizable;
             }
-            if placed.below > farthest.0.below {
-                farthest = (placed.clone(), value);
+            if placed.end > farthest.end {
+                farthest = placed.clone();
             }
-            // Pushed latest call first, so that the earliest is tried first.
-            for candidate in self.candidates(&placed).into_iter().rev() {
-                steps += 1;
-                if steps > budget {
-                    return Verdict::Undecided;
-                }
-                let Some(after) = self.at(candidate).action.apply(value) else {
-                    continue;
-                };
-                let next = (placed.with(candidate), after);
-                if seen.insert(next.clone()) {
-                    stack.push(next);
-                }
+            if seen.insert((placed.clone(), after)) {
+                path.push(self.point(placed, after));
             }
         }
         let stuck = self
-            .candidates(&farthest.0)
+            .candidates(&farthest)
             .into_iter()
             .map(|position| self.order[position])
             .collect();
         Verdict::Violation { stuck }
+    }
+
+    fn point(&self, placed: Placed, value: Value) -> Point {
+        let mut candidates = self.candidates(&placed);
+        candidates.reverse();
+        Point {
+            placed,
+            value,
+            candidates,
+        }
     }
 
     fn at(&self, position: usize) -> &Operation {
@@ -185,8 +198,9 @@ impl<'a> Search<'a> {
     }
 
     fn complete(&self, placed: &Placed) -> bool {
-        (placed.below..self.order.len())
-            .all(|position| placed.contains(position) || self.at(position).returned.is_none())
+        placed
+            .rest(self.order.len())
+            .all(|position| self.at(position).returned.is_none())
     }
 
     /// Operations that may come next: not placed, and called before every other unplaced one returned. Those that must
@@ -194,13 +208,10 @@ impl<'a> Search<'a> {
     fn candidates(&self, placed: &Placed) -> Vec<usize> {
         let mut deadline = u64::MAX;
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
-        for position in placed.below..self.order.len() {
+        for position in placed.rest(self.order.len()) {
             let operation = self.at(position);
             if operation.called > deadline {
                 break;
-            }
-            if placed.contains(position) {
-                continue;
             }
             match operation.returned {
                 Some(returned) => {
