@@ -254,7 +254,7 @@ enum Test {
         /// Members
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=5))]
         members: u8,
-        /// Seconds in which faults happen, per scenario
+        /// Seconds in which faults happen, per scenario; each of its rounds is played once, however short this is
         #[arg(long, default_value_t = 40)]
         seconds: u64,
         /// Seed of all choices

@@ -13,7 +13,7 @@ const OFFSETS: [i64; 6] = [1, -1, 3_600, -3_600, 315_360_000, -315_360_000];
 /// When nobody leads any more, or a member does not show its clock.
 pub async fn step(field: &mut Field) -> Outcome<()> {
     for round in 0.. {
-        if !field.goes_on() {
+        if !field.goes_on(round, 3) {
             break;
         }
         let stepped: Vec<usize> = match round % 3 {

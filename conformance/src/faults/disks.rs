@@ -26,7 +26,7 @@ pub async fn full(field: &mut Field) -> Outcome<()> {
     let kind = field.disks[0].kind();
     field.report.note(format!("each member on {kind}"));
     for round in 0.. {
-        if !field.goes_on() {
+        if !field.goes_on(round, 3) {
             break;
         }
         let full: Vec<usize> = match round % 3 {
@@ -139,7 +139,7 @@ async fn until(
 /// When a member does not come back with its old files.
 pub async fn bitflip(field: &mut Field) -> Outcome<()> {
     for round in 0.. {
-        if !field.goes_on() {
+        if !field.goes_on(round, 4) {
             break;
         }
         let target = [Target::Log, Target::Snapshot, Target::Log, Target::Identity][round % 4];

@@ -147,9 +147,9 @@ impl Field {
         Ok(())
     }
 
-    /// There is time for another round of faults.
-    pub fn goes_on(&self) -> bool {
-        Instant::now() < self.until
+    /// There is time for another round of faults, or the rounds of the plan have not all been played once.
+    pub fn goes_on(&self, round: usize, plan: usize) -> bool {
+        round < plan || Instant::now() < self.until
     }
 
     /// Members.

@@ -14,7 +14,7 @@ const CUT_MILLIS: u64 = 6_000;
 /// When the system refuses, or nobody leads any more.
 pub async fn full(field: &mut Field) -> Outcome<()> {
     for round in 0.. {
-        if !field.goes_on() {
+        if !field.goes_on(round, 3) {
             break;
         }
         let one = field.pick(round % 3 == 0).await?;
@@ -45,7 +45,7 @@ pub async fn full(field: &mut Field) -> Outcome<()> {
 /// When the system refuses, or nobody leads any more.
 pub async fn oneway(field: &mut Field) -> Outcome<()> {
     for round in 0.. {
-        if !field.goes_on() {
+        if !field.goes_on(round, 4) {
             break;
         }
         let one = field.pick(round % 4 < 2).await?;
@@ -74,7 +74,7 @@ pub async fn oneway(field: &mut Field) -> Outcome<()> {
 /// When the system refuses, or nobody leads any more.
 pub async fn bridge(field: &mut Field) -> Outcome<()> {
     for round in 0.. {
-        if !field.goes_on() {
+        if !field.goes_on(round, 2) {
             break;
         }
         let bridge = field.pick(round % 2 == 1).await?;
@@ -124,7 +124,7 @@ fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
 pub async fn delay(field: &mut Field) -> Outcome<()> {
     let millis = Duration::from_millis;
     for round in 0.. {
-        if !field.goes_on() {
+        if !field.goes_on(round, 4) {
             break;
         }
         let one = field.pick(round % 2 == 0).await?;

@@ -14,7 +14,7 @@ const LEASE_MILLIS: u64 = 6_000;
 /// When a member does not come back.
 pub async fn kill(field: &mut Field) -> Outcome<()> {
     for round in 0.. {
-        if !field.goes_on() {
+        if !field.goes_on(round, 3) {
             break;
         }
         let victims = match round % 3 {
@@ -42,24 +42,20 @@ pub async fn kill(field: &mut Field) -> Outcome<()> {
     Ok(())
 }
 
-/// SIGSTOP, in turn for longer than an election and longer than a lease lives.
+/// SIGSTOP to the leader for longer than an election, then for longer than a lease lives; to a follower and to all for as long as that.
 ///
 /// # Errors
 /// When a member does not run any more.
 pub async fn pause(field: &mut Field) -> Outcome<()> {
-    // The leader first, for longer than an election; then whatever is left of the time.
-    let plans = [
-        (true, ELECTION_MILLIS),
-        (true, LEASE_MILLIS),
-        (false, LEASE_MILLIS),
-    ];
     for round in 0.. {
-        if !field.goes_on() {
+        if !field.goes_on(round, 4) {
             break;
         }
-        let (victims, millis) = match plans.get(round % 4) {
-            Some((leads, millis)) => (vec![field.pick(*leads).await?], *millis),
-            None => ((0..field.count()).collect(), ELECTION_MILLIS),
+        let (victims, millis) = match round % 4 {
+            0 => (vec![field.pick(true).await?], ELECTION_MILLIS),
+            1 => (vec![field.pick(true).await?], LEASE_MILLIS),
+            2 => (vec![field.pick(false).await?], LEASE_MILLIS),
+            _ => ((0..field.count()).collect(), LEASE_MILLIS),
         };
         field
             .note(format!(

@@ -54,7 +54,7 @@ impl Scenario {
             ),
             Scenario::Pause => (
                 "pause",
-                "a follower, the leader, then all are stopped with SIGSTOP: beyond an election, and beyond a lease's time to live",
+                "the leader is stopped with SIGSTOP beyond an election; the leader, a follower, then all beyond a lease's time to live",
             ),
             Scenario::PartitionFull => (
                 "partition-full",

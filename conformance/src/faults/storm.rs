@@ -19,7 +19,10 @@ enum Condition {
 /// # Errors
 /// When the system refuses, or a member does not come back.
 pub async fn storm(field: &mut Field) -> Outcome<()> {
-    while field.goes_on() {
+    for round in 0.. {
+        if !field.goes_on(round, 1) {
+            break;
+        }
         let mut members = vec![Condition::Runs; field.count()];
         for _ in 0..FAULTS {
             let pause = 100 + field.random.below(1_500);

@@ -30,7 +30,7 @@ const ALL: &str = "all";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct SimArgs {
     /// Play a story to look at, such as raft-split-vote; "list" lists them
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["seed", "seeds", "profile", "members", "seconds", "random_for", "shrink", "trace"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["seed", "seeds", "profile", "members", "seconds", "random_for", "threads", "shrink", "heal_at", "only_faults", "trace", "from", "to", "detail"])]
     scenario: Option<String>,
     /// Everything in the run follows from it
     #[arg(long, default_value_t = 1)]
@@ -66,10 +66,10 @@ pub(crate) struct SimArgs {
     #[arg(long, value_name = "PLACES", value_parser = places)]
     only_faults: Option<Places>,
     /// Tell what happens: elections, decisions, crashes, partitions, requests, verdicts
-    #[arg(long)]
+    #[arg(long, conflicts_with = "shrink")]
     trace: bool,
-    /// Where to write the picture; a name that ends in .svg gets it without a page around it [default: synod-sim-....html here]
-    #[arg(long, value_name = "FILE")]
+    /// Where to write the picture of one run; a name that ends in .svg gets it without a page around it [default with --trace: synod-sim-....html here]
+    #[arg(long, value_name = "FILE", value_parser = picture, conflicts_with_all = ["seeds", "random_for", "shrink"])]
     picture: Option<PathBuf>,
     /// How much is told
     #[arg(long, value_enum, default_value_t = Telling::Story, requires = "trace")]
@@ -80,6 +80,32 @@ pub(crate) struct SimArgs {
     /// Tell up to this simulated time
     #[arg(long, value_name = "DURATION", value_parser = time, requires = "trace")]
     to: Option<Duration>,
+}
+
+fn picture(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let known = |ending: &std::ffi::OsStr| ending == "svg" || ending == "html";
+    if !path.extension().is_some_and(known) {
+        return Err("write a name that ends in .html or .svg".into());
+    }
+    Ok(path)
+}
+
+/// Whether the picture can be written is found out before a long run.
+fn check_picture(path: Option<&PathBuf>) -> Result<(), Failed> {
+    let Some(path) = path else {
+        return Ok(());
+    };
+    let file = std::fs::File::options()
+        .append(true)
+        .create(true)
+        .open(path);
+    file.map(drop).map_err(|error| {
+        Failed::Usage(format!(
+            "--picture: {} cannot be written: {error}",
+            path.display()
+        ))
+    })
 }
 
 /// Writes a picture and says where it is. A name that ends in .svg gets the picture alone, any other a page.
@@ -120,6 +146,36 @@ impl SimArgs {
         }
     }
 
+    /// What makes no sense together, of one run.
+    fn check(&self, profile: Profile) -> Result<(), Failed> {
+        if let (Some(from), Some(to)) = (self.from, self.to)
+            && from >= to
+        {
+            return Err(Failed::Usage(format!(
+                "--from: {from:?} is not before --to {to:?}"
+            )));
+        }
+        if let Some(at) = self.heal_at.filter(|at| *at > self.seconds) {
+            return Err(Failed::Usage(format!(
+                "--heal-at: {at} is after the end of the faults at --seconds {}",
+                self.seconds
+            )));
+        }
+        let all = Options {
+            heal_at: None,
+            only_faults: None,
+            ..self.options(self.seed, profile)
+        };
+        let faults = sim::schedule(&all).len();
+        let mut places = self.only_faults.iter().flat_map(|places| places.iter());
+        match places.find(|place| **place >= faults) {
+            Some(place) => Err(Failed::Usage(format!(
+                "--only-faults: this run has {faults} faults, counted from 0, and none at place {place}"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     fn window(&self) -> Window {
         let micros = |time: Duration| time.as_micros() as u64;
         Window {
@@ -156,6 +212,7 @@ pub(crate) fn run(args: &SimArgs) -> Result<(), Failed> {
             "--profile all: one run has one profile; pass --seeds 0..100 to run many".into(),
         ));
     };
+    args.check(profile)?;
     if args.shrink {
         shrinking::run(args, profile)
     } else {

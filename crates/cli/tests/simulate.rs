@@ -42,6 +42,13 @@ fn scenarios_are_listed_and_played() {
         list.lines().count() >= 6 && list.contains("raft-figure-8"),
         "{list}"
     );
+    let output = sim(
+        &directory,
+        "--seed 5 --profile lossy --seconds 5 --picture run.svg",
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let picture = std::fs::read_to_string(directory.path().join("run.svg"));
+    assert!(picture.expect("a picture is written").starts_with("<svg"));
     let output = sim(&directory, "--scenario raft-split-vote --picture vote.svg");
     let told = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{told}");
@@ -84,6 +91,16 @@ fn wrong_usage_ends_with_two_and_says_what_to_do() {
         ("--only-faults x", "such as 3,7,12"),
         ("--from 3s", "--trace"),
         ("--seed 1 --seeds 0..3", "cannot be used with"),
+        (
+            "--scenario raft-split-vote --heal-at 3",
+            "cannot be used with",
+        ),
+        ("--seeds 0..3 --picture x.html", "cannot be used with"),
+        ("--picture x.png", ".html or .svg"),
+        ("--picture no/such/x.html", "cannot be written"),
+        ("--trace --from 5s --to 3s", "is not before"),
+        ("--seconds 5 --heal-at 6", "after the end of the faults"),
+        ("--profile calm --only-faults 99", "none at place 99"),
     ] {
         let output = sim(&directory, arguments);
         let said = text(&output.stderr);

@@ -327,6 +327,36 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         "a member with an empty disk asked only those it was told of and the leader they knew: they knew none, and left the cluster",
     ),
     (
+        Profile::Chaos,
+        10_226,
+        80,
+        "of an oracle: whether a lock was held alone was asked after a whole batch, not at the command (clockwork 1276 most likely, too)",
+    ),
+    (
+        Profile::Chaos,
+        10_498,
+        80,
+        "of an oracle: an acknowledgement of what a snapshot had replaced meanwhile was durable, and said to come too early",
+    ),
+    (
+        Profile::Churn,
+        10_058,
+        80,
+        "of the simulated operator: one with an empty disk was told only of others with empty disks",
+    ),
+    (
+        Profile::Churn,
+        10_695,
+        80,
+        "of the simulated operator: a machine was stopped when it was a member again",
+    ),
+    (
+        Profile::Geo,
+        10_802,
+        80,
+        "of an oracle: a wait given up and asked for anew by one batch, where an older request waited for the same acquisition",
+    ),
+    (
         Profile::Crashy,
         3_006_398,
         80,

@@ -8,8 +8,10 @@ use sim::{Options, Picture, Profile, Report};
 const BEFORE_A_FAILURE: u64 = 3_000_000;
 
 pub(super) fn run(args: &SimArgs, profile: Profile) -> Result<(), Failed> {
+    super::check_picture(args.picture.as_ref())?;
+    let drawn = args.trace || args.picture.is_some();
     let options = Options {
-        timeline: args.trace.then(|| args.window()),
+        timeline: drawn.then(|| args.window()),
         ..args.options(args.seed, profile)
     };
     let report = sim::run(&options);
@@ -17,7 +19,7 @@ pub(super) fn run(args: &SimArgs, profile: Profile) -> Result<(), Failed> {
         line(report.timeline.text(args.detail()).trim_end())?;
     }
     line(report.to_string().trim_end())?;
-    if args.trace {
+    if drawn {
         let name = || format!("synod-sim-{profile}-{}.html", args.seed).into();
         let picture = picture(args, &report);
         super::write_picture(args.picture.clone().unwrap_or_else(name), |alone| {

@@ -18,6 +18,7 @@ pub(super) fn run(name: &str, picture: Option<PathBuf>) -> Result<(), Failed> {
             "--scenario: there is none named {name}; pass --scenario {LIST} to see them"
         ))
     })?;
+    super::check_picture(picture.as_ref())?;
     line(format_args!("{}: {}\n", scenario.name, scenario.about))?;
     let mut told = Ok(());
     let played = scenario.play(&mut |text| {
