@@ -2,6 +2,7 @@
 
 mod alarm;
 mod cert;
+mod deadline;
 mod dev;
 mod doctor;
 mod elect;
@@ -77,7 +78,7 @@ struct Global {
         value_name = "HOST:PORT,..."
     )]
     endpoints: Vec<String>,
-    /// How long a request may take, all endpoints together
+    /// How long a request may take, all endpoints together; `status` and `doctor`: all requests together
     #[arg(long, global = true, default_value = "5s", value_parser = duration, value_name = "DURATION")]
     timeout: Duration,
     /// How to print results; the JSON form is stable

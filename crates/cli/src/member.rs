@@ -7,6 +7,7 @@ use client::{Client, Security};
 use proto::synodpb::member_change::Change;
 use proto::synodpb::{AddMember, ListMembersResponse, MemberInfo, MemberRole, MoveMember};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 #[derive(Subcommand)]
 pub(crate) enum MemberCommand {
@@ -191,13 +192,15 @@ impl<'a> Members<'a> {
             .ok_or_else(|| Failed::Refused("no other member votes, so none can lead".into()))
     }
 
-    /// The `nth` free one of the names n1, n2 and so on.
+    /// The `nth` free one of the names n1, n2 and so on, behind those that were shown for places where nobody has started yet.
     fn free_name(&self, nth: usize) -> String {
-        let taken = |name: &String| self.0.members.iter().any(|member| member.name == *name);
+        let members = || self.0.members.iter();
+        let taken = |name: &String| members().any(|member| member.name == *name);
+        let prepared = members().filter(|member| member.name.is_empty()).count();
         (1..)
             .map(|number| format!("n{number}"))
             .filter(|name| !taken(name))
-            .nth(nth)
+            .nth(prepared + nth)
             .expect("there are more names than members")
     }
 
@@ -315,10 +318,9 @@ async fn prepare(
     let listed: Vec<String> = started
         .map(|member| format!("{}={}", member.name, bare(&member.peer_addresses[0])))
         .collect();
-    let commands = names
-        .iter()
-        .zip(&places)
-        .map(|(name, place)| command(name, place, &listed));
+    let client_addresses = free_client_addresses(&answer.members, &places);
+    let commands = names.iter().zip(&places).zip(&client_addresses);
+    let commands = commands.map(|((name, place), clients)| command(name, place, clients, &listed));
     match output {
         Output::Text => {
             let (it, votes) = if several {
@@ -357,12 +359,47 @@ async fn prepare(
     }
 }
 
-/// The command that starts a member in a place.
-fn command(name: &str, place: &str, listed: &[String]) -> String {
+/// Where clients are to reach the members in these places: the port before that of the peers, as everywhere, or the next one before it that no member
+/// has on that host, places where nobody has started yet included.
+fn free_client_addresses(members: &[MemberInfo], places: &[String]) -> Vec<String> {
+    let told = members
+        .iter()
+        .flat_map(|member| member.peer_addresses.iter().chain(&member.client_addresses));
+    let mut taken: BTreeSet<String> = told.map(|address| bare(address).to_owned()).collect();
+    let prepared = members
+        .iter()
+        .filter(|member| member.name.is_empty())
+        .filter_map(|member| member.peer_addresses.first())
+        .map(|address| bare(address))
+        .filter(|address| !places.iter().any(|place| place == address));
+    for place in prepared {
+        let address = free_client_address(place, &taken);
+        taken.insert(address);
+    }
+    let mut free = Vec::new();
+    for place in places {
+        let address = free_client_address(place, &taken);
+        taken.insert(address.clone());
+        free.push(address);
+    }
+    free
+}
+
+fn free_client_address(place: &str, taken: &BTreeSet<String>) -> String {
     let (host, port) = place.rsplit_once(':').expect("it was checked");
-    let client_port = port.parse::<u16>().unwrap_or(2380).saturating_sub(1);
+    let port: u16 = port.parse().unwrap_or(2380);
+    (1..port)
+        .rev()
+        .chain(port + 1..)
+        .map(|port| format!("{host}:{port}"))
+        .find(|address| !taken.contains(address))
+        .expect("a host has more ports than members")
+}
+
+/// The command that starts a member in a place.
+fn command(name: &str, place: &str, clients: &str, listed: &[String]) -> String {
     format!(
-        "synod serve --name {name} --data-dir {name} --client-addr {host}:{client_port} --peer-addr {place} --cluster-state existing --cluster {},{name}={place}",
+        "synod serve --name {name} --data-dir {name} --client-addr {clients} --peer-addr {place} --cluster-state existing --cluster {},{name}={place}",
         listed.join(",")
     )
 }
@@ -373,13 +410,42 @@ mod tests {
 
     #[test]
     fn the_printed_command_is_understood() {
-        let line = command("n4", "10.0.0.4:2380", &["n1=10.0.0.1:2380".into()]);
+        let listed = ["n1=10.0.0.1:2380".to_owned()];
+        let line = command("n4", "10.0.0.4:2380", "10.0.0.4:2379", &listed);
         assert_eq!(
             line,
             "synod serve --name n4 --data-dir n4 --client-addr 10.0.0.4:2379 --peer-addr 10.0.0.4:2380 --cluster-state existing \
              --cluster n1=10.0.0.1:2380,n4=10.0.0.4:2380"
         );
         assert!(<crate::Cli as clap::Parser>::try_parse_from(line.split_whitespace()).is_ok());
+    }
+
+    /// Both places that were prepared one after the other were told to start as n4, one of them at the port of another member's peers.
+    #[test]
+    fn what_is_proposed_is_nobodys_not_even_of_who_has_not_started() {
+        let member = |name: &str, peers: u16, clients: &[u16]| MemberInfo {
+            name: name.into(),
+            peer_addresses: vec![format!("http://h:{peers}")],
+            client_addresses: clients
+                .iter()
+                .map(|port| format!("http://h:{port}"))
+                .collect(),
+            ..MemberInfo::default()
+        };
+        let mut list = ListMembersResponse {
+            members: vec![member("n1", 20, &[19]), member("n3", 22, &[12])],
+            ..ListMembersResponse::default()
+        };
+        assert_eq!(Members(&list).free_name(0), "n2");
+        list.members.push(member("", 21, &[]));
+        assert_eq!(Members(&list).free_name(0), "n4");
+        assert_eq!(Members(&list).free_name(1), "n5");
+        list.members
+            .extend([member("", 25, &[]), member("", 26, &[])]);
+        // Who is to start at 21 was told 18.
+        let places = ["h:26", "h:25", "i:23"].map(str::to_owned);
+        let told = free_client_addresses(&list.members, &places);
+        assert_eq!(told, ["h:24", "h:23", "i:22"]);
     }
 
     #[test]

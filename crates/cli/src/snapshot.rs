@@ -116,13 +116,15 @@ pub(crate) fn run(output: Output, command: SnapshotCommand) -> Result<(), Failed
             show(output, &summary)
         }
         SnapshotCommand::Restore(args) => {
+            let usage = |error: BackupError| Failed::Usage(error.0);
             let restoration = Restoration {
                 file: args.file,
                 data_dir: args.data_dir,
                 name: args.name,
                 cluster: args.cluster,
-                raised: Raised::new(args.generation)?,
+                raised: Raised::new(args.generation).map_err(usage)?,
             };
+            restoration.check().map_err(usage)?;
             let restored = restore(&restoration)?;
             show_restored(output, &restoration, &restored)
         }

@@ -1,5 +1,6 @@
 //! `status`: how each endpoint is.
 
+use crate::deadline::Deadline;
 use crate::member::bare;
 use crate::output::{Failed, Output, json_head, line};
 use crate::terminal::{table, text};
@@ -23,16 +24,16 @@ pub(crate) async fn status(
     output: Output,
     args: &StatusArgs,
 ) -> Result<(), Failed> {
+    let deadline = Deadline::of(client);
     let known;
     let client = if args.all {
-        let members = client.member_list().await?.message.members;
+        let members = deadline.most(client).member_list().await?.message.members;
         known = Client::secured(
             members
                 .iter()
                 .filter_map(|member| member.client_ur_ls.first()),
             security,
         )?
-        .with_timeout(client.timeout())
         .with_user_of(client);
         &known
     } else {
@@ -40,7 +41,7 @@ pub(crate) async fn status(
     };
     let mut asked = tokio::task::JoinSet::new();
     for (place, alone) in client.each().into_iter().enumerate() {
-        let alone = alone.with_one_try();
+        let alone = deadline.rest(&alone).with_one_try();
         let endpoint = alone.endpoints().next().unwrap_or_default().to_owned();
         asked.spawn(async move { (place, (endpoint, alone.status().await)) });
     }
@@ -56,18 +57,29 @@ pub(crate) async fn status(
             }
         }
     }
-    let silent: Vec<&str> = told
-        .iter()
-        .filter(|(_, answer)| answer.is_err())
-        .map(|(endpoint, _)| endpoint.as_str())
-        .collect();
-    if silent.is_empty() {
-        Ok(())
-    } else {
-        Err(Failed::Unreachable(format!(
+    outcome(&told)
+}
+
+/// A refusal is an answer; it counts where nobody was silent.
+fn outcome(told: &[Told]) -> Result<(), Failed> {
+    let mut silent = Vec::new();
+    let mut refusal = None;
+    for (endpoint, answer) in told {
+        match answer {
+            Ok(_) => {}
+            Err(error @ ClientError::Refused { .. }) => {
+                refusal.get_or_insert_with(|| error.to_string());
+            }
+            Err(_) => silent.push(endpoint.as_str()),
+        }
+    }
+    match refusal {
+        _ if !silent.is_empty() => Err(Failed::Unreachable(format!(
             "no answer from {}",
             silent.join(", ")
-        )))
+        ))),
+        Some(text) => Err(Failed::Refused(text)),
+        None => Ok(()),
     }
 }
 
@@ -101,7 +113,7 @@ fn status_table(told: &[Told]) -> comfy_table::Table {
                     status.raft_applied_index.to_string(),
                     newest.saturating_sub(status.raft_applied_index).to_string(),
                     header.revision.to_string(),
-                    size(status.db_size_in_use),
+                    size(status.db_size_in_use.unsigned_abs()),
                     status.errors.join("; "),
                 ]
             }
@@ -153,17 +165,58 @@ fn status_json((endpoint, answer): &Told, newest: u64) -> Value {
             result.insert("errors".into(), status.errors.clone().into());
             Value::Object(result)
         }
-        Err(error) => json!({ "endpoint": endpoint, "unreachable": error.to_string() }),
+        Err(error) => {
+            let how = match error {
+                ClientError::Refused { .. } => "refused",
+                _ => "unreachable",
+            };
+            json!({ "endpoint": endpoint, how: error.to_string() })
+        }
     }
 }
 
-fn size(bytes: i64) -> String {
-    let bytes = bytes.unsigned_abs();
+/// A number of bytes for people.
+pub(crate) fn size(bytes: u64) -> String {
     match [(30, "GiB"), (20, "MiB"), (10, "KiB")]
         .into_iter()
         .find(|(shift, _)| bytes >= 1 << shift)
     {
         Some((shift, unit)) => format!("{:.1} {unit}", bytes as f64 / (1u64 << shift) as f64),
         None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use client::Code;
+
+    #[test]
+    fn who_refuses_answers() {
+        let refused = || {
+            Err(ClientError::Refused {
+                code: Code::PermissionDenied,
+                reason: String::new(),
+                message: "etcdserver: permission denied".into(),
+            })
+        };
+        let silent = || {
+            Err(ClientError::Unreachable {
+                reason: "h3: no answer in time".into(),
+            })
+        };
+        let told = |answers: [Told; 2]| outcome(&answers);
+        let ended = told([("h1".into(), refused()), ("h2".into(), refused())]);
+        assert!(
+            matches!(&ended, Err(Failed::Refused(text)) if text == "etcdserver: permission denied"),
+            "{ended:?}"
+        );
+        let ended = told([("h1".into(), refused()), ("h3".into(), silent())]);
+        assert!(
+            matches!(&ended, Err(Failed::Unreachable(text)) if text == "no answer from h3"),
+            "{ended:?}"
+        );
+        let line = status_json(&("h1".into(), refused()), 0);
+        assert!(line["refused"].is_string() && line.get("unreachable").is_none());
     }
 }

@@ -361,6 +361,17 @@ fn users_roles_and_authentication_are_managed() {
         &["--user", "ann:x", "get", "app/1"],
         "authentication failed",
     );
+    // Who refuses has answered: nobody is to look whether it runs.
+    let status = member.run(&["status"]);
+    assert_eq!(status.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&status.stderr),
+        "error: etcdserver: user name is empty\n"
+    );
+    refused(
+        &["--user", "ann:ann's", "doctor", "--no-disk"],
+        "permission denied: doctor needs a user with the role root",
+    );
     refused(
         &["--user", "ann:ann's", "put", "z", "1"],
         "permission denied",

@@ -152,3 +152,48 @@ fn the_doctor_says_what_is_wrong_and_what_to_do() {
     let unreachable = member.run(&["doctor", "--endpoints", "127.0.0.1:1", "--timeout", "300ms"]);
     assert_eq!(unreachable.status.code(), Some(3));
 }
+
+/// A member whose disk could not be measured was said not to answer, and its lower mark to be what --state-bytes-max allows.
+#[test]
+fn the_doctor_tells_a_disk_that_fails_from_a_member_that_does() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (home, away) = (directory.path().join("n1"), directory.path().join("away"));
+    let member = Member::start_in(directory, &["--disk-low-water-bytes", "60TiB"]);
+    let doctor = || {
+        let output = member.run(&["doctor"]);
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), told)
+    };
+    // It is noticed by who writes.
+    until("the alarm", || {
+        member.run(&["put", "k", "v"]);
+        doctor().1.contains("NOSPACE")
+    });
+    let (code, told) = doctor();
+    assert_eq!(code, Some(1));
+    for part in ["short of space: ", "is 61440.0 GiB", "its disk is short"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!told.contains("raise --state-bytes-max"), "{told}");
+
+    std::fs::rename(&home, &away).expect("it can be renamed");
+    let (code, told) = doctor();
+    assert_eq!(code, Some(1));
+    for part in ["1 of 1 voters answer", "it fails: "] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[test]
+fn the_doctor_keeps_within_its_time() {
+    // It takes connections and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = silent.local_addr().expect("it has one").to_string();
+    let began = Instant::now();
+    let ended = Command::new(env!("CARGO_BIN_EXE_synod"))
+        .args(["doctor", "--timeout", "2s", "--endpoints", &endpoint])
+        .output()
+        .expect("the binary runs");
+    assert_eq!(ended.status.code(), Some(3));
+    assert!(began.elapsed() < Duration::from_secs(3));
+}

@@ -28,6 +28,18 @@ fn what_was_saved_is_restored_and_old_revisions_are_compacted() {
         "--cluster",
         "n1=127.0.0.1:1",
     ];
+    for wrong in [
+        ["--name", "n7"],
+        ["--generation", "0"],
+        ["--generation", "99999999999"],
+    ] {
+        let mut usage = restore.to_vec();
+        match usage.iter().position(|argument| *argument == wrong[0]) {
+            Some(name) => usage[name + 1] = wrong[1],
+            None => usage.extend(wrong),
+        }
+        assert_eq!(member.run(&usage).status.code(), Some(2), "{usage:?}");
+    }
     let restored = member.json(&restore);
     assert_eq!(restored["revision"], 1_000_000_003);
     assert_ne!(restored["cluster"], saved["cluster"]);

@@ -80,6 +80,7 @@ pub(crate) struct Examiner {
     pub(crate) name: String,
     pub(crate) data_dir: PathBuf,
     pub(crate) election_timeout: Duration,
+    pub(crate) disk_low_water_bytes: u64,
     /// Its disk is measured by one at a time.
     pub(crate) measuring: Semaphore,
 }
@@ -90,6 +91,7 @@ impl Examiner {
             name: config.name.clone(),
             data_dir: config.data_dir.clone(),
             election_timeout: config.election_timeout,
+            disk_low_water_bytes: config.disk_low_water_bytes,
             measuring: Semaphore::new(1),
         }
     }

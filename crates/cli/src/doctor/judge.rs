@@ -1,5 +1,6 @@
 //! What the answers of the members mean. Pure: answers in, findings out.
 
+use crate::status::size;
 use proto::etcdserverpb::StatusResponse;
 use proto::synodpb::{ExamineResponse, MemberInfo, MemberRole};
 use std::time::Duration;
@@ -12,8 +13,8 @@ const ENTRIES_BEHIND_MAX: u64 = 5000;
 const SYNC_MEDIAN_MAX: Duration = Duration::from_millis(10);
 /// The longest sync above which the same is said.
 const SYNC_WORST_MAX: Duration = Duration::from_millis(100);
-/// Room on a disk below which the same is said.
-const FREE_BYTES_MIN: u64 = 1 << 30;
+/// A disk whose room is less than so many times the mark below which its member refuses writes is warned of.
+const LOW_WATER_MARKS: u64 = 4;
 /// Part of the election timeout that a round trip may take.
 const ROUND_TRIP_PARTS: u32 = 5;
 
@@ -54,13 +55,33 @@ pub(super) struct Finding {
 pub(super) struct Member {
     pub(super) status: StatusResponse,
     pub(super) examined: ExamineResponse,
+    /// Why nothing was heard of how fast its disk is, though it was asked for.
+    pub(super) unmeasured: Option<String>,
     /// Its wall clock against this machine's.
     pub(super) clock_ahead_ms: i64,
 }
 
+/// Why a member was not examined.
+#[derive(Debug)]
+pub(super) enum Unexamined {
+    /// It refuses, so it runs.
+    Refused(String),
+    /// It does not answer.
+    Silent(String),
+}
+
+/// The room on a disk.
+pub(super) struct Space {
+    pub(super) free_bytes: u64,
+    /// The member's --disk-low-water-bytes.
+    pub(super) low_water_bytes: u64,
+    /// Its member refuses writes for it.
+    pub(super) is_low: bool,
+}
+
 /// The cluster.
 pub(super) struct Patient {
-    pub(super) members: Vec<(MemberInfo, Result<Member, String>)>,
+    pub(super) members: Vec<(MemberInfo, Result<Member, Unexamined>)>,
 }
 
 impl Patient {
@@ -84,17 +105,23 @@ fn name(info: &MemberInfo) -> String {
 
 /// All findings, the cluster's first.
 pub(super) fn judge(patient: &Patient) -> Vec<Finding> {
-    let mut findings = vec![
-        quorum(patient),
-        leader(patient),
-        versions(patient),
-        clocks(patient),
-    ];
+    let mut findings = vec![quorum(patient), leader(patient)];
+    // They are compared, for which there must be some.
+    if patient.answered().next().is_some() {
+        findings.extend([versions(patient), clocks(patient)]);
+    }
     for (info, answer) in &patient.members {
         let name = name(info);
         match answer {
             Ok(member) => findings.extend(member_findings(patient, &name, member)),
-            Err(error) => findings.push(Finding {
+            Err(Unexamined::Refused(error)) => findings.push(Finding {
+                check: "answers",
+                member: name,
+                grade: Grade::Wrong,
+                found: format!("it runs, and refuses to be examined: {error}"),
+                advice: "ask again; if it stays so, see its log".into(),
+            }),
+            Err(Unexamined::Silent(error)) => findings.push(Finding {
                 check: "answers",
                 member: name,
                 grade: match info.name.as_str() {
@@ -140,7 +167,9 @@ fn quorum(patient: &Patient) -> Finding {
     };
     let (all, up) = (
         voters().count(),
-        voters().filter(|(_, answer)| answer.is_ok()).count(),
+        voters()
+            .filter(|(_, answer)| !matches!(answer, Err(Unexamined::Silent(_))))
+            .count(),
     );
     let needed = all / 2 + 1;
     let found = format!("{up} of {all} voters answer, {needed} are needed");
@@ -313,7 +342,7 @@ fn member_findings(patient: &Patient, name: &str, member: &Member) -> Vec<Findin
             "alarms",
             Grade::Wrong,
             error.clone(),
-            alarm_advice(error),
+            alarm_advice(error, member),
         ));
     }
     let (used, quota) = (
@@ -331,18 +360,34 @@ fn member_findings(patient: &Patient, name: &str, member: &Member) -> Vec<Findin
         .disk
         .map(|times| (micros(times.median_micros), micros(times.worst_micros)));
     let timeout = Duration::from_millis(examined.election_timeout_ms);
-    findings.extend(disk_findings(
-        name,
-        times,
-        examined.disk_free_bytes,
-        Some(timeout),
-    ));
+    if !examined.disk_error.is_empty() {
+        let found = format!("it fails: {}", examined.disk_error);
+        let advice = "make room if it is full; else is it mounted and can it be written to? See this member's log";
+        findings.push(of("disk", Grade::Wrong, found, advice));
+    }
+    if let Some(why) = &member.unmeasured {
+        let found = format!("not measured: {why}");
+        let advice = "it is busy or slow: ask again, with a longer --timeout if that was too short";
+        findings.push(of("disk", Grade::Warning, found, advice));
+    }
+    // A disk that does not even say how much room it has is told of above.
+    let says = examined.disk_error.is_empty() || examined.disk_free_bytes > 0;
+    let space = (says || examined.low_on_space).then_some(Space {
+        free_bytes: examined.disk_free_bytes,
+        low_water_bytes: examined.disk_low_water_bytes,
+        is_low: examined.low_on_space,
+    });
+    findings.extend(disk_findings(name, times, space, Some(timeout)));
     findings.extend(peers(patient, name, member, timeout));
     findings
 }
 
-fn alarm_advice(error: &str) -> &'static str {
-    if error.contains("NOSPACE") {
+fn alarm_advice(error: &str, member: &Member) -> &'static str {
+    let me = member.status.header.map_or(0, |header| header.member_id);
+    let is_own = error.starts_with(&format!("memberID:{me} "));
+    if error.contains("NOSPACE") && is_own && member.examined.low_on_space {
+        "its disk is short of space, see there; the alarm goes with the shortage"
+    } else if error.contains("NOSPACE") {
         "only deletes and compaction pass: compact, delete keys, or raise --state-bytes-max; the alarm lowers itself"
     } else if error.contains("CORRUPT") {
         "members hold different states: see docs/operate/repair.md"
@@ -355,7 +400,7 @@ fn alarm_advice(error: &str) -> &'static str {
 pub(super) fn disk_findings(
     member: &str,
     times: Option<(Duration, Duration)>,
-    free_bytes: u64,
+    space: Option<Space>,
     election_timeout: Option<Duration>,
 ) -> Vec<Finding> {
     let of = |grade, found: String, advice: &str| Finding {
@@ -372,16 +417,27 @@ pub(super) fn disk_findings(
             _ => of(Grade::Good, found, ""),
         });
     }
-    let gib = free_bytes as f64 / f64::from(1 << 30);
-    let found = format!("{gib:.1} GiB free");
-    findings.push(match free_bytes < FREE_BYTES_MIN {
-        true => of(
-            Grade::Warning,
-            found,
-            "below --disk-low-water-bytes only deletes and compaction pass: make room",
-        ),
-        false => of(Grade::Good, found, ""),
-    });
+    findings.extend(space.map(|space| {
+        let free = format!("{} free", size(space.free_bytes));
+        let mark = size(space.low_water_bytes);
+        let beside = format!("{free}, --disk-low-water-bytes is {mark}");
+        if space.is_low {
+            let how = match space.free_bytes {
+                0 => "full",
+                _ => "short of space",
+            };
+            let advice = "growing writes that are asked of it are refused, and others lead: make room on its disk, or lower --disk-low-water-bytes if that is more than it needs";
+            of(Grade::Wrong, format!("{how}: {beside}"), advice)
+        } else if space.free_bytes / LOW_WATER_MARKS < space.low_water_bytes {
+            of(
+                Grade::Warning,
+                beside,
+                "below that only deletes and compaction pass: make room in time",
+            )
+        } else {
+            of(Grade::Good, free, "")
+        }
+    }));
     findings
 }
 
@@ -464,6 +520,7 @@ mod tests {
                 examined: ExamineResponse {
                     version: "1.0".into(),
                     disk_free_bytes: 1 << 40,
+                    disk_low_water_bytes: 256 << 20,
                     disk: Some(SyncTimes {
                         syncs: 64,
                         median_micros: 200,
@@ -479,6 +536,7 @@ mod tests {
                         .collect(),
                     ..ExamineResponse::default()
                 },
+                unmeasured: None,
                 clock_ahead_ms: 0,
             };
             (info, Ok(member))
@@ -526,7 +584,15 @@ mod tests {
             ),
             (
                 &|it| it.examined.disk_free_bytes = 1 << 29,
-                "disk n2: 0.5 GiB free",
+                "disk n2: 512.0 MiB free, --disk-low-water-bytes is 256.0 MiB",
+            ),
+            (
+                &|it| it.examined.disk_error = "/d: No space left".into(),
+                "disk n2: it fails: /d: No space left",
+            ),
+            (
+                &|it| it.unmeasured = Some("no answer in time".into()),
+                "disk n2: not measured: no answer in time",
             ),
             (&|it| it.examined.version = "1.1".into(), "n2 runs 1.1"),
             (
@@ -553,17 +619,91 @@ mod tests {
     #[test]
     fn who_is_missing_counts() {
         let mut patient = healthy(&[1, 2, 3]);
-        patient.members[2].1 = Err("no answer".into());
+        let silent = || Err(Unexamined::Silent("no answer".into()));
+        patient.members[2].1 = silent();
         let told = complaints(&patient).join("; ");
         assert!(
             told.contains("2 of 3 voters answer, 2 are needed: no other may fail"),
             "{told}"
         );
         assert!(told.contains("answers n3: no answer"), "{told}");
-        patient.members[1].1 = Err("no answer".into());
+        patient.members[1].1 = silent();
         assert_eq!(quorum(&patient).grade, Grade::Wrong);
+        patient.members[0].1 = silent();
+        let told = complaints(&patient).join("; ");
+        assert!(
+            !told.contains("versions") && !told.contains("clocks"),
+            "{told}"
+        );
         assert_eq!(quorum(&healthy(&[1, 2])).grade, Grade::Warning);
         assert_eq!(quorum(&healthy(&[1, 2, 3, 4])).grade, Grade::Warning);
         assert_eq!(quorum(&healthy(&[1])).grade, Grade::Warning);
+    }
+
+    #[test]
+    fn who_refuses_or_has_a_broken_disk_counts_as_answering() {
+        let mut patient = healthy(&[1, 2, 3]);
+        let ill = patient.members[2].1.as_mut().expect("it answers");
+        ill.examined.disk = None;
+        ill.examined.disk_error = "/d: No space left on device (os error 28)".into();
+        ill.examined.disk_free_bytes = 0;
+        ill.examined.low_on_space = true;
+        patient.members[1].1 = Err(Unexamined::Refused("permission denied".into()));
+        assert_eq!(quorum(&patient).grade, Grade::Good);
+        let told = complaints(&patient);
+        assert_eq!(
+            told[..3],
+            [
+                "answers n2: it runs, and refuses to be examined: permission denied",
+                "disk n3: it fails: /d: No space left on device (os error 28)",
+                "disk n3: full: 0 B free, --disk-low-water-bytes is 256.0 MiB",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_disk_is_held_against_the_mark_of_its_member() {
+        let found = |free_bytes, low_water_bytes, is_low| {
+            let space = Space {
+                free_bytes,
+                low_water_bytes,
+                is_low,
+            };
+            let findings = disk_findings("n1", None, Some(space), None);
+            (findings[0].grade, findings[0].found.clone())
+        };
+        let (mib, gib) = (1 << 20, 1 << 30);
+        assert_eq!(
+            found(76 * gib, 1024 * gib, true),
+            (
+                Grade::Wrong,
+                "short of space: 76.0 GiB free, --disk-low-water-bytes is 1024.0 GiB".into()
+            )
+        );
+        assert_eq!(
+            found(64 * mib, 8 * mib, false),
+            (Grade::Good, "64.0 MiB free".into())
+        );
+        assert_eq!(found(20 * mib, 8 * mib, false).0, Grade::Warning);
+    }
+
+    /// The alarm for the state, and that of a member for its own disk, have the same name.
+    #[test]
+    fn the_alarm_for_a_disk_is_not_that_for_the_state() {
+        let mut patient = healthy(&[1, 2]);
+        for (_, answer) in &mut patient.members {
+            let member = answer.as_mut().expect("it answers");
+            member
+                .status
+                .errors
+                .push("memberID:1 alarm:NOSPACE ".into());
+            member.examined.low_on_space = true;
+        }
+        let advice = |(_, answer): &(MemberInfo, Result<Member, Unexamined>)| {
+            let member = answer.as_ref().expect("it answers");
+            alarm_advice(&member.status.errors[0], member)
+        };
+        assert!(advice(&patient.members[0]).contains("its disk is short"));
+        assert!(advice(&patient.members[1]).contains("--state-bytes-max"));
     }
 }

@@ -57,6 +57,24 @@ pub struct Restored {
     pub revision: i64,
 }
 
+impl Restoration {
+    /// Looks whether the wishes fit each other.
+    ///
+    /// # Errors
+    /// The name is not in the list.
+    pub fn check(&self) -> Result<(), BackupError> {
+        let Restoration { name, cluster, .. } = self;
+        if cluster.contains_key(name) {
+            return Ok(());
+        }
+        let known: Vec<&str> = cluster.keys().map(String::as_str).collect();
+        Err(BackupError(format!(
+            "name: {name} is not in --cluster, which lists {}; list every member, this one included",
+            known.join(", ")
+        )))
+    }
+}
+
 /// Makes the directory.
 ///
 /// # Errors
@@ -69,13 +87,7 @@ pub fn restore(restoration: &Restoration) -> Result<Restored, BackupError> {
         cluster,
         raised,
     } = restoration;
-    if !cluster.contains_key(name) {
-        let known: Vec<&str> = cluster.keys().map(String::as_str).collect();
-        return Err(BackupError(format!(
-            "name: {name} is not in --cluster, which lists {}; list every member, this one included",
-            known.join(", ")
-        )));
-    }
+    restoration.check()?;
     check_empty(data_dir)?;
     let Loaded { summary, mut state } = load(file, *raised)?;
     let plan = Plan::new(&summary.sha256, *raised, cluster)?;

@@ -65,6 +65,7 @@ fn examiner() -> Examiner {
         name: "n1".into(),
         data_dir: std::env::temp_dir(),
         election_timeout: Duration::from_millis(500),
+        disk_low_water_bytes: 256 << 20,
         measuring: Semaphore::new(1),
     }
 }
