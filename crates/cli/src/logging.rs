@@ -21,7 +21,7 @@ pub(crate) struct LogArgs {
     /// How to write the log to stderr
     #[arg(long, env = "SYNOD_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// What to log: error, warn, info, debug, or per module such as info,server::peers=debug [default: RUST_LOG, else info; warn in dev]
+    /// What to log: error, warn, info, debug, or per module such as info,synod_server::peers=debug [default: RUST_LOG, else info; warn in dev]
     #[arg(long, env = "SYNOD_LOG_LEVEL", value_name = "LEVEL")]
     log_level: Option<String>,
 }
