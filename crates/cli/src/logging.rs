@@ -3,6 +3,7 @@
 use crate::output::Failed;
 use clap::{Args, ValueEnum};
 use std::io::IsTerminal;
+use tracing::{Level, error};
 use tracing_subscriber::EnvFilter;
 
 /// The forms of log lines.
@@ -65,4 +66,37 @@ pub(crate) fn start(args: &LogArgs, default: &str) -> Result<(), Failed> {
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+/// Logs why the process ends, if the log is for programs. Gives what is left to print.
+pub(crate) fn tell(args: &LogArgs, failed: Failed) -> Failed {
+    match &failed {
+        Failed::Refused(reason) | Failed::Usage(reason) | Failed::Departed(reason)
+            // A filter may leave errors of this module out, and this one must not be lost.
+            if args.log_format == LogFormat::Json && tracing::enabled!(Level::ERROR) =>
+        {
+            error!(reason, "member ends");
+            Failed::Command(failed.code())
+        }
+        _ => failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Args;
+
+    #[test]
+    fn the_example_of_a_level_names_a_module_that_there_is() {
+        let command = LogArgs::augment_args(clap::Command::new("synod"));
+        let mut arguments = command.get_arguments();
+        let level = arguments.find(|it| it.get_id() == "log_level");
+        let help = level
+            .and_then(clap::Arg::get_help)
+            .expect("it is explained");
+        let path = std::any::type_name::<server::Member>();
+        let (library, _) = path.split_once("::").expect("a path");
+        assert!(help.to_string().contains(&format!(",{library}::peers=")));
+    }
 }

@@ -132,9 +132,8 @@ fn settings(args: &ServeArgs) -> Result<Settings, Failed> {
         settings = settings.file(path).map_err(usage)?;
     }
     let variable = |name: &str| std::env::var(name).ok();
-    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     Ok(settings
-        .etcd_environment(variable, names)
+        .etcd_environment(variable, variables())
         .map_err(usage)?
         .environment(variable)
         .etcd_flags(args.etcd.0.clone())
@@ -142,17 +141,28 @@ fn settings(args: &ServeArgs) -> Result<Settings, Failed> {
         .flags(args.settings.0.clone()))
 }
 
+/// The names of the environment.
+fn variables() -> impl Iterator<Item = String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
+}
+
 fn usage(error: server::config::ConfigError) -> Failed {
     Failed::Usage(error.to_string())
 }
 
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
-    let settings = settings(args)?;
-    let config = settings.resolve().map_err(usage)?;
+    // Before the settings, so that what is wrong with them is told in the form of the log as well.
     logging::start(&args.log, "info")?;
+    start(args).map_err(|failed| logging::tell(&args.log, failed))
+}
+
+fn start(args: &ServeArgs) -> Result<(), Failed> {
+    let settings = settings(args)?;
+    // Before a setting is refused: it may be for want of the one that was misspelt.
     for warning in settings.warnings() {
         warn!("{warning}");
     }
+    let config = settings.resolve().map_err(usage)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
