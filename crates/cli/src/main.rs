@@ -5,6 +5,7 @@ mod cert;
 mod dev;
 mod doctor;
 mod elect;
+mod environment;
 mod fencing;
 mod group;
 mod guarded;

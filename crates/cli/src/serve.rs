@@ -1,5 +1,6 @@
 //! `synod serve`: one member in the foreground.
 
+use crate::environment;
 use crate::logging::{self, LogArgs};
 use crate::output::Failed;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
@@ -160,6 +161,9 @@ fn start(args: &ServeArgs) -> Result<(), Failed> {
     let settings = settings(args)?;
     // Before a setting is refused: it may be for want of the one that was misspelt.
     for warning in settings.warnings() {
+        warn!("{warning}");
+    }
+    for warning in environment::warnings(variables()) {
         warn!("{warning}");
     }
     let config = settings.resolve().map_err(usage)?;
