@@ -211,7 +211,7 @@ async fn dev(
     };
     tokio::select! {
         () = all_ended => {}
-        () = leave.asked() => {}
+        () = leave.asked_again() => {}
     }
     outcome
 }

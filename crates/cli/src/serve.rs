@@ -7,8 +7,12 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use server::config::{ETCD_FLAGS, SETTINGS, SWITCH, Settings};
 use server::{Config, Member, StartError};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::warn;
+
+/// Signals this close together are one: timeout(1) sends its signal to the process and to its group, and a terminal and a supervisor may both send theirs.
+const ONE_SIGNAL: Duration = Duration::from_millis(500);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -185,7 +189,7 @@ async fn serve(config: Config) -> Result<(), Failed> {
     tokio::select! {
         ended = member.ended() => ended.map_err(failed),
         // Asked twice: whoever asks cannot wait.
-        () = leave.asked() => {
+        () = leave.asked_again() => {
             member.kill();
             Err(Failed::Refused("stopped at once, without handing over".into()))
         }
@@ -219,6 +223,17 @@ impl Leave {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Waits for another signal than the one just taken.
+    pub(crate) async fn asked_again(&mut self) {
+        let since = Instant::now();
+        loop {
+            self.asked().await;
+            if since.elapsed() >= ONE_SIGNAL {
+                return;
+            }
         }
     }
 }
