@@ -214,12 +214,19 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            let printed = error.print();
             // Help and version are results; everything else is wrong usage.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            if error.use_stderr() {
+                return ExitCode::from(2);
+            }
+            return ended(printed.map_err(Failed::from));
         }
     };
-    match run(cli) {
+    ended(run(cli))
+}
+
+fn ended(outcome: Result<(), Failed>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => {
             failed.print();
