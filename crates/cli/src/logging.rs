@@ -57,7 +57,9 @@ pub(crate) fn start(args: &LogArgs, default: &str) -> Result<(), Failed> {
     let filter = EnvFilter::try_new(text).map_err(|error| refuse(error.to_string()))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // A line that stderr does not take is lost. Told there, as is the default, it would end the thread that logged it.
+        .log_internal_errors(false);
     match args.log_format {
         LogFormat::Text => builder
             .with_ansi(std::io::stderr().is_terminal())

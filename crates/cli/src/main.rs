@@ -1,5 +1,14 @@
 //! The one binary: runs members and talks to them. Results go to stdout, talk to stderr.
 
+/// The standard macro panics when stderr takes nothing, as on a full disk or when its reader went away. Talk is not worth a process: what cannot be
+/// said is lost. The modules below use this one.
+macro_rules! eprintln {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 mod alarm;
 mod cert;
 mod dev;
