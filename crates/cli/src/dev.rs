@@ -78,6 +78,9 @@ pub(crate) fn run(args: &DevArgs) -> Result<(), Failed> {
         ephemeral: args.ephemeral,
     };
     let members = members(args, &directory.path)?;
+    let places = (1..=members).flat_map(|number| [client_addr(number), peer_addr(number)]);
+    all_free(places)?;
+    make(&directory.path, members)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -106,19 +109,39 @@ fn members(args: &DevArgs, directory: &Path) -> Result<u16, Failed> {
             "--members: {wanted} differs from the {made_with} that {shown} was made with; pass --members {made_with}, or another --data-dir"
         )));
     }
+    Ok(wanted)
+}
+
+/// Makes the directory, which says how many members it was made with.
+fn make(directory: &Path, members: u16) -> Result<(), Failed> {
     let written = std::fs::create_dir_all(directory)
-        .and_then(|()| std::fs::write(directory.join(MEMBERS_FILE), format!("{wanted}\n")));
+        .and_then(|()| std::fs::write(directory.join(MEMBERS_FILE), format!("{members}\n")));
     written.map_err(|error| {
         Failed::Refused(format!(
             "data-dir: {} cannot be written: {error}",
             directory.display()
         ))
-    })?;
-    Ok(wanted)
+    })
+}
+
+/// Looks whether the addresses can be had, before a directory is made for who is to be there.
+fn all_free(mut addresses: impl Iterator<Item = String>) -> Result<(), Failed> {
+    let is_taken = |address: &String| {
+        std::net::TcpListener::bind(address)
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+    };
+    match addresses.find(is_taken) {
+        Some(address) => Err(taken(&address)),
+        None => Ok(()),
+    }
 }
 
 fn client_addr(number: u16) -> String {
     format!("127.0.0.1:{}", port(number, 2379))
+}
+
+fn peer_addr(number: u16) -> String {
+    format!("127.0.0.1:{}", port(number, 2380))
 }
 
 fn port(number: u16, base: u16) -> u16 {
@@ -149,7 +172,6 @@ fn config(
     directory: &Path,
     certificates: Option<&Place>,
 ) -> Result<Config, Failed> {
-    let peer_addr = |number| format!("127.0.0.1:{}", port(number, 2380));
     let cluster: Vec<String> = (1..=members)
         .map(|number| format!("n{number}={}", peer_addr(number)))
         .collect();
@@ -211,7 +233,7 @@ async fn dev(
     };
     tokio::select! {
         () = all_ended => {}
-        () = leave.asked() => {}
+        () = leave.asked_again() => {}
     }
     outcome
 }
@@ -302,11 +324,15 @@ fn say_next(members: u16, certificates: Option<&Place>) -> Result<(), Failed> {
 
 fn failed(error: StartError) -> Failed {
     match error {
-        StartError::Taken { address, .. } => Failed::Refused(format!(
-            "{address} is taken by another process, and the ports of `synod dev` are fixed; stop that one: another `synod dev` or `synod serve`?"
-        )),
+        StartError::Taken { address, .. } => taken(&address),
         error => serve::failed(error),
     }
+}
+
+fn taken(address: &str) -> Failed {
+    Failed::Refused(format!(
+        "{address} is taken by another process, and the ports of `synod dev` are fixed; stop that one: another `synod dev` or `synod serve`?"
+    ))
 }
 
 async fn first_end(running: &[Member]) -> Result<(), Failed> {
@@ -329,5 +355,22 @@ fn program() -> String {
         Some(_) => "cargo run --".into(),
         None if called.is_empty() => "synod".into(),
         None => called,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_is_told() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("it has one").to_string();
+        let free = || "127.0.0.1:0".to_owned();
+        assert!(all_free([free()].into_iter()).is_ok());
+        let Err(Failed::Refused(told)) = all_free([free(), address.clone()].into_iter()) else {
+            panic!("a taken port was passed over")
+        };
+        assert!(told.starts_with(&address), "{told}");
     }
 }

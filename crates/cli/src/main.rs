@@ -1,11 +1,21 @@
 //! The one binary: runs members and talks to them. Results go to stdout, talk to stderr.
 
+/// The standard macro panics when stderr takes nothing, as on a full disk or when its reader went away. Talk is not worth a process: what cannot be
+/// said is lost. The modules below use this one.
+macro_rules! eprintln {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 mod alarm;
 mod cert;
 mod deadline;
 mod dev;
 mod doctor;
 mod elect;
+mod environment;
 mod fencing;
 mod group;
 mod guarded;
@@ -214,12 +224,19 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            let printed = error.print();
             // Help and version are results; everything else is wrong usage.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            if error.use_stderr() {
+                return ExitCode::from(2);
+            }
+            return ended(printed.map_err(Failed::from));
         }
     };
-    match run(cli) {
+    ended(run(cli))
+}
+
+fn ended(outcome: Result<(), Failed>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => {
             failed.print();

@@ -27,7 +27,7 @@ pub(crate) enum Failed {
     Usage(String),
     /// No member could be reached, or nobody knows what became of the request.
     Unreachable(String),
-    /// A command that this one ran ended with this code, and has said what there is to say.
+    /// The code to end with; what there is to say was said, by a command that this one ran or in the log.
     Command(u8),
     /// The reader of stdout went away; nothing to say about it.
     Quiet,
@@ -58,14 +58,18 @@ impl Failed {
     }
 
     pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self {
+        ExitCode::from(self.code())
+    }
+
+    pub(crate) fn code(&self) -> u8 {
+        match self {
             Failed::Refused(_) => 1,
             Failed::Usage(_) => 2,
             Failed::Unreachable(_) => 3,
             Failed::Departed(_) => 4,
             Failed::Command(code) => *code,
             Failed::Quiet => 0,
-        })
+        }
     }
 }
 

@@ -1,13 +1,18 @@
 //! `synod serve`: one member in the foreground.
 
+use crate::environment;
 use crate::logging::{self, LogArgs};
 use crate::output::Failed;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use server::config::{ETCD_FLAGS, SETTINGS, SWITCH, Settings};
 use server::{Config, Member, StartError};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::warn;
+
+/// Signals this close together are one: timeout(1) sends its signal to the process and to its group, and a terminal and a supervisor may both send theirs.
+const ONE_SIGNAL: Duration = Duration::from_millis(500);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -132,9 +137,8 @@ fn settings(args: &ServeArgs) -> Result<Settings, Failed> {
         settings = settings.file(path).map_err(usage)?;
     }
     let variable = |name: &str| std::env::var(name).ok();
-    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     Ok(settings
-        .etcd_environment(variable, names)
+        .etcd_environment(variable, variables())
         .map_err(usage)?
         .environment(variable)
         .etcd_flags(args.etcd.0.clone())
@@ -142,17 +146,31 @@ fn settings(args: &ServeArgs) -> Result<Settings, Failed> {
         .flags(args.settings.0.clone()))
 }
 
+/// The names of the environment.
+fn variables() -> impl Iterator<Item = String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
+}
+
 fn usage(error: server::config::ConfigError) -> Failed {
     Failed::Usage(error.to_string())
 }
 
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
-    let settings = settings(args)?;
-    let config = settings.resolve().map_err(usage)?;
+    // Before the settings, so that what is wrong with them is told in the form of the log as well.
     logging::start(&args.log, "info")?;
+    start(args).map_err(|failed| logging::tell(&args.log, failed))
+}
+
+fn start(args: &ServeArgs) -> Result<(), Failed> {
+    let settings = settings(args)?;
+    // Before a setting is refused: it may be for want of the one that was misspelt.
     for warning in settings.warnings() {
         warn!("{warning}");
     }
+    for warning in environment::warnings(variables()) {
+        warn!("{warning}");
+    }
+    let config = settings.resolve().map_err(usage)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -171,7 +189,7 @@ async fn serve(config: Config) -> Result<(), Failed> {
     tokio::select! {
         ended = member.ended() => ended.map_err(failed),
         // Asked twice: whoever asks cannot wait.
-        () = leave.asked() => {
+        () = leave.asked_again() => {
             member.kill();
             Err(Failed::Refused("stopped at once, without handing over".into()))
         }
@@ -205,6 +223,17 @@ impl Leave {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Waits for another signal than the one just taken.
+    pub(crate) async fn asked_again(&mut self) {
+        let since = Instant::now();
+        loop {
+            self.asked().await;
+            if since.elapsed() >= ONE_SIGNAL {
+                return;
+            }
         }
     }
 }

@@ -103,6 +103,7 @@ pub(crate) fn run(output: Output, command: SnapshotCommand) -> Result<(), Failed
         SnapshotCommand::Save(args) => {
             stand_back();
             let data_dir = args.data_dir.expect("without one a member is asked");
+            check_target(&args.file)?;
             complete(output, &args.file, |part| {
                 let out = File::create(part).map_err(|error| written(part, &error))?;
                 let out = BufWriter::with_capacity(BUFFER_BYTES, out);
@@ -146,6 +147,7 @@ pub(crate) async fn save(
         unreachable!("the others need no member");
     };
     stand_back();
+    check_target(&file)?;
     let received = receive(client, &beside(&file), rate.unwrap_or(0)).await;
     complete(output, &file, |_| received)
 }
@@ -167,6 +169,17 @@ fn complete(
         let _ = fs::remove_file(&part);
     })?;
     show(output, &summary)
+}
+
+/// Refuses to put the file in the place of something that is none, such as a device.
+fn check_target(file: &Path) -> Result<(), Failed> {
+    match fs::metadata(file) {
+        Ok(found) if !found.is_file() => Err(Failed::Refused(format!(
+            "{}: is there and is no regular file, so it is not replaced; name another file",
+            file.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn beside(file: &Path) -> PathBuf {

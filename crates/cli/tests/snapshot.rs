@@ -62,6 +62,24 @@ fn what_was_saved_is_restored_and_old_revisions_are_compacted() {
 }
 
 #[test]
+fn a_file_takes_the_place_of_no_device() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let member = Member::start();
+    let shown = pipe.display().to_string();
+    let data = directory.path().display().to_string();
+    for more in [&[][..], &["--data-dir", &data]] {
+        let refused = member.run(&[&["snapshot", "save", &shown], more].concat());
+        assert_eq!(refused.status.code(), Some(1));
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(told.contains("is no regular file"), "{told}");
+        assert!(!std::fs::metadata(&pipe).unwrap().is_file());
+    }
+}
+
+#[test]
 fn what_one_stopped_member_has_is_saved_without_it() {
     let (home, directory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let data = home.path().join("n1").display().to_string();

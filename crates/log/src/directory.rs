@@ -32,7 +32,7 @@ pub(crate) fn prepare<D: Disk>(disk: &mut D) -> Result<(), OpenError> {
         .find(|name| !TOLERATED.contains(&name.as_str()))
     {
         Some(foreign) => Err(OpenError::Foreign(format!(
-            "the directory holds '{foreign}' but no '{VERSION_FILE}' file of Synod; give an empty directory, or the one of this member"
+            "it holds '{foreign}' but no '{VERSION_FILE}' file of Synod"
         ))),
         None => write_file(
             disk,
@@ -48,7 +48,7 @@ fn check_version<D: Disk>(disk: &mut D) -> Result<(), OpenError> {
     let bytes = read_file(disk, VERSION_FILE, VERSION_BYTES_MAX).map_err(OpenError::Disk)?;
     let foreign = || {
         OpenError::Foreign(format!(
-            "its '{VERSION_FILE}' file was not written by Synod; give the directory of this member"
+            "its '{VERSION_FILE}' file was not written by Synod"
         ))
     };
     let text = bytes

@@ -108,6 +108,9 @@ pub fn parse_cluster(text: &str) -> Result<BTreeMap<String, String>, String> {
 /// # Errors
 /// What is wrong with it, and how to write it.
 pub fn check_address(text: &str, may_be_port_zero: bool) -> Result<(), String> {
+    if text.starts_with('[') && text.ends_with(']') {
+        return Err(format!("{text:?} has no port; write {text}:2379"));
+    }
     let Some((host, port)) = text.rsplit_once(':') else {
         return Err(format!("{text:?} has no port; {EXAMPLE}"));
     };
@@ -201,6 +204,25 @@ impl Settings {
             }
         }
         Ok(parts.into_iter().map(str::to_owned).collect())
+    }
+
+    /// Refuses an address that two settings name: the second would find it taken, by this very process.
+    pub(crate) fn apart(
+        &self,
+        (name, addresses): (&str, &[String]),
+        (other, others): (&str, &[String]),
+    ) -> Result<(), ConfigError> {
+        let shared = |address: &&String| others.contains(address) && !address.ends_with(":0");
+        match addresses.iter().find(shared) {
+            Some(address) => {
+                let other = self.subject(other);
+                self.refuse(
+                    name,
+                    format_args!("{address} is the address of {other} too; give each its own port"),
+                )
+            }
+            None => Ok(()),
+        }
     }
 
     /// Where members are told to go, by the same rule.

@@ -269,7 +269,7 @@ impl Settings {
     }
 
     /// How to name a setting to the one who wrote it.
-    fn subject(&self, name: &str) -> String {
+    pub(crate) fn subject(&self, name: &str) -> String {
         let setting = SETTINGS
             .iter()
             .find(|setting| setting.name == name)
@@ -313,6 +313,13 @@ impl Settings {
         };
         let advertise_client_addrs = self.advertised_to_clients(&client_addrs)?;
         let peer_addrs = self.peer_addresses()?;
+        let listened = |addresses: &[Address]| -> Vec<String> {
+            addresses.iter().map(|address| address.at.clone()).collect()
+        };
+        let (clients, pages) = (listened(&client_addrs), listened(&metrics_addrs));
+        self.apart(("peer-addr", &peer_addrs), ("client-addr", &clients))?;
+        self.apart(("metrics-addr", &pages), ("client-addr", &clients))?;
+        self.apart(("metrics-addr", &pages), ("peer-addr", &peer_addrs))?;
         let (cluster, advertise_peer_addr) = self.cluster(&name, &peer_addrs[0])?;
         let heartbeat_interval = self.duration(
             "heartbeat-interval",
@@ -568,6 +575,12 @@ fn milliseconds(name: &str, text: &str) -> Option<Duration> {
 }
 
 fn unknown(key: &str, path: &Path) -> ConfigError {
+    if let "log-format" | "log-level" | "config" = key {
+        return ConfigError(format!(
+            "{key} in {}: is needed before the file is read; pass --{key}",
+            path.display()
+        ));
+    }
     let names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
     ConfigError(format!(
         "{key} in {}: no such setting; known are {}",

@@ -31,7 +31,7 @@ const FEED_PIECE_BYTES: usize = 32 << 10;
 const FEED_BURST_BYTES: usize = 1 << 20;
 /// Bytes of a snapshot they get in a second: a gigabyte in half a minute.
 const SNAPSHOT_BYTES_PER_SECOND: u64 = 32 << 20;
-/// How often free space is looked at while the log is written, and how often a full disk is tried again.
+/// How often free space is looked at, also while nothing is written: others fill the disk too. And how often a full disk is tried again.
 const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a failed disk is left alone before the next try: doubles from the first to the second.
 const RETRY_WAIT: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
@@ -105,16 +105,7 @@ impl DiskThreads {
         let giving_up = Arc::new(AtomicBool::new(false));
         let (log_in, log_tasks) = channel();
         let (snapshots_in, snapshot_tasks) = channel();
-        let log_thread = LogThread {
-            log,
-            inputs: inputs.clone(),
-            metrics: metrics.clone(),
-            giving_up: giving_up.clone(),
-            short_of_space: false,
-            space_checked: Instant::now(),
-            log_bytes_told: 0,
-            feed: Feed::new(FEED_BYTES_PER_SECOND, FEED_BURST_BYTES, Instant::now()),
-        };
+        let log_thread = LogThread::new(log, inputs.clone(), metrics.clone(), giving_up.clone());
         let threads = vec![
             spawn(format!("{name}-log"), move || log_thread.run(&log_tasks)),
             spawn(format!("{name}-snap"), move || {
@@ -163,6 +154,28 @@ struct LogThread<D: Disk> {
 }
 
 impl<D: Disk> LogThread<D> {
+    fn new(
+        log: Log<D>,
+        inputs: UnboundedSender<Input>,
+        metrics: Arc<Metrics>,
+        giving_up: Arc<AtomicBool>,
+    ) -> LogThread<D> {
+        let now = Instant::now();
+        let mut thread = LogThread {
+            log,
+            inputs,
+            metrics,
+            giving_up,
+            short_of_space: false,
+            space_checked: now,
+            log_bytes_told: 0,
+            feed: Feed::new(FEED_BYTES_PER_SECOND, FEED_BURST_BYTES, now),
+        };
+        // The replica must know before it admits its first change.
+        thread.check_space();
+        thread
+    }
+
     fn run(mut self, tasks: &Receiver<LogTask>) {
         let mut aside = Vec::new();
         while let Some(first) = self.next(tasks) {
@@ -196,7 +209,7 @@ impl<D: Disk> LogThread<D> {
         }
     }
 
-    /// Waits for a task. Meanwhile it feeds who is far behind, and looks whether there is space again while that is short. `None` when the member stops.
+    /// Waits for a task. Meanwhile it feeds who is far behind, and looks how much space there is. `None` when the member stops.
     fn next(&mut self, tasks: &Receiver<LogTask>) -> Option<LogTask> {
         loop {
             let now = Instant::now();
@@ -204,14 +217,11 @@ impl<D: Disk> LogThread<D> {
                 let bytes = self.fetch(from, FEED_PIECE_BYTES);
                 self.feed.served(now, bytes);
             }
-            let space_due = self.space_checked + SPACE_CHECK_INTERVAL;
-            if self.short_of_space && space_due <= now {
+            if self.space_checked.elapsed() >= SPACE_CHECK_INTERVAL {
                 self.check_space();
             }
-            let space_due = self.short_of_space.then_some(space_due);
-            let Some(due) = self.feed.due().into_iter().chain(space_due).min() else {
-                return tasks.recv().ok();
-            };
+            let space_due = self.space_checked + SPACE_CHECK_INTERVAL;
+            let due = self.feed.due().map_or(space_due, |due| due.min(space_due));
             match tasks.recv_timeout(due.saturating_duration_since(now)) {
                 Ok(task) => return Some(task),
                 Err(RecvTimeoutError::Disconnected) => return None,
@@ -252,9 +262,6 @@ impl<D: Disk> LogThread<D> {
         if log_bytes.abs_diff(self.log_bytes_told) >= LOG_BYTES_STEP {
             self.log_bytes_told = log_bytes;
             let _ = self.inputs.send(Input::LogBytes(log_bytes));
-        }
-        if self.space_checked.elapsed() >= SPACE_CHECK_INTERVAL {
-            self.check_space();
         }
     }
 
@@ -466,6 +473,48 @@ fn kept<T>(outcome: Result<T, StoreError>, failed: &'static str, metrics: &Metri
         Err(StoreError::Damaged(what)) => {
             tell_damaged(&what, metrics);
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use log::memory_disk::Platter;
+    use raft::MemberId;
+
+    const MARK: u64 = 1 << 20;
+
+    #[test]
+    fn a_disk_that_others_fill_is_noticed_at_the_start_and_while_nothing_is_written() {
+        let platter = Platter::new(1);
+        platter.set_capacity(MARK);
+        let settings = log::Settings {
+            segment_bytes: 64 << 10,
+            low_water_bytes: MARK,
+        };
+        let log = log::open(platter.start_process(), settings, MemberId(1))
+            .expect("it opens")
+            .log;
+        let (inputs, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let mut thread = LogThread::new(log, inputs, Arc::default(), Arc::default());
+        assert!(matches!(told.try_recv(), Ok(Input::DiskFull(true))));
+
+        for (capacity, short) in [(MARK * 2, false), (MARK, true)] {
+            platter.set_capacity(capacity);
+            let (idle, tasks) = channel();
+            let listener = std::thread::spawn(move || {
+                let since = Instant::now();
+                while told.is_empty() && since.elapsed() < 10 * SPACE_CHECK_INTERVAL {
+                    std::thread::sleep(SPACE_CHECK_INTERVAL / 50);
+                }
+                drop(idle);
+                told
+            });
+            assert!(thread.next(&tasks).is_none(), "nobody asked for anything");
+            told = listener.join().expect("it does not panic");
+            let heard = told.try_recv();
+            assert!(matches!(heard, Ok(Input::DiskFull(is)) if is == short));
         }
     }
 }

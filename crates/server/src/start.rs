@@ -17,7 +17,7 @@ use crate::wire::FEATURE_LEVEL;
 use crate::{Handle, Metrics};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use log::{FileDisk, Identity, OpenError, Opened, Recovered};
+use log::{Disk, FileDisk, Identity, OpenError, Opened, Recovered};
 use raft::{
     Boot, Configuration, Incarnation, Index, MemberId, PeerId, Restored, SnapshotMark, Standing,
     Term, Vote,
@@ -308,9 +308,14 @@ fn begin_incarnation(
 
 fn open(config: &Config) -> Result<Opened<FileDisk>, StartError> {
     let shown = config.data_dir.display();
-    let disk = FileDisk::open(&config.data_dir).map_err(|error| {
-        StartError::Directory(format!("data-dir: {shown} cannot be used: {error}"))
-    })?;
+    let cannot_be_used =
+        |error| StartError::Directory(format!("data-dir: {shown} cannot be used: {error}"));
+    let mut disk = FileDisk::open(&config.data_dir).map_err(cannot_be_used)?;
+    if has_lost_its_identity(&disk.list().map_err(cannot_be_used)?) {
+        return Err(StartError::Directory(format!(
+            "data-dir: {shown} is damaged: its 'identity' file is gone, and its log is there; put the file back, or empty the directory to let this member join as a new incarnation"
+        )));
+    }
     let settings = log::Settings {
         segment_bytes: config.log_segment_bytes,
         low_water_bytes: config.disk_low_water_bytes,
@@ -322,10 +327,17 @@ fn open(config: &Config) -> Result<Opened<FileDisk>, StartError> {
             OpenError::NewerVersion { found, known } => {
                 format!("data-dir: {shown} was written by a newer version (format {found}, up to {known} is known here); run that version")
             }
-            OpenError::Foreign(what) => format!("data-dir: {shown} holds {what}, which is not Synod's; pass an empty directory"),
+            OpenError::Foreign(what) => format!("data-dir: {shown} is not this member's: {what}; pass an empty directory, or the one of this member"),
             OpenError::Damaged(what) => format!("data-dir: {shown} is damaged: {what}"),
         })
     })
+}
+
+/// Whether a directory of ours holds a log and no record of whose it is. The first start writes that record before the log, and opening the directory would
+/// make another, as if it were new.
+fn has_lost_its_identity(names: &[String]) -> bool {
+    let has = |name: &str| names.iter().any(|other| other == name);
+    has("version") && !has("identity") && names.iter().any(|name| name.starts_with("log-"))
 }
 
 /// What consensus starts from, by what recovery found.

@@ -86,6 +86,9 @@ fn a_wrong_setting_is_named_as_it_was_written() {
         error.contains("client-adr") && error.contains("client-addr,"),
         "{error}"
     );
+    std::fs::write(&path, "log-format = 'json'\n").expect("the file is written");
+    let error = Settings::default().file(&path).expect_err("a flag's place");
+    assert!(error.to_string().ends_with("pass --log-format"), "{error}");
     std::fs::write(&path, "client-addr = 'x'\n").expect("the file is written");
     let file = Settings::default().file(&path).expect("it is TOML");
     let error = file.resolve().expect_err("no port").to_string();
@@ -105,6 +108,19 @@ fn refusals_say_what_to_write_instead() {
         (&[("name", "a b")][..], "--name: \"a b\" is no name"),
         (&[("client-addr", "h")], "has no port; write HOST:PORT"),
         (&[("client-addr", "::1:2379")], "write [::1]:2379"),
+        (&[("client-addr", "[::1]")], "has no port; write [::1]:2379"),
+        (
+            &[("client-addr", "127.0.0.1:2380")],
+            "--peer-addr: 127.0.0.1:2380 is the address of --client-addr too",
+        ),
+        (
+            &[("client-addr", "h:1,h:2"), ("metrics-addr", "http://h:2")],
+            "--metrics-addr: h:2 is the address of --client-addr too; give each its own port",
+        ),
+        (
+            &[("peer-addr", "h:1"), ("metrics-addr", "h:1")],
+            "--metrics-addr: h:1 is the address of --peer-addr too",
+        ),
         (&[("peer-addr", "h:70000")], "1 to 65535 is allowed"),
         (&[("client-addr", " , ")], "is empty; write HOST:PORT"),
         (&[("client-addr", "h:1,h:2,h:1")], "h:1 is listed twice"),
@@ -182,7 +198,8 @@ fn the_page_of_settings_is_current() {
             setting.help
         );
     }
-    page += "\nBesides, `--log-format text|json` (`SYNOD_LOG_FORMAT`) and `--log-level` (`SYNOD_LOG_LEVEL`, `RUST_LOG`) say how and what to log to stderr.\n";
+    page += "\nBesides, `--log-format text|json` (`SYNOD_LOG_FORMAT`) and `--log-level` (`SYNOD_LOG_LEVEL`, `RUST_LOG`) say how and what to log to stderr: a level, or one for each module, such as `info,synod_server::peers=debug`. \
+             These are no keys of the file, which is read when the log is open.\n";
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../docs/operate/settings.md"
