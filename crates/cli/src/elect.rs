@@ -1,6 +1,6 @@
 //! `elect NAME -- CMD`, and who leads: `elect leader | observe`.
 
-use crate::job::{self, JobArgs};
+use crate::job::{self, JobArgs, NoCommand, name_beside};
 use crate::lock::{not_in_time, wait};
 use crate::output::{Failed, Output, lease_text, line};
 use clap::{Args, Subcommand};
@@ -12,11 +12,12 @@ use std::time::Duration;
 const EXAMPLES: &str = "\
 Examples:
   synod elect scheduler --text 10.0.0.7:80 -- ./schedule.sh   run it when this one leads
+  synod elect --name leader -- ./run.sh      the election called leader; behind a subcommand, `-- CMD` is refused
   synod elect leader scheduler               who leads
   synod elect observe scheduler              hear of every new leader
 
-The command gets the fencing token in SYNOD_TOKEN. If leadership is lost while it runs, it gets SIGTERM, and SIGKILL after --grace. The exit code is the \
-command's.";
+The command gets the fencing token in SYNOD_TOKEN. If leadership is lost while it runs, it and all that it started get SIGTERM, and SIGKILL after --grace. \
+The exit code is the command's.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, arg_required_else_help = true)]
@@ -30,8 +31,11 @@ pub(crate) struct ElectArgs {
 #[derive(Args)]
 struct CampaignArgs {
     /// The election
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required_unless_present = "other_name", value_parser = name_beside::<ElectCommand>)]
     name: Option<String>,
+    /// The election, if its name is also a subcommand's
+    #[arg(long = "name", value_name = "NAME", conflicts_with = "name")]
+    other_name: Option<String>,
     /// The leader's word, for those who look: its address, say [default: this machine and process]
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
@@ -63,6 +67,8 @@ struct NameArgs {
     /// The election
     #[arg(value_name = "NAME")]
     name: String,
+    #[command(flatten)]
+    _no_command: NoCommand,
 }
 
 pub(crate) async fn run(client: &Client, output: Output, args: ElectArgs) -> Result<(), Failed> {
@@ -82,7 +88,8 @@ pub(crate) async fn run(client: &Client, output: Output, args: ElectArgs) -> Res
 }
 
 async fn campaign(client: &Client, args: CampaignArgs) -> Result<(), Failed> {
-    let name = args.name.expect("it is required without a subcommand");
+    let name = args.name.or(args.other_name);
+    let name = name.expect("one is required without a subcommand");
     let session = Session::open_with_ttl(client, args.job.ttl).await?;
     let election = Election::new(&session, &name).with_priority(args.priority);
     let text = job::owner(args.text);

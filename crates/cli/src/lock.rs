@@ -1,6 +1,6 @@
 //! `lock NAME -- CMD`, and looking at locks: `lock list | release | watch`.
 
-use crate::job::{self, JobArgs};
+use crate::job::{self, JobArgs, NoCommand, name_beside};
 use crate::output::{Failed, Output, lease_text, line};
 use crate::terminal::{table, text};
 use clap::{Args, Subcommand};
@@ -16,14 +16,15 @@ Examples:
   synod lock nightly --wait 0s -- ./backup.sh  or not at all
   synod lock config --shared -- ./read.sh    together with others that share
   synod lock nightly -- sh -c 'synod put last now --guarded'   write only while it is held
+  synod lock --name list -- ./backup.sh      the lock called list; behind a subcommand, `-- CMD` is refused
   synod lock list                            what is locked
   synod lock list nightly                    who holds it, who waits, since when and why
   synod lock watch nightly                   hear of every new holder
   synod lock release nightly --force --reason 'host is gone'
 
-The command gets the fencing token in SYNOD_TOKEN and the lock's name in SYNOD_LOCK. If the lock is lost while it runs, it gets SIGTERM, and SIGKILL after \
---grace, both before anybody else can have the lock if it stops in time. The exit code is the command's; 1 if the lock was not to be had, or was lost while \
-the command ended well.";
+The command gets the fencing token in SYNOD_TOKEN and the lock's name in SYNOD_LOCK. If the lock is lost while it runs, it and all \
+that it started get SIGTERM, and SIGKILL after --grace, both before anybody else can have the lock if it stops in time. The exit code is the command's; 126 if \
+it cannot be started, 127 if it is not found; 1 if the lock was not to be had, or was lost while the command ended well.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, arg_required_else_help = true)]
@@ -37,8 +38,11 @@ pub(crate) struct LockArgs {
 #[derive(Args)]
 pub(crate) struct HoldArgs {
     /// The lock
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required_unless_present = "other_name", value_parser = name_beside::<LockCommand>)]
     name: Option<String>,
+    /// The lock, if its name is also a subcommand's
+    #[arg(long = "name", value_name = "NAME", conflicts_with = "name")]
+    other_name: Option<String>,
     /// Wait for so long at most; 0s: not at all [default: for ever]
     #[arg(long, value_name = "DURATION", value_parser = wait)]
     wait: Option<Duration>,
@@ -79,6 +83,8 @@ struct ListArgs {
     /// The name [default: all names in use]
     #[arg(value_name = "NAME")]
     name: Option<String>,
+    #[command(flatten)]
+    _no_command: NoCommand,
 }
 
 #[derive(Args)]
@@ -86,6 +92,8 @@ struct NameArgs {
     /// The lock
     #[arg(value_name = "NAME")]
     name: String,
+    #[command(flatten)]
+    _no_command: NoCommand,
 }
 
 #[derive(Args)]
@@ -112,15 +120,18 @@ pub(crate) fn wait(text: &str) -> Result<Duration, String> {
 pub(crate) async fn run(client: &Client, output: Output, args: LockArgs) -> Result<(), Failed> {
     match args.command {
         None => hold(client, args.hold).await,
-        Some(LockCommand::List(ListArgs { name: None })) => list(client, output).await,
-        Some(LockCommand::List(ListArgs { name: Some(name) })) => show(client, output, name).await,
+        Some(LockCommand::List(ListArgs { name: None, .. })) => list(client, output).await,
+        Some(LockCommand::List(ListArgs {
+            name: Some(name), ..
+        })) => show(client, output, name).await,
         Some(LockCommand::Release(args)) => release(client, output, args).await,
         Some(LockCommand::Watch(args)) => watch(client, output, &args.name).await,
     }
 }
 
 async fn hold(client: &Client, args: HoldArgs) -> Result<(), Failed> {
-    let name = args.name.expect("it is required without a subcommand");
+    let name = args.name.or(args.other_name);
+    let name = name.expect("one is required without a subcommand");
     let session = Session::open_with_ttl(client, args.job.ttl).await?;
     let delay = args.lock_delay.unwrap_or_default();
     let owner = job::owner(args.owner);

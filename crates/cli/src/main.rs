@@ -318,9 +318,11 @@ async fn talk(global: Global, command: Command) -> Result<(), Failed> {
 
 /// Reads a duration for clap.
 fn duration(text: &str) -> Result<Duration, String> {
-    server::config::parse_duration(text)
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "write a number and a unit, such as 500ms or 5s".into())
+    match server::config::parse_duration(text) {
+        Some(Duration::ZERO) => Err("it must be more than 0, such as 500ms or 5s".into()),
+        Some(duration) => Ok(duration),
+        None => Err("write a number and a unit, such as 500ms or 5s".into()),
+    }
 }
 
 #[cfg(test)]
@@ -352,9 +354,12 @@ mod tests {
             "synod lock nightly --ttl 5s --wait 1m --shared --owner me -- true",
             "synod lock list",
             "synod lock list nightly --output json",
+            "synod lock --name list -- true",
+            "synod lock nightly --grace 0s -- true",
             "synod lock release nightly --force --reason why --token 7",
             "synod elect a --text me -- true",
             "synod elect observe a",
+            "synod elect --name leader -- true",
             "synod semaphore s --limit 4 -- true",
             "synod barrier b --parties 3",
             "synod latch set l 3",
@@ -382,5 +387,37 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn a_command_behind_a_subcommand_is_refused_with_the_way_to_mean_the_name() {
+        for line in [
+            "synod lock list -- ./deploy.sh",
+            "synod lock list nightly -- ./deploy.sh",
+            "synod lock watch -- ./deploy.sh",
+            "synod lock release -- ./deploy.sh",
+            "synod lock --ttl 5s list",
+            "synod elect leader -- ./deploy.sh",
+            "synod elect observe -- ./deploy.sh",
+            "synod elect --text me leader -- ./deploy.sh",
+        ] {
+            let Err(error) = Cli::try_parse_from(line.split_whitespace()) else {
+                panic!("{line} is understood");
+            };
+            let text = error.to_string();
+            assert!(
+                error.use_stderr() && text.contains("--name "),
+                "{line}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_duration_of_0_is_called_too_short() {
+        assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
+        let refused = duration("0s").expect_err("it is none");
+        assert!(refused.contains("more than 0"), "{refused}");
+        let refused = duration("5").expect_err("it has no unit");
+        assert!(refused.contains("a number and a unit"), "{refused}");
     }
 }

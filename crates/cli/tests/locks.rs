@@ -93,7 +93,14 @@ fn a_command_runs_under_a_lock_and_ends_as_it_does() {
     assert_eq!(ran.stdout, b"nightly\n");
     assert_eq!(member.text(&["lock", "nightly", "--", "true"]), "");
     let missing = member.run(&["lock", "nightly", "--", "/no/such/command"]);
-    assert_eq!(missing.status.code(), Some(2), "{missing:?}");
+    assert_eq!(missing.status.code(), Some(127), "{missing:?}");
+    let told = String::from_utf8_lossy(&missing.stderr);
+    assert!(
+        told.starts_with("error: cannot run /no/such/command: "),
+        "{told}"
+    );
+    let no_program = member.run(&["lock", "nightly", "--", "/etc/passwd"]);
+    assert_eq!(no_program.status.code(), Some(126), "{no_program:?}");
     let killed = member.run(&["lock", "nightly", "--", "sh", "-c", "kill -9 $$"]);
     assert_eq!(killed.status.code(), Some(128 + 9), "{killed:?}");
     // Each gave it back.
@@ -185,6 +192,89 @@ fn a_command_that_does_not_listen_is_killed() {
     assert_eq!(holder.line(), "on");
     member.text(&["lock", "release", "m", "--force", "--reason", "test"]);
     assert_eq!(holder.code(), Some(128 + 9));
+}
+
+#[test]
+fn what_the_command_started_is_killed_too_if_it_does_not_listen() {
+    let member = Member::start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("written");
+    let deaf = format!(
+        "sh -c \"trap : TERM; echo on; while :; do sleep 0.05; echo x >>{}; done\" & wait",
+        file.display()
+    );
+    let arguments = ["lock", "m", "--grace", "300ms", "--", "sh", "-c", &deaf];
+    let mut holder = Running::start(&member, &arguments);
+    assert_eq!(holder.line(), "on");
+    member.text(&["lock", "release", "m", "--force", "--reason", "test"]);
+    assert_eq!(holder.code(), Some(128 + 15));
+    let length = || std::fs::metadata(&file).map_or(0, |file| file.len());
+    let before = length();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(length(), before);
+}
+
+#[test]
+fn what_is_left_behind_by_a_command_that_ended_goes_on() {
+    let member = Member::start();
+    let leaves = "(sleep 0.5; echo later) & echo ended";
+    let arguments = ["lock", "m", "--grace", "0s", "--", "sh", "-c", leaves];
+    let mut holder = Running::start(&member, &arguments);
+    assert_eq!(
+        (holder.line(), holder.line()),
+        ("ended".into(), "later".into())
+    );
+    assert_eq!(holder.code(), Some(0));
+}
+
+#[test]
+fn signals_reach_the_command_and_do_not_end_its_keeper() {
+    let member = Member::start();
+    let says = "for s in QUIT USR1 USR2 ALRM; do trap \"echo $s\" $s; done; \
+                trap 'exit 9' TERM; echo on; while :; do sleep 0.05; done";
+    let mut holder = Running::start(&member, &["lock", "m", "--", "sh", "-c", says]);
+    assert_eq!(holder.line(), "on");
+    for signal in ["QUIT", "USR1", "USR2", "ALRM"] {
+        holder.signal(&format!("-{signal}"));
+        assert_eq!(holder.line(), signal);
+    }
+    holder.signal("-TERM");
+    assert_eq!(holder.code(), Some(9));
+}
+
+#[test]
+fn a_lock_that_cannot_be_given_back_changes_no_exit_code_and_holds_nobody_up() {
+    let member = Member::start();
+    let silent = format!("kill -STOP {}", member.process.id());
+    let since = Instant::now();
+    let ran = member.run(&["lock", "m", "--ttl", "60s", "--", "sh", "-c", &silent]);
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    let told = String::from_utf8_lossy(&ran.stderr);
+    assert!(
+        told.starts_with("warning: ") && told.contains("60s"),
+        "{told}"
+    );
+    // It was 10 s.
+    assert!(since.elapsed() < Duration::from_secs(9), "{ran:?}");
+}
+
+#[test]
+fn a_lock_that_is_lost_is_not_given_back_at_length() {
+    let member = Member::start();
+    let silent = format!("kill -STOP {}; sleep 100", member.process.id());
+    let since = Instant::now();
+    let ran = member.run(&["lock", "m", "--ttl", "1s", "--", "sh", "-c", &silent]);
+    assert_eq!(ran.status.code(), Some(128 + 15), "{ran:?}");
+    assert!(since.elapsed() < Duration::from_secs(9), "{ran:?}");
+}
+
+#[test]
+fn a_lock_may_be_called_like_a_subcommand() {
+    let member = Member::start();
+    let meant = member.run(&["lock", "list", "--", "echo", "ran"]);
+    assert_eq!(meant.status.code(), Some(2), "{meant:?}");
+    let ran = member.text(&["lock", "--name", "list", "--", "echo", "ran"]);
+    assert_eq!(ran, "ran\n");
 }
 
 #[test]
