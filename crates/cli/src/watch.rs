@@ -31,7 +31,7 @@ pub(crate) struct WatchArgs {
     #[arg(long)]
     progress: bool,
     /// End after this many changes
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 }
 
@@ -46,6 +46,7 @@ pub(crate) async fn run(client: &Client, output: Output, args: WatchArgs) -> Res
         ..pb::WatchCreateRequest::default()
     });
     let mut left = args.count.unwrap_or(u64::MAX);
+    let mut is_new = true;
     while let Some(response) = watch.next().await? {
         let revision = response.header.as_ref().map_or(0, |header| header.revision);
         if response.canceled {
@@ -59,14 +60,11 @@ pub(crate) async fn run(client: &Client, output: Output, args: WatchArgs) -> Res
             return Err(Failed::Refused(why));
         }
         if response.created {
-            eprintln!(
-                "watching from revision {}",
-                if args.revision.is_some() {
-                    args.revision.unwrap_or(0)
-                } else {
-                    revision + 1
-                }
-            );
+            // Again when it goes on at another endpoint, with nothing missed: nobody needs to know.
+            if std::mem::take(&mut is_new) {
+                let first = args.revision.unwrap_or(revision + 1);
+                eprintln!("watching from revision {first}");
+            }
         } else if response.events.is_empty() {
             match output {
                 Output::Text => eprintln!("progress: revision {revision}"),
@@ -99,5 +97,29 @@ fn print(output: Output, event: &proto::mvccpb::Event) -> Result<(), Failed> {
         Ok(())
     } else {
         bytes_line(&kv.value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        watch: WatchArgs,
+    }
+
+    /// It printed without end.
+    #[test]
+    fn a_watch_of_no_changes_is_refused() {
+        let count = |count| {
+            let line = Line::try_parse_from(["watch", "a", "--count", count]);
+            line.map(|line| line.watch.count)
+        };
+        assert_eq!(count("1").expect("one change"), Some(1));
+        let refused = count("0").err().expect("none at all").to_string();
+        assert!(refused.contains("1.."), "{refused}");
     }
 }

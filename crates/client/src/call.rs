@@ -2,19 +2,16 @@
 
 use crate::links::Route;
 use crate::login::{TOKEN_METADATA, Token, wants_token};
-use crate::retry::Backoff;
 use crate::session::millis;
+use crate::tries::{ATTEMPT_TIMEOUT, Tries};
 use crate::{
     Answer, CONSISTENCY_METADATA, Client, ClientError, GUARD_METADATA, STAMP_METADATA, Stamp,
 };
-use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-/// How long one endpoint may take for what may be repeated, while there are others to ask; half of the time there is, if that is less.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Where a member says how long to wait before another try.
 const RETRY_AFTER_METADATA: &str = "synod-retry-after-ms";
 /// The reasons of refusals that say: it was not free in the time asked for.
@@ -86,60 +83,42 @@ impl Client {
     ) -> Result<Answer<A>, ClientError> {
         let deadline = Instant::now() + self.timeout;
         let links = &self.links;
-        let mut endpoint = links.choose(kind.route(), self.zone.as_deref());
-        let mut backoff = Backoff::new();
-        let mut asked = 0;
-        let mut troubles = BTreeMap::new();
-        let mut may_be_done = false;
+        let first = links.choose(kind.route(), self.zone.as_deref());
+        let mut tries = Tries::new(self, first, Some(deadline));
+        let mut is_first = true;
         loop {
+            let (endpoint, connection) = tries.reach().await?;
             let link = links.at(endpoint);
-            let before = troubles.get(&(endpoint % links.len()));
-            let mut attempt_deadline = deadline;
-            if kind != Kind::Change && links.len() > 1 {
-                let patience = ATTEMPT_TIMEOUT.min(self.timeout / 2);
-                attempt_deadline = deadline.min(Instant::now() + patience);
-            }
-            let attempt = self.attempt(&link.channel, &request, &call);
+            let patience = match kind {
+                Kind::Change => deadline,
+                Kind::Read | Kind::Once => tries.patience(),
+            };
+            let attempt = self.attempt(&connection.channel, &request, &call);
             let mut at_least = Duration::ZERO;
-            let error = match timeout_at(attempt_deadline, attempt).await {
+            let error = match timeout_at(patience, attempt).await {
                 Ok(Ok(response)) => return Ok(self.answered(endpoint, response)),
                 Ok(Err(status)) => {
                     at_least = retry_after(&status);
-                    link.failed(&status)
+                    link.failed(&connection, &status)
                 }
-                Err(_) => ClientError::silent(
-                    &link.name,
-                    before,
-                    kind != Kind::Read,
-                    attempt_deadline == deadline,
-                ),
+                Err(_) => link.silent(&connection, kind != Kind::Read, patience == deadline),
             };
             if !kind.may_repeat(&error) {
+                if error.is_transient() {
+                    links.failed(endpoint);
+                }
                 return Err(error);
             }
-            asked += 1;
-            may_be_done |= kind != Kind::Read && matches!(error, ClientError::Unknown { .. });
-            if let Some(trouble) = error.trouble() {
-                troubles.insert(endpoint % links.len(), trouble.to_owned());
-            }
-            let mut pause = self.budget.take(Instant::now()).max(at_least);
-            if asked % links.len() == 0 {
-                pause = pause.max(backoff.next());
-            }
-            let enough = self.once && asked == links.len();
-            if enough || Instant::now() + pause >= deadline {
-                let troubles = troubles.into_values().collect();
-                return Err(ClientError::of_all(troubles, may_be_done));
-            }
+            tries.may_be_done |= kind != Kind::Read && matches!(error, ClientError::Unknown { .. });
             let stale = error.is_stale();
-            if !stale {
-                links.failed(endpoint);
+            tries.failed(error, at_least).await?;
+            if stale
+                && is_first
+                && let Some(leader) = links.leader()
+            {
+                tries.go_to(leader);
             }
-            endpoint = match links.leader() {
-                Some(leader) if stale && asked == 1 => leader,
-                _ => endpoint + 1,
-            };
-            sleep(pause).await;
+            is_first = false;
         }
     }
 
@@ -156,33 +135,33 @@ impl Client {
             Wait::Until(end) => Some(end + self.timeout),
             Wait::Ever => None,
         };
-        let mut endpoint = self.links.choose(Route::Leader, self.zone.as_deref());
-        let mut backoff = Backoff::new();
+        let first = self.links.choose(Route::Leader, self.zone.as_deref());
+        let share = ATTEMPT_TIMEOUT.min(self.timeout / self.links.len() as u32);
+        let mut tries = Tries::new(self, first, give_up);
         loop {
+            let (endpoint, connection) = tries.reach().await?;
             let link = self.links.at(endpoint);
             let request = make(wait.left_ms());
-            let at_least;
-            let error = match self.attempt(&link.channel, &request, &call).await {
-                Ok(response) => return Ok(Some(self.answered(endpoint, response).message)),
-                Err(status) => {
+            let attempt = self.attempt(&connection.channel, &request, &call);
+            let mut at_least = Duration::ZERO;
+            // Who waits for ever hears of a lost connection only.
+            let answered = match wait {
+                Wait::Ever => Ok(attempt.await),
+                Wait::No => timeout(share, attempt).await,
+                Wait::Until(end) => timeout_at(end.max(Instant::now()) + share, attempt).await,
+            };
+            let error = match answered {
+                Ok(Ok(response)) => return Ok(Some(self.answered(endpoint, response).message)),
+                Ok(Err(status)) => {
                     at_least = retry_after(&status);
-                    link.failed(&status)
+                    link.failed(&connection, &status)
                 }
+                Err(_) => link.silent(&connection, false, false),
             };
             if NOT_IN_TIME.contains(&error.reason()) {
                 return Ok(None);
             }
-            if !error.is_transient() {
-                return Err(error);
-            }
-            let turn = self.budget.take(Instant::now());
-            let pause = backoff.next().max(turn).max(at_least);
-            if give_up.is_some_and(|end| Instant::now() + pause >= end) {
-                return Err(error.at_all(self.endpoints()));
-            }
-            self.links.failed(endpoint);
-            endpoint += 1;
-            sleep(pause).await;
+            tries.failed(error, at_least).await?;
         }
     }
 
@@ -262,6 +241,7 @@ fn answer<A>(response: Response<A>) -> Answer<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::tests::{silent, speaking};
     use std::cell::Cell;
 
     async fn fails(client: &Client, kind: Kind, statuses: &[Status]) -> (ClientError, usize) {
@@ -274,8 +254,8 @@ mod tests {
         (failed.expect_err("nobody serves"), asked.get())
     }
 
-    fn client() -> Client {
-        let client = Client::new(["127.0.0.1:1", "127.0.0.1:2"]).expect("endpoints");
+    async fn client() -> Client {
+        let client = Client::new([speaking().await, speaking().await]).expect("endpoints");
         client.with_timeout(Duration::from_millis(200))
     }
 
@@ -286,20 +266,20 @@ mod tests {
             Status::unavailable("the connection broke"),
             Status::unavailable("etcdserver: no leader"),
         ];
-        let (error, asked) = fails(&client(), Kind::Once, &statuses).await;
+        let (error, asked) = fails(&client().await, Kind::Once, &statuses).await;
         assert!(matches!(error, ClientError::Unknown { .. }), "{error:?}");
         assert!(asked > 2, "{asked}");
-        let (error, _) = fails(&client(), Kind::Once, &statuses[1..]).await;
+        let (error, _) = fails(&client().await, Kind::Once, &statuses[1..]).await;
         assert!(
             matches!(error, ClientError::Unreachable { .. }),
             "{error:?}"
         );
-        let (error, _) = fails(&client(), Kind::Read, &statuses).await;
+        let (error, _) = fails(&client().await, Kind::Read, &statuses).await;
         assert!(
             matches!(error, ClientError::Unreachable { .. }),
             "{error:?}"
         );
-        let (error, asked) = fails(&client(), Kind::Change, &statuses).await;
+        let (error, asked) = fails(&client().await, Kind::Change, &statuses).await;
         assert!(matches!(error, ClientError::Unknown { .. }), "{error:?}");
         assert_eq!(asked, 1);
     }
@@ -310,10 +290,55 @@ mod tests {
             Status::unavailable("etcdserver: leader changed"),
             Status::unavailable("etcdserver: no leader"),
         ];
-        let once = client().with_one_try();
+        let once = client().await.with_one_try();
+        let names: Vec<&str> = once.endpoints().collect();
         let (error, asked) = fails(&once, Kind::Read, &statuses).await;
         assert_eq!(asked, 2);
-        let text = "none could serve: 127.0.0.1:1: etcdserver: leader changed; 127.0.0.1:2: etcdserver: no leader";
+        let text = format!(
+            "none could serve: {}: etcdserver: leader changed; {}: etcdserver: no leader",
+            names[0], names[1]
+        );
         assert_eq!(error.to_string(), text);
+    }
+
+    /// A change was sent to the first endpoint before it had spoken: it ended as unknown, and the others were not asked.
+    #[tokio::test]
+    async fn endpoints_that_stand_still_are_passed_over_and_sent_nothing() {
+        let endpoints = [silent().await, silent().await, speaking().await];
+        for kind in [Kind::Read, Kind::Change, Kind::Once] {
+            let client = Client::new(&endpoints).expect("endpoints");
+            let sent = Cell::new(0);
+            let call = async |_, _: Request<()>| {
+                sent.set(sent.get() + 1);
+                Ok(Response::new(()))
+            };
+            let since = Instant::now();
+            let answer = client.unary(kind, (), call).await;
+            answer.expect("the third one serves");
+            assert_eq!(sent.get(), 1, "{kind:?}");
+            assert!(since.elapsed() < Duration::from_secs(2), "{kind:?}");
+        }
+    }
+
+    /// Of three endpoints that no longer answered the third was never asked.
+    #[tokio::test]
+    async fn all_endpoints_have_their_turn_within_the_time() {
+        let endpoints = [speaking().await, speaking().await, speaking().await];
+        let client = Client::new(&endpoints).expect("endpoints");
+        let client = client.with_timeout(Duration::from_secs(1));
+        let asked = Cell::new(0);
+        let call = async |_, _: Request<()>| {
+            if asked.replace(asked.get() + 1) < 2 {
+                std::future::pending::<()>().await;
+            }
+            Ok(Response::new(()))
+        };
+        let answer = client.unary(Kind::Read, (), call).await;
+        answer.expect("the third one serves");
+        asked.set(0);
+        let failed = client.unary(Kind::Change, (), call).await;
+        let error = failed.expect_err("nobody knows whether it was applied");
+        assert!(matches!(error, ClientError::Unknown { .. }), "{error:?}");
+        assert_eq!(asked.get(), 1, "{error}");
     }
 }

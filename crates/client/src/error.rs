@@ -63,7 +63,7 @@ const CERTAINLY_NOTHING: [&str; 3] = [
     "etcdserver: too many requests",
 ];
 /// How an endpoint failed that did not.
-const SILENT: &str = "no answer in time";
+pub(crate) const SILENT: &str = "no answer in time";
 /// The text by which a member says that the read asked for may succeed at another one.
 const STALE: &str = "synod: this member is staler";
 
@@ -130,17 +130,9 @@ impl ClientError {
         }
     }
 
-    /// An endpoint did not answer in time; `before` is what it said when it was asked before. `last`: the request has no time left.
-    pub(crate) fn silent(
-        endpoint: &str,
-        before: Option<&String>,
-        change: bool,
-        last: bool,
-    ) -> ClientError {
-        let reason = match before {
-            Some(before) if !before.ends_with(SILENT) => format!("{before}, then {SILENT}"),
-            _ => format!("{endpoint}: {SILENT}"),
-        };
+    /// An endpoint did not answer in time. `last`: the request has no time left.
+    pub(crate) fn silent(endpoint: &str, change: bool, last: bool) -> ClientError {
+        let reason = format!("{endpoint}: {SILENT}");
         if change || !last {
             ClientError::Unknown { reason }
         } else {
@@ -167,25 +159,6 @@ impl ClientError {
             false => ClientError::Unreachable { reason },
         }
     }
-
-    /// The error to end with after all endpoints were tried.
-    pub(crate) fn at_all<'a>(self, endpoints: impl Iterator<Item = &'a str>) -> ClientError {
-        let endpoints: Vec<&str> = endpoints.collect();
-        match self {
-            ClientError::Unreachable { reason } | ClientError::Unknown { reason }
-                if endpoints.len() > 1 =>
-            {
-                ClientError::Unreachable {
-                    reason: format!(
-                        "none of {} could serve; last {reason}",
-                        endpoints.join(", ")
-                    ),
-                }
-            }
-            ClientError::Unknown { reason } => ClientError::Unreachable { reason },
-            other => other,
-        }
-    }
 }
 
 /// No connection came about, so the request never left.
@@ -200,13 +173,19 @@ fn never_sent(status: &Status) -> bool {
     false
 }
 
-/// The innermost reason: the outer ones only say that something failed.
 fn text(status: &Status) -> String {
-    let mut innermost: Option<&(dyn Error + 'static)> = status.source();
-    while let Some(inner) = innermost.and_then(Error::source) {
-        innermost = Some(inner);
+    match status.source() {
+        Some(source) => innermost(source),
+        None => status.message().to_owned(),
     }
-    innermost.map_or_else(|| status.message().to_owned(), ToString::to_string)
+}
+
+/// The innermost reason: the outer ones only say that something failed.
+pub(crate) fn innermost(mut error: &(dyn Error + 'static)) -> String {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }
 
 impl fmt::Display for ClientError {

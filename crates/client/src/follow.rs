@@ -1,14 +1,15 @@
 //! Follows something over the loss of connections: the newest state comes again, whatever was missed.
 
-use crate::links::Route;
-use crate::retry::Backoff;
+use crate::connection::Connection;
+use crate::tries::Tries;
 use crate::{Client, ClientError};
 use proto::synod::v1 as api;
 use proto::synod::v1::election_client::ElectionClient;
 use proto::synod::v1::group_client::GroupClient;
 use proto::synod::v1::lock_client::LockClient;
 use std::pin::Pin;
-use tokio::time::{Instant, sleep, timeout};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -22,7 +23,14 @@ pub(crate) struct Follow<Q, A> {
     open: fn(Channel, Request<Q>) -> Opening<A>,
     /// The number of the endpoint it is at.
     endpoint: Option<usize>,
-    stream: Option<Streaming<A>>,
+    stream: Option<Stream<A>>,
+}
+
+struct Stream<A> {
+    states: Streaming<A>,
+    connection: Connection,
+    /// Until when it may take for its first state, which comes at once.
+    first_by: Option<Instant>,
 }
 
 impl Follow<api::ObserveRequest, api::ObserveResponse> {
@@ -75,47 +83,54 @@ impl<Q: Clone, A> Follow<Q, A> {
     /// # Errors
     /// No endpoint could serve for as long as a request may take, or it was refused.
     pub(crate) async fn next(&mut self) -> Result<A, ClientError> {
-        let mut backoff = Backoff::new();
-        let mut deadline = None;
+        let client = self.client.clone();
+        let mut tries = None;
         loop {
-            let error = match self.receive().await {
+            let mut opening = None;
+            if self.stream.is_none() {
+                let tries = tries.get_or_insert_with(|| Tries::near(&client, self.endpoint));
+                let (endpoint, connection) = tries.reach().await?;
+                self.endpoint = Some(endpoint);
+                opening = Some((connection, tries.patience()));
+            }
+            match self.receive(opening).await {
                 Ok(state) => return Ok(state),
-                Err(error) => error,
-            };
-            self.stream = None;
-            if !error.is_transient() {
-                return Err(error);
+                Err(error) => {
+                    self.stream = None;
+                    let tries = tries.get_or_insert_with(|| Tries::near(&client, self.endpoint));
+                    tries.failed(error, Duration::ZERO).await?;
+                }
             }
-            let give_up = *deadline.get_or_insert_with(|| Instant::now() + self.client.timeout);
-            let pause = backoff.next();
-            if Instant::now() + pause >= give_up {
-                return Err(error.at_all(self.client.endpoints()));
-            }
-            if let Some(endpoint) = &mut self.endpoint {
-                self.client.links.failed(*endpoint);
-                *endpoint += 1;
-            }
-            sleep(pause).await;
         }
     }
 
-    async fn receive(&mut self) -> Result<A, ClientError> {
+    async fn receive(&mut self, opening: Option<(Connection, Instant)>) -> Result<A, ClientError> {
         let client = &self.client;
-        let choose = || client.links.choose(Route::Near, client.zone.as_deref());
-        let link = client.links.at(*self.endpoint.get_or_insert_with(choose));
-        if self.stream.is_none() {
+        let link = client.links.at(self.endpoint.expect("it was chosen"));
+        if let Some((connection, first_by)) = opening {
             let open = async |channel, request| (self.open)(channel, request).await;
-            let opening = client.attempt(&link.channel, &self.request, &open);
-            self.stream = match timeout(client.timeout, opening).await {
-                Ok(Ok(answers)) => Some(answers.into_inner()),
-                Ok(Err(status)) => return Err(link.failed(&status)),
-                Err(_) => return Err(ClientError::silent(&link.name, None, false, false)),
-            };
+            let opening = client.attempt(&connection.channel, &self.request, &open);
+            let opened = timeout_at(first_by, opening).await;
+            let states = opened
+                .map_err(|_| link.silent(&connection, false, false))?
+                .map_err(|status| link.failed(&connection, &status))?;
+            self.stream = Some(Stream {
+                states: states.into_inner(),
+                connection,
+                first_by: Some(first_by),
+            });
         }
         let stream = self.stream.as_mut().expect("it was opened");
-        let answer = stream.message().await;
-        let answer = answer.map_err(|status| link.failed(&status))?;
-        answer.ok_or_else(|| ClientError::Unreachable {
+        let message = stream.states.message();
+        let state = match stream.first_by {
+            Some(first_by) => timeout_at(first_by, message).await,
+            None => Ok(message.await),
+        };
+        let state = state
+            .map_err(|_| link.silent(&stream.connection, false, false))?
+            .map_err(|status| link.failed(&stream.connection, &status))?;
+        stream.first_by = None;
+        state.ok_or_else(|| ClientError::Unreachable {
             reason: format!("{}: the member ended the stream", link.name),
         })
     }

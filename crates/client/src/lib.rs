@@ -36,6 +36,7 @@ pub mod blocking;
 mod cache;
 mod call;
 mod clock;
+mod connection;
 mod counter;
 pub mod election;
 mod error;
@@ -60,6 +61,7 @@ mod security;
 mod semaphore;
 mod sequence;
 mod session;
+mod tries;
 mod unique;
 mod users;
 mod watch;
@@ -103,7 +105,6 @@ use proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use proto::synodpb as own;
 use proto::synodpb::members_client::MembersClient;
 use retry::Budget;
-use security::Refusal;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::metadata::MetadataValue;
@@ -116,8 +117,6 @@ const STAMP_METADATA: &str = "synod-stamp";
 const CONSISTENCY_METADATA: &str = "synod-consistency";
 /// Where changes say which locks must be held.
 const GUARD_METADATA: &str = "synod-guard";
-/// How long one endpoint may take for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a connection in use is asked whether it still stands, so that one that died in silence is noticed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(6);
 /// How long it has for its answer.
@@ -170,7 +169,7 @@ impl Client {
         } else {
             "http"
         };
-        let mut credentials = None;
+        let mut checked = None;
         let mut known = Vec::new();
         for text in endpoints {
             let text = text.as_ref().trim();
@@ -184,19 +183,14 @@ impl Client {
                 format!("{scheme}://{text}")
             };
             let endpoint = endpoint(text, uri)?;
-            let refusal = Arc::new(Refusal::default());
-            let channel = if endpoint.uri().scheme_str() == Some("https") {
-                let credentials = match &credentials {
+            let credentials = match endpoint.uri().scheme_str() {
+                Some("https") => Some(match &checked {
                     Some(checked) => Arc::clone(checked),
-                    None => credentials.insert(security.check()?).clone(),
-                };
-                let told = refusal.clone();
-                let dial = move |uri| security::dial(credentials.clone(), told.clone(), uri);
-                endpoint.connect_with_connector_lazy(tower::service_fn(dial))
-            } else {
-                endpoint.connect_lazy()
+                    None => checked.insert(security.check()?).clone(),
+                }),
+                _ => None,
             };
-            known.push(Link::new(text, zone, channel, refusal));
+            known.push(Link::new(text, zone, endpoint, credentials));
         }
         if known.is_empty() {
             return Err(ClientError::BadEndpoint {
@@ -554,8 +548,6 @@ fn endpoint(text: &str, uri: String) -> Result<Endpoint, ClientError> {
         ));
     }
     Ok(endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(PROBE_INTERVAL)
         .keep_alive_timeout(PROBE_TIMEOUT))
 }

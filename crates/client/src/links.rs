@@ -4,18 +4,24 @@
 //! asked, the endpoint that answered last is taken.
 
 use crate::ClientError;
-use crate::security::Refusal;
+use crate::connection::Connection;
+use crate::error::SILENT;
 use proto::etcdserverpb::StatusRequest;
 use proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use std::error::Error;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tls::Credentials;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tonic::Status;
-use tonic::transport::Channel;
+use tonic::transport::Endpoint;
 
 /// How long a client is in use before it measures: one that asks a single thing need not.
 const FIRST_SURVEY: Duration = Duration::from_secs(1);
+/// How long an endpoint has for a connection before the next one is dialled as well.
+const HEAD_START: Duration = Duration::from_millis(250);
 /// How long what was measured counts.
 const SURVEY_INTERVAL: Duration = Duration::from_secs(15);
 /// How soon it is measured again after an endpoint failed.
@@ -34,9 +40,17 @@ pub(crate) struct Link {
     pub name: String,
     /// Where it says it is.
     pub zone: Option<String>,
-    pub channel: Channel,
-    refusal: Arc<Refusal>,
+    way: Arc<Way>,
     seen: Arc<Seen>,
+}
+
+struct Way {
+    endpoint: Endpoint,
+    /// Of connections in TLS.
+    credentials: Option<Arc<Credentials>>,
+    connection: Mutex<Option<Connection>>,
+    /// One dials, the others wait for it.
+    dialling: tokio::sync::Mutex<()>,
 }
 
 /// What was measured of an endpoint.
@@ -50,14 +64,18 @@ impl Link {
     pub(crate) fn new(
         name: &str,
         zone: Option<String>,
-        channel: Channel,
-        refusal: Arc<Refusal>,
+        endpoint: Endpoint,
+        credentials: Option<Arc<Credentials>>,
     ) -> Link {
         Link {
             name: name.to_owned(),
             zone,
-            channel,
-            refusal,
+            way: Arc::new(Way {
+                endpoint,
+                credentials,
+                connection: Mutex::default(),
+                dialling: tokio::sync::Mutex::default(),
+            }),
             seen: Arc::new(Seen {
                 latency_us: AtomicU64::new(FAR),
                 member: AtomicU64::new(0),
@@ -65,30 +83,62 @@ impl Link {
         }
     }
 
-    /// Sorts an answer that is none.
-    pub(crate) fn failed(&self, status: &Status) -> ClientError {
-        let error = ClientError::of(&self.name, status);
-        match (&error, self.refusal.get()) {
-            (ClientError::Unreachable { .. } | ClientError::Unknown { .. }, Some(refusal)) => {
-                ClientError::Unreachable {
-                    reason: format!("{}: {refusal}", self.name),
-                }
-            }
-            _ => error,
+    /// The connection to it, if there is one.
+    pub(crate) fn connection(&self) -> Option<Connection> {
+        self.held().clone().filter(Connection::stands)
+    }
+
+    /// Connects, unless it is.
+    async fn connect(&self) -> Result<Connection, String> {
+        let _dialling = self.way.dialling.lock().await;
+        if let Some(connection) = self.connection() {
+            return Ok(connection);
         }
+        let dialled = Connection::open(&self.way.endpoint, self.way.credentials.as_ref());
+        let connection = dialled.await?;
+        *self.held() = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// Asks nothing more on this connection. What is still under way there goes on.
+    fn give_up(&self, connection: &Connection) {
+        self.held().take_if(|held| held.is(connection));
+    }
+
+    /// Sorts an answer that is none.
+    pub(crate) fn failed(&self, connection: &Connection, status: &Status) -> ClientError {
+        if status.source().is_some() {
+            // It did not come from the member: the connection is no good.
+            self.give_up(connection);
+        }
+        ClientError::of(&self.name, status)
+    }
+
+    /// Nothing was answered on this connection in time. `last`: the request has no time left.
+    pub(crate) fn silent(&self, connection: &Connection, change: bool, last: bool) -> ClientError {
+        self.give_up(connection);
+        ClientError::silent(&self.name, change, last)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Connection>> {
+        let connection = &self.way.connection;
+        connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the member there how it is; gives the leader it knows.
     async fn measure(&self) -> Option<u64> {
-        let asked = Instant::now();
-        let mut maintenance = MaintenanceClient::new(self.channel.clone());
-        let answer = timeout(SURVEY_TIMEOUT, maintenance.status(StatusRequest {})).await;
-        let Ok(Ok(answer)) = answer else {
+        let asking = async {
+            let connection = self.connect().await.ok()?;
+            let asked = Instant::now();
+            let mut maintenance = MaintenanceClient::new(connection.channel);
+            let answer = maintenance.status(StatusRequest {}).await.ok()?;
+            Some((answer.into_inner(), asked.elapsed()))
+        };
+        let Ok(Some((answer, taken))) = timeout(SURVEY_TIMEOUT, asking).await else {
             self.seen.latency_us.store(FAR, Relaxed);
             return None;
         };
-        let taken = u64::try_from(asked.elapsed().as_micros()).unwrap_or(FAR - 1);
-        let answer = answer.into_inner();
+        let taken = u64::try_from(taken.as_micros()).unwrap_or(FAR - 1);
         let member = answer.header.map_or(0, |header| header.member_id);
         self.seen.latency_us.store(taken, Relaxed);
         self.seen.member.store(member, Relaxed);
@@ -141,6 +191,42 @@ impl Links {
     /// The endpoint of this number; numbers go round.
     pub(crate) fn at(&self, number: usize) -> &Link {
         &self.all[number % self.all.len()]
+    }
+
+    /// Connects to the first of these endpoints that speaks. Each has a head start before those behind it, so that one that stands still costs no more than
+    /// that; `trouble` hears of those that were tried in vain, or not to their end. Nothing if that is all.
+    pub(crate) async fn reach(
+        &self,
+        numbers: impl Iterator<Item = usize>,
+        mut trouble: impl FnMut(usize, &str),
+    ) -> Option<(usize, Connection)> {
+        let mut numbers = numbers.fuse();
+        let mut dials = JoinSet::new();
+        let mut newest = 0;
+        loop {
+            if let Some(number) = numbers.next() {
+                newest = number;
+                let link = self.at(number).clone();
+                if let Some(connection) = link.connection() {
+                    return Some((number, connection));
+                }
+                trouble(number, SILENT);
+                dials.spawn(async move { (number, link.connect().await) });
+            } else if dials.is_empty() {
+                return None;
+            }
+            match timeout(HEAD_START, dials.join_next()).await {
+                Ok(Some(dialled)) => match dialled.expect("dialling does not panic") {
+                    (number, Ok(connection)) => return Some((number, connection)),
+                    (number, Err(reason)) => {
+                        self.failed(number);
+                        trouble(number, &reason);
+                    }
+                },
+                Ok(None) => {}
+                Err(_) => self.failed(newest),
+            }
+        }
     }
 
     /// The number of the endpoint to ask first.
@@ -199,7 +285,7 @@ impl Links {
         *next = next.map(|at| at.min(soon));
     }
 
-    fn next_survey(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+    fn next_survey(&self) -> MutexGuard<'_, Option<Instant>> {
         self.next_survey
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -235,8 +321,8 @@ mod tests {
 
     fn links(latencies: &[(u64, u64, Option<&str>)]) -> Arc<Links> {
         let all = latencies.iter().map(|&(member, latency, zone)| {
-            let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
-            let link = Link::new("a:1", zone.map(str::to_owned), channel, Arc::default());
+            let endpoint = Endpoint::from_static("http://127.0.0.1:1");
+            let link = Link::new("a:1", zone.map(str::to_owned), endpoint, None);
             link.seen.latency_us.store(latency, Relaxed);
             link.seen.member.store(member, Relaxed);
             link

@@ -1,16 +1,11 @@
 //! How connections are secured.
 
 use crate::ClientError;
-use http::Uri;
-use hyper_util::rt::TokioIo;
 use std::io;
 use std::path::PathBuf;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
 use tls::rustls::pki_types::ServerName;
 use tls::{Allowed, Credentials, Pair, Protocol, Source, Trust};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -86,39 +81,16 @@ fn bad(reason: &str) -> ClientError {
     }
 }
 
-/// Why the other side ended the newest connection, if it did so for a certificate. A server of TLS 1.3 judges a client's certificate when the
-/// client believes itself connected and has sent its request; what it then says is all that tells a request that was never read from one
-/// whose answer was lost.
-#[derive(Debug, Default)]
-pub(crate) struct Refusal(Mutex<Option<String>>);
-
-impl Refusal {
-    pub(crate) fn get(&self) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn set(&self, refusal: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
-    }
-}
-
-/// Dials an endpoint and shakes hands with it.
-pub(crate) async fn dial(
-    credentials: Arc<Credentials>,
-    refusal: Arc<Refusal>,
-    uri: Uri,
-) -> io::Result<TokioIo<Stream>> {
-    refusal.set(None);
-    let host = uri.host().unwrap_or_default();
+/// Shakes hands with the endpoint that was reached at this host.
+pub(crate) async fn shake_hands(
+    credentials: &Credentials,
+    host: &str,
+    stream: TcpStream,
+) -> io::Result<TlsStream<TcpStream>> {
     let bare = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
         .unwrap_or(host);
-    let stream = TcpStream::connect((bare, uri.port_u16().unwrap_or_default())).await?;
-    stream.set_nodelay(true)?;
     let config = credentials
         .read()
         .and_then(|contents| credentials.client(&contents, true))
@@ -127,65 +99,5 @@ pub(crate) async fn dial(
     let connected = TlsConnector::from(Arc::new(config))
         .connect(name, stream)
         .await;
-    match connected {
-        Ok(stream) => Ok(TokioIo::new(Stream {
-            inner: stream,
-            refusal: Some(refusal),
-        })),
-        Err(error) => Err(io::Error::other(tls::explain(&error, "the member"))),
-    }
-}
-
-/// A connection inside TLS.
-pub(crate) struct Stream {
-    inner: TlsStream<TcpStream>,
-    /// Until the other side has said anything.
-    refusal: Option<Arc<Refusal>>,
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = ready!(Pin::new(&mut self.inner).poll_read(context, buffer));
-        if let Some(refusal) = self.refusal.take()
-            && let Err(error) = &read
-            && error.kind() == io::ErrorKind::InvalidData
-        {
-            refusal.set(Some(tls::explain(error, "the member")));
-        }
-        Poll::Ready(read)
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
-    }
+    connected.map_err(|error| io::Error::other(tls::explain(&error, "the member")))
 }

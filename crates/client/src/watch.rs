@@ -1,13 +1,15 @@
 //! A watch that outlives its connection: after a failure it goes on at another endpoint with the first revision not yet seen.
 
-use crate::links::{Link, Route};
+use crate::connection::Connection;
+use crate::links::Link;
 use crate::login::{Token, wants_token};
-use crate::retry::Backoff;
+use crate::tries::Tries;
 use crate::{Client, ClientError};
 use proto::etcdserverpb as pb;
 use proto::etcdserverpb::watch_client::WatchClient;
+use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
@@ -22,6 +24,9 @@ pub struct Watch {
 }
 
 struct Stream {
+    connection: Connection,
+    /// Until when it may take for its first answer, which comes at once.
+    first_by: Option<Instant>,
     answers: Streaming<pb::WatchResponse>,
     token: Option<Token>,
     /// Holding it keeps the stream open.
@@ -44,49 +49,53 @@ impl Watch {
     /// # Errors
     /// No endpoint could serve for as long as a request may take, or the watch was refused.
     pub async fn next(&mut self) -> Result<Option<pb::WatchResponse>, ClientError> {
-        let mut backoff = Backoff::new();
-        let mut deadline = None;
+        let client = self.client.clone();
+        let mut tries = None;
         loop {
-            let error = match self.receive().await {
+            let mut opening = None;
+            if self.stream.is_none() {
+                let tries = tries.get_or_insert_with(|| Tries::near(&client, self.endpoint));
+                let (endpoint, connection) = tries.reach().await?;
+                self.endpoint = Some(endpoint);
+                opening = Some((connection, tries.patience()));
+            }
+            match self.receive(opening).await {
                 Ok(response) => return Ok(response),
-                Err(error) => error,
-            };
-            self.stream = None;
-            if matches!(error, ClientError::Refused { .. }) {
-                return Err(error);
+                Err(error) => {
+                    self.stream = None;
+                    let tries = tries.get_or_insert_with(|| Tries::near(&client, self.endpoint));
+                    tries.failed(error, Duration::ZERO).await?;
+                }
             }
-            let give_up = *deadline.get_or_insert_with(|| Instant::now() + self.client.timeout);
-            let pause = backoff.next();
-            if Instant::now() + pause >= give_up {
-                return Err(error.at_all(self.client.endpoints()));
-            }
-            if let Some(endpoint) = &mut self.endpoint {
-                self.client.links.failed(*endpoint);
-                *endpoint += 1;
-            }
-            sleep(pause).await;
         }
     }
 
-    async fn receive(&mut self) -> Result<Option<pb::WatchResponse>, ClientError> {
-        let choose = || {
-            self.client
-                .links
-                .choose(Route::Near, self.client.zone.as_deref())
-        };
-        let link = self
-            .client
-            .links
-            .at(*self.endpoint.get_or_insert_with(choose));
-        if self.stream.is_none() {
-            self.stream = Some(open(&self.client, link, self.request.clone()).await?);
+    async fn receive(
+        &mut self,
+        opening: Option<(Connection, Instant)>,
+    ) -> Result<Option<pb::WatchResponse>, ClientError> {
+        let endpoint = self.endpoint.expect("it was chosen");
+        let link = self.client.links.at(endpoint);
+        if let Some((connection, first_by)) = opening {
+            let opened = open(
+                &self.client,
+                link,
+                connection,
+                self.request.clone(),
+                first_by,
+            );
+            self.stream = Some(opened.await?);
         }
         let stream = self.stream.as_mut().expect("it was opened");
-        let answer = stream
-            .answers
-            .message()
-            .await
-            .map_err(|status| link.failed(&status))?;
+        let message = stream.answers.message();
+        let answer = match stream.first_by {
+            Some(first_by) => timeout_at(first_by, message).await,
+            None => Ok(message.await),
+        };
+        let answer = answer
+            .map_err(|_| link.silent(&stream.connection, false, false))?
+            .map_err(|status| link.failed(&stream.connection, &status))?;
+        stream.first_by = None;
         let Some(response) = answer else {
             return Err(ClientError::Unreachable {
                 reason: format!("{}: the member ended the watch", link.name),
@@ -118,26 +127,56 @@ impl Watch {
 async fn open(
     client: &Client,
     link: &Link,
+    connection: Connection,
     request: pb::WatchCreateRequest,
+    first_by: Instant,
 ) -> Result<Stream, ClientError> {
     let (requests, outgoing) = mpsc::channel(1);
     let create = pb::WatchRequest {
         request_union: Some(pb::watch_request::RequestUnion::CreateRequest(request)),
     };
     requests.try_send(create).expect("the channel is new");
-    let mut watcher = WatchClient::new(link.channel.clone()).max_decoding_message_size(usize::MAX);
+    let channel = &connection.channel;
+    let mut watcher = WatchClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
     let opening = async {
-        let token = client.token(&link.channel).await?;
+        let token = client.token(channel).await?;
         let request = client.request(ReceiverStream::new(outgoing), token.as_ref());
         Ok((watcher.watch(request).await?, token))
     };
-    match timeout(client.timeout, opening).await {
+    match timeout_at(first_by, opening).await {
         Ok(Ok((answers, token))) => Ok(Stream {
             answers: answers.into_inner(),
             token,
+            connection,
+            first_by: Some(first_by),
             _requests: requests,
         }),
-        Ok(Err(status)) => Err(link.failed(&status)),
-        Err(_) => Err(ClientError::silent(&link.name, None, false, false)),
+        Ok(Err(status)) => Err(link.failed(&connection, &status)),
+        Err(_) => Err(link.silent(&connection, false, false)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::tests::{silent, speaking, unused};
+
+    /// The first endpoint took all the time there was, the last one was not asked, and all were said not to serve.
+    #[tokio::test]
+    async fn all_endpoints_have_their_turn_and_the_error_tells_of_each() {
+        let endpoints = [speaking().await, silent().await, speaking().await, unused()];
+        let client = Client::new(&endpoints).expect("endpoints");
+        let mut watch = client
+            .with_timeout(Duration::from_secs(2))
+            .watch(pb::WatchCreateRequest::default());
+        let error = watch.next().await.expect_err("nobody serves").to_string();
+        for endpoint in &endpoints[..3] {
+            assert!(
+                error.contains(&format!("{endpoint}: no answer in time")),
+                "{error}"
+            );
+        }
+        let refused = format!("{}: Connection refused", endpoints[3]);
+        assert!(error.contains(&refused), "{error}");
     }
 }

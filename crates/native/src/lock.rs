@@ -8,10 +8,10 @@ use crate::view::{acquisition, group_member, lock_info};
 use etcd::{Advice, Code, Status};
 use proto::synod::v1;
 use state::lock::{
-    Claimant, CountDown, Force, Kind, LockAnswer, LockDetail, LockOperation, LockQuery, LockReply,
-    PAGE_MAX, SetLatch,
+    Claimant, CountDown, Force, Kind, LockAnswer, LockDetail, LockOperation, LockQuery,
+    LockRejection, LockReply, NAME_BYTES_MAX, PAGE_MAX, SetLatch,
 };
-use state::{Answer, Query, Reply};
+use state::{Answer, Query, Rejection, Reply};
 
 /// Entries of a page: all that there may be if the caller does not say.
 pub(crate) fn page(limit: u32) -> usize {
@@ -72,15 +72,30 @@ pub fn set_latch(request: v1::SetLatchRequest) -> Result<Change<v1::LatchRespons
 /// See [`force_release`].
 pub fn count_down(request: v1::CountDownRequest) -> Result<Change<v1::LatchResponse>, Status> {
     // The state takes it for a latch that is open.
-    if request.name.is_empty() {
-        return Err(refusal::invalid("name: 0 bytes are too few, at least 1"));
-    }
+    check_name(&request.name)?;
     let count = CountDown {
         name: request.name.into(),
         by: request.by.max(1),
     };
     let count = operation(LockOperation::CountDown(count));
     Change::new(request.change, count, latch)
+}
+
+/// Refuses names that nothing can have, in the words of those who would take them.
+///
+/// # Errors
+/// It is one.
+fn check_name(name: &str) -> Result<(), Status> {
+    if (1..=NAME_BYTES_MAX).contains(&name.len()) {
+        return Ok(());
+    }
+    let reason = LockRejection::Limit {
+        what: "bytes of the name".into(),
+        value: name.len() as u64,
+        min: 1,
+        max: NAME_BYTES_MAX as u64,
+    };
+    Err(refusal::refusal(Rejection::Lock(reason)))
 }
 
 /// A question about one name. Nothing is known of one that is not in use.
@@ -90,6 +105,7 @@ fn about<R: Headed>(
     (skip, limit): (usize, usize),
     answer: impl FnOnce(Option<LockDetail>) -> Result<R, Status> + Send + 'static,
 ) -> Result<Ask<R>, Status> {
+    check_name(&name)?;
     let query = LockQuery::Show {
         name: name.into(),
         skip,

@@ -4,7 +4,7 @@ use super::envelope::Envelope;
 use crate::auth::Credentials;
 use crate::connection::Connection;
 use crate::trace::{SpanId, TRACE_PARENT_HEADER, TraceParent};
-use etcd::{Code, Status};
+use etcd::{Advice, Code, Status};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use replica::{Consistency, Stamp};
 use std::io::Write;
@@ -128,7 +128,7 @@ fn parse_consistency(text: &str) -> Result<Consistency, Status> {
         let text = format!(
             "{CONSISTENCY_HEADER}: {text:?} is not known; one of linearizable, local, bounded=500ms, at-least=STAMP (from {STAMP_HEADER})"
         );
-        Status::new(Code::InvalidArgument, text)
+        Status::new(Code::InvalidArgument, text).advised(Advice::permanent("invalid"))
     })
 }
 
@@ -244,6 +244,7 @@ mod tests {
             let status = context(CONSISTENCY_HEADER, text).unwrap_err();
             assert_eq!(status.code, Code::InvalidArgument, "{text}");
             assert!(status.text.contains("bounded=500ms"), "{text}");
+            assert_eq!(status.advice, Some(Advice::permanent("invalid")), "{text}");
         }
     }
 

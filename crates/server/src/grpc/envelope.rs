@@ -1,7 +1,7 @@
 //! What clients whose messages have no room for it say in metadata: locks that must be held, and the number of a request that must not be applied twice.
 
 use super::method::{self, Method};
-use etcd::{Code, Status};
+use etcd::{Advice, Code, Status};
 use http::HeaderMap;
 use native::parse_guards;
 use state::{Command, Guard};
@@ -34,12 +34,9 @@ impl Envelope {
         let sequence = number(headers, SEQUENCE_HEADER)?;
         let acknowledged = number(headers, ACKNOWLEDGED_HEADER)?;
         if (client == 0) != sequence.is_none() {
-            return Err(Status::new(
-                Code::InvalidArgument,
-                format!(
-                    "{CLIENT_HEADER}, {SEQUENCE_HEADER}: one without the other says nothing; give both, or none"
-                ),
-            ));
+            return Err(invalid(format!(
+                "{CLIENT_HEADER}, {SEQUENCE_HEADER}: one without the other says nothing; give both, or none"
+            )));
         }
         Ok(Envelope {
             guards,
@@ -76,8 +73,13 @@ impl Envelope {
 
 fn unfit(header: &str, method: Method) -> Status {
     let Method { service, name, .. } = method;
-    let text = format!("{header}: {service}/{name} cannot be held to it; send it without");
-    Status::new(Code::InvalidArgument, text)
+    invalid(format!(
+        "{header}: {service}/{name} cannot be held to it; send it without"
+    ))
+}
+
+fn invalid(text: String) -> Status {
+    Status::new(Code::InvalidArgument, text).advised(Advice::permanent("invalid"))
 }
 
 /// All that the call changes, it changes by commands.
@@ -106,10 +108,8 @@ fn number(headers: &HeaderMap, name: &str) -> Result<Option<u64>, Status> {
         return Ok(None);
     };
     let text = value.to_str().unwrap_or("?");
-    text.parse().map(Some).map_err(|_| {
-        let text = format!("{name}: {text:?} is no number");
-        Status::new(Code::InvalidArgument, text)
-    })
+    let parsed = text.parse().map(Some);
+    parsed.map_err(|_| invalid(format!("{name}: {text:?} is no number")))
 }
 
 #[cfg(test)]
@@ -166,6 +166,7 @@ mod tests {
         ] {
             let status = Envelope::of(&headers(all)).unwrap_err();
             assert_eq!(status.code, Code::InvalidArgument, "{all:?}");
+            assert_eq!(status.advice, Some(Advice::permanent("invalid")), "{all:?}");
         }
     }
 
