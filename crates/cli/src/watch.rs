@@ -119,7 +119,7 @@ mod tests {
             line.map(|line| line.watch.count)
         };
         assert_eq!(count("1").expect("one change"), Some(1));
-        let refused = count("0").err().expect("none at all").to_string();
+        let refused = count("0").expect_err("none at all").to_string();
         assert!(refused.contains("1.."), "{refused}");
     }
 }

@@ -29,7 +29,8 @@ pub use lease::{
     revoke, session_revoke, sessions,
 };
 pub use lock::{
-    check, count_down, find, force_release, get_latch, group, leader, list_locks, set_latch, show,
+    check, check_name, count_down, find, force_release, get_latch, group, leader, list_locks,
+    set_latch, show,
 };
 pub use names::percent_decode;
 pub use observe::{ObservedGroup, observed, observed_leader};

@@ -85,7 +85,7 @@ pub fn count_down(request: v1::CountDownRequest) -> Result<Change<v1::LatchRespo
 ///
 /// # Errors
 /// It is one.
-fn check_name(name: &str) -> Result<(), Status> {
+pub fn check_name(name: &str) -> Result<(), Status> {
     if (1..=NAME_BYTES_MAX).contains(&name.len()) {
         return Ok(());
     }

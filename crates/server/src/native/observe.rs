@@ -85,6 +85,7 @@ impl Native<'_> {
 
 impl Observer {
     async fn next(&mut self, limit: usize) -> Result<(Header, Option<LockDetail>), Status> {
+        native::check_name(&self.name)?;
         loop {
             let following = match &mut self.following {
                 Some(following) => following,

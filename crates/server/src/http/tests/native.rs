@@ -710,3 +710,28 @@ async fn tokens_of_before_a_rotation_verify_until_their_key_is_dropped() {
     );
     assert!(locks.check(check(&new)).await.unwrap().into_inner().held);
 }
+
+#[tokio::test]
+async fn nobody_follows_a_name_that_nothing_can_have() {
+    let port = start().await;
+    let channel = port.channel().await;
+    let any = v1::ObserveRequest::default;
+    let lock = LockClient::new(channel.clone()).observe(any()).await;
+    let leader = ElectionClient::new(channel.clone()).observe(any()).await;
+    let group = v1::ObserveGroupRequest::default();
+    let group = GroupClient::new(channel.clone()).observe(group).await;
+    // The refusal is the first that the stream says.
+    let refusals = [
+        lock.unwrap().into_inner().message().await.err(),
+        leader.unwrap().into_inner().message().await.err(),
+        group.unwrap().into_inner().message().await.err(),
+    ];
+    for refused in refusals {
+        let refused = refused.expect("an empty name is nobody's");
+        assert_eq!(
+            reason(&refused),
+            (Code::InvalidArgument, "out-of-bounds", "permanent"),
+            "{refused}"
+        );
+    }
+}
