@@ -566,7 +566,13 @@ async fn the_copy_of_a_member_is_turned_away_while_the_member_runs() {
         std::fs::copy(entry.path(), data_dir.join(entry.file_name())).expect("it is copied");
     }
     let member = cluster.handle(1).await;
-    let connects = member.metrics().peer_connects.get();
+    // Two lanes to each of the others; that for pieces of snapshots may come later.
+    let connects = 4;
+    let since = Instant::now();
+    while member.metrics().peer_connects.get() < connects {
+        assert!(since.elapsed() < PATIENCE, "its lanes are not up");
+        sleep(Duration::from_millis(20)).await;
+    }
     let port = ports::free_ports(1).expect("a port")[0];
     let copy = Config {
         data_dir,
