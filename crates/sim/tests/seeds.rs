@@ -322,6 +322,12 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
     ),
     (
         Profile::Churn,
+        4_102_457,
+        80,
+        "as 4102107: all whom a member with an empty disk was told of had left",
+    ),
+    (
+        Profile::Churn,
         4_102_107,
         80,
         "a member with an empty disk asked only those it was told of and the leader they knew: they knew none, and left the cluster",
