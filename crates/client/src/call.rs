@@ -107,7 +107,7 @@ impl Client {
                 if error.is_transient() {
                     links.failed(endpoint);
                 }
-                return Err(error);
+                return Err(tries.ends_with(error));
             }
             tries.may_be_done |= kind != Kind::Read && matches!(error, ClientError::Unknown { .. });
             let stale = error.is_stale();
@@ -317,6 +317,28 @@ mod tests {
             answer.expect("the third one serves");
             assert_eq!(sent.get(), 1, "{kind:?}");
             assert!(since.elapsed() < Duration::from_secs(2), "{kind:?}");
+        }
+    }
+
+    /// What a member says of its cluster tells more than its silence after that.
+    #[tokio::test]
+    async fn silence_does_not_cover_what_was_said_before() {
+        let client = Client::new([speaking().await]).expect("an endpoint");
+        let client = client.with_timeout(Duration::from_millis(500));
+        for kind in [Kind::Read, Kind::Change, Kind::Once] {
+            let asked = Cell::new(0);
+            let call = async |_, _: Request<()>| {
+                if asked.replace(asked.get() + 1) > 0 {
+                    std::future::pending::<()>().await;
+                }
+                Err::<Response<()>, _>(Status::unavailable("etcdserver: no leader"))
+            };
+            let failed = client.unary(kind, (), call).await;
+            let text = failed.expect_err("nobody serves").to_string();
+            assert!(
+                text.contains("etcdserver: no leader, then no answer in time"),
+                "{kind:?}: {text}"
+            );
         }
     }
 

@@ -112,6 +112,20 @@ impl<'a> Tries<'a> {
         self.pause(at_least).await
     }
 
+    /// The error with which the endpoint whose turn it is ended the request, with what it said before it fell silent.
+    pub fn ends_with(&mut self, error: ClientError) -> ClientError {
+        let number = self.turn % self.client.links.len();
+        if let Some(trouble) = error.trouble() {
+            note(&mut self.troubles, number, trouble);
+        }
+        let said = self.troubles.remove(&number);
+        match (error, said) {
+            (ClientError::Unknown { .. }, Some(reason)) => ClientError::Unknown { reason },
+            (ClientError::Unreachable { .. }, Some(reason)) => ClientError::Unreachable { reason },
+            (error, _) => error,
+        }
+    }
+
     /// Goes on with this endpoint.
     pub fn go_to(&mut self, number: usize) {
         self.turn = number;
