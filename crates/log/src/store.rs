@@ -223,6 +223,8 @@ impl<D: Disk> Log<D> {
         if below {
             self.wal.pool.drop_spares();
         }
+        // When there is room again, the reserve is made even if nothing is written.
+        self.wal.pool.step(0);
         !self.wal.pool.has_reserve() || (below && self.is_below_mark())
     }
 

@@ -91,6 +91,20 @@ fn r3_a_full_disk_leaves_one_segment_in_reserve_and_space_returned_is_service_re
 }
 
 #[test]
+fn r3_space_returned_is_seen_though_nothing_is_written() {
+    let mut driver = Driver::start(3, SEGMENT_BYTES);
+    appended(&mut driver, 3);
+    let used = (1 << 40) - driver.platter.start_process().free_bytes().unwrap();
+    driver.restart().unwrap();
+    driver.platter.set_capacity(used);
+    while !driver.log.low_on_space() {
+        appended(&mut driver, 1);
+    }
+    driver.platter.set_capacity(1 << 40);
+    assert!(!driver.log.low_on_space());
+}
+
+#[test]
 fn a_member_starts_on_a_full_disk() {
     for count in [10, 40, 100] {
         let mut driver = Driver::start(4, SEGMENT_BYTES);

@@ -13,7 +13,7 @@ use crate::{
     Boot, Configuration, Effect, Entry, Index, Instant, Message, Payload, PeerId, Settings,
     Standing, Term, Vote,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// The longest random wait before a member whose leader's process is gone asks for votes.
@@ -35,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) recovering: Recovering,
     pub(crate) log: Log,
     pub(crate) membership: Membership,
+    /// Members that should lead only if no other can.
+    pub(crate) reluctant: BTreeSet<PeerId>,
     pub(crate) commit: Index,
     /// The highest commit index that a leader told, whether the entries are here or not.
     pub(crate) commit_heard: Index,
@@ -64,6 +66,12 @@ impl Core {
         let votes = self.configuration().is_voter(self.id);
         let voted = || self.membership.committed(self.commit).is_voter(self.id);
         self.standing == Standing::Sound && (votes || voted())
+    }
+
+    /// How gladly a member is seen leading: willing before reluctant, then by priority.
+    pub(crate) fn preference(&self, peer: PeerId) -> (bool, u32) {
+        let willing = !self.reluctant.contains(&peer);
+        (willing, self.configuration().priority(peer))
     }
 
     pub(crate) fn random_election_timeout(&mut self) -> Duration {

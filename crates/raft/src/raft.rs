@@ -19,7 +19,7 @@ use crate::{
     TransferError, Vote,
 };
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,6 +144,7 @@ impl Raft {
             recovering: Recovering::default(),
             log,
             membership,
+            reluctant: BTreeSet::new(),
             commit: commit.min(last).max(base.index),
             commit_heard: Index(0),
             taken: base.index,
@@ -322,6 +323,12 @@ impl Raft {
             .ok_or(TransferError::BadTarget)?;
         leader.begin_transfer(&self.core, target);
         Ok(())
+    }
+
+    /// Says which members should lead only if no other can, instead of those said before: while this member leads, it hands over to one that is
+    /// willing and whose disk answers, whatever their priorities.
+    pub fn set_reluctant(&mut self, members: BTreeSet<PeerId>) {
+        self.core.reluctant = members;
     }
 
     /// Takes the next committed entries in order, each once, up to about `bytes_max` (at least one). Empty if there are none, or while they

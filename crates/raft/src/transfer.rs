@@ -17,7 +17,7 @@ pub(crate) struct Transfer {
 }
 
 impl Leader {
-    /// The voters that could lead, best first: by priority, then by log.
+    /// The voters that could lead, best first: by willingness and priority, then by log.
     fn heirs(&self, core: &Core) -> Vec<PeerId> {
         let mut heirs: Vec<PeerId> = self
             .progress
@@ -26,10 +26,7 @@ impl Leader {
             .map(|(peer, _)| *peer)
             .collect();
         heirs.sort_by_key(|peer| {
-            std::cmp::Reverse((
-                core.configuration().priority(*peer),
-                self.progress[peer].matched,
-            ))
+            std::cmp::Reverse((core.preference(*peer), self.progress[peer].matched))
         });
         heirs
     }
@@ -79,7 +76,7 @@ impl Leader {
         }
     }
 
-    /// Looks, now and then, whether another member should lead: when the own disk stalls, or one with a higher priority is ready.
+    /// Looks, now and then, whether another member should lead: when the own disk stalls, or one that is preferred to this one is ready.
     pub(crate) fn consider_transfer(&mut self, core: &Core) {
         if self.transfer.is_some() {
             return;
@@ -101,10 +98,10 @@ impl Leader {
         if !stable {
             return;
         }
-        let own = core.configuration().priority(core.id);
+        let own = core.preference(core.id);
         let preferred = heirs
             .into_iter()
-            .find(|heir| core.configuration().priority(*heir) > own && self.is_timely(core, *heir));
+            .find(|heir| core.preference(*heir) > own && self.is_timely(core, *heir));
         if let Some(heir) = preferred {
             self.begin_transfer(core, heir);
         }

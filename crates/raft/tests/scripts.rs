@@ -173,6 +173,11 @@ impl Script {
                 );
                 self.say_refusal(outcome);
             }
+            "reluctant" => {
+                let peers = arguments[1..].iter().map(|word| peer_named(word));
+                self.cluster
+                    .set_reluctant(number(arguments[0]), peers.collect());
+            }
             "lost" => {
                 let refused = arguments[2] == "refused";
                 let (member, lost) = (number(arguments[0]), peer_named(arguments[1]));

@@ -17,6 +17,7 @@ const KIND_PUBLISH: u8 = 5;
 const KIND_STATE_WANTED: u8 = 6;
 const KIND_CHANGE_ASKED: u8 = 7;
 const KIND_CHANGE_ANSWERED: u8 = 8;
+const KIND_SHORT_OF_SPACE: u8 = 9;
 const KIND_QUERY: u8 = 64;
 const KIND_ANSWER: u8 = 65;
 
@@ -222,6 +223,7 @@ pub(crate) fn encode_message(message: &Message) -> Bytes {
                 priority: advertised.priority,
             },
         ),
+        Message::ShortOfSpace => framed(KIND_SHORT_OF_SPACE, &()),
         Message::ChangeAsked { sequence, request } => {
             framed(KIND_CHANGE_ASKED, &members::wire_asked(*sequence, request))
         }
@@ -287,6 +289,10 @@ pub(crate) fn decode_message(bytes: Bytes) -> Result<Message, DecodeError> {
                 feature_level: wire.feature_level,
                 priority: wire.priority,
             }))
+        }
+        KIND_SHORT_OF_SPACE => {
+            let () = body(bytes)?;
+            Ok(Message::ShortOfSpace)
         }
         KIND_CHANGE_ASKED => members::asked(body(bytes)?),
         KIND_CHANGE_ANSWERED => members::answered(body(bytes)?),

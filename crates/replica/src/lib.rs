@@ -35,6 +35,7 @@ mod snapshot_load;
 mod snapshot_receive;
 mod snapshot_send;
 mod snapshot_take;
+mod space;
 mod stamp;
 mod table;
 mod timer;

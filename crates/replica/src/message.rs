@@ -46,6 +46,8 @@ pub enum Message {
     },
     /// To the leader: the cell's configuration does not yet say this of the sender; please make it so.
     Publish(Advertised),
+    /// To the leader: the sender's disk is short of space. Said again while it lasts.
+    ShortOfSpace,
     /// To the leader: an operator asked the sender for this.
     ChangeAsked {
         /// Names the request at the sender; never used twice by it.

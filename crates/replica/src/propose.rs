@@ -294,7 +294,7 @@ impl Replica {
         }
         // Users and roles are not counted in the state's limit, but fill the disk all the same.
         let grows = command.grows() || matches!(command.operation, Some(Operation::Auth(_)));
-        if self.disk_full && grows {
+        if self.space.is_short() && grows {
             return Err(Failure::DiskFull);
         }
         Ok(())

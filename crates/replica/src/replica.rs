@@ -12,6 +12,7 @@ use crate::read::Reads;
 use crate::repair::Repair;
 use crate::settings::{Advertised, Limits, Settings};
 use crate::snapshot::{SnapshotFile, Snapshots};
+use crate::space::Space;
 use crate::stamp::Stamp;
 use crate::timer::Timer;
 use crate::upkeep::{self, Upkeep};
@@ -73,10 +74,10 @@ pub struct Replica {
     pub(crate) membership: Membership,
     pub(crate) repair: Repair,
     pub(crate) upkeep: Upkeep,
+    pub(crate) space: Space,
 
     /// The state is loaded.
     pub(crate) serving: bool,
-    pub(crate) disk_full: bool,
     halted: bool,
     /// When to take watches even if the state may be older than what others have seen; `None` once it is not, or that time has come.
     watch_from: Option<Instant>,
@@ -139,7 +140,7 @@ impl Replica {
             repair: Repair::default(),
             upkeep: Upkeep::new(auto_compaction, now.monotonic),
             serving: false,
-            disk_full: false,
+            space: Space::default(),
             halted: false,
             watch_from: Some(now.monotonic + election_max * 2),
             early_watches: VecDeque::new(),
@@ -257,6 +258,7 @@ impl Replica {
             Message::StateHash { index, hash } => self.on_state_hash(now, from, index, hash),
             Message::StateWanted { from: index } => self.on_state_wanted(now, from, index),
             Message::Publish(advertised) => self.on_publish(now, from, advertised),
+            Message::ShortOfSpace => self.on_short_of_space(now, from),
             Message::ChangeAsked { sequence, request } => {
                 self.on_change_asked(now, from, sequence, request)
             }
@@ -291,18 +293,6 @@ impl Replica {
         }
     }
 
-    fn on_disk_full(&mut self, now: Instant, full: bool) {
-        if full && !self.disk_full && self.role == Role::Leader {
-            // A member with room leads better; if there is none, this one goes on with what frees space.
-            let _ = self.raft.transfer(now, None);
-        }
-        if !full && self.disk_full {
-            // There is room again for the snapshot that failed.
-            self.snapshots.failed_at = None;
-        }
-        self.disk_full = full;
-    }
-
     /// Ends a turn: forms the batch of what was proposed since, applies and reads in slices of at most about a millisecond. `true` while more
     /// work is waiting: take inputs, then call again. The shell calls it after each drain of its queues.
     pub fn work(&mut self, now: Now) -> bool {
@@ -326,6 +316,7 @@ impl Replica {
         let mut more = self.load_slice(at);
         more |= self.apply_slice(at);
         self.tend_upkeep(at);
+        self.tend_space(at);
         self.send_proposals(at, wall_ms);
         self.confirm_reads(at);
         self.sweep(at);
@@ -401,6 +392,7 @@ impl Replica {
             self.drop_forwarded();
             self.drop_waiting_changes();
             self.membership.forget_told();
+            self.space.forget_told();
             self.stop_sending();
             self.clock.deposed();
             if role == Role::Leader {
@@ -414,6 +406,7 @@ impl Replica {
             }
         }
         self.membership.look(now);
+        self.space.look(now);
         self.effects
             .push_back(Effect::RoleChanged { role, term, leader });
     }
@@ -440,6 +433,7 @@ impl Replica {
             self.proposals.departure.due_at(now),
             self.hub.next_notify(),
             self.membership.due_at(),
+            self.space.due_at(),
             self.repair.due_at(),
             self.upkeep_at(),
             self.snapshots

@@ -150,7 +150,7 @@ impl Replica {
     fn space_is_worth_a_snapshot(&self) -> bool {
         let newest = self.snapshots.newest.as_ref().map_or(0, |file| file.bytes);
         let least = newest.max(self.limits.snapshot_log_bytes) / FULL_DISK_DIVISOR;
-        self.disk_full && self.snapshots.log_bytes > least
+        self.space.is_short() && self.snapshots.log_bytes > least
     }
 
     /// Bytes of log after which the next snapshot is taken: as many as the state has, so that no more is written for snapshots than for the log. While the
@@ -251,7 +251,7 @@ impl Replica {
 
     /// The log up to a new durable snapshot may go, but for what followers a little behind may still ask for.
     pub(crate) fn snapshot_is_durable(&mut self, file: SnapshotFile) {
-        let kept = if self.repair.snapshot_taken(file.mark.index) || self.disk_full {
+        let kept = if self.repair.snapshot_taken(file.mark.index) || self.space.is_short() {
             0
         } else {
             self.limits.snapshot_keep_entries

@@ -57,6 +57,7 @@ fn messages() -> Vec<Message> {
             priority: 0,
         }),
         Message::StateWanted { from: 2048 },
+        Message::ShortOfSpace,
         Message::ChangeAsked {
             sequence: 9,
             request: ChangeRequest {

@@ -364,6 +364,12 @@ impl Cluster {
         outcome
     }
 
+    pub fn set_reluctant(&mut self, member: u64, peers: BTreeSet<PeerId>) {
+        let node = self.nodes.get_mut(&member);
+        let raft = node.and_then(|node| node.raft.as_mut()).expect("runs");
+        raft.set_reluctant(peers);
+    }
+
     /// The configuration in force at a decided index, as far as the members' histories tell.
     pub fn configuration_at(&self, member: u64, index: Index) -> Configuration {
         let disk = &self.nodes[&member].disk;

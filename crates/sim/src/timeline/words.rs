@@ -170,6 +170,7 @@ pub fn message(message: &Message) -> String {
         Message::StateHash { index, .. } => format!("StateHash at index {index}"),
         Message::StateWanted { from } => format!("StateWanted, of index {from} or later"),
         Message::Publish(_) => "Publish: where I am reached".into(),
+        Message::ShortOfSpace => "ShortOfSpace: another one should lead".into(),
         Message::ChangeAsked { request, .. } => format!("ChangeAsked: {:?}", request.changes),
         Message::ChangeAnswered { outcome, .. } => match outcome {
             Ok(begun) => format!("ChangeAnswered: begins at index {}", begun.index),
@@ -192,6 +193,7 @@ pub fn label(message: &Message) -> String {
         Message::StateHash { .. } => return "hash".into(),
         Message::StateWanted { .. } => return "a state, please".into(),
         Message::Publish(_) => return "address".into(),
+        Message::ShortOfSpace => return "no room".into(),
         Message::ChangeAsked { .. } => return "change members?".into(),
         Message::ChangeAnswered { .. } => return "members".into(),
     };
