@@ -23,6 +23,8 @@ pub enum Aim {
     },
     /// Whoever says this next is struck just after.
     Sender(Said, Blow),
+    /// All connections of whoever leads break at one moment; they can be made anew at once.
+    Disconnect,
     /// All but whoever leads stop for so long and go on at the same moment: whose time is up, stands.
     Race(Micros),
     /// What is said does not arrive for a while; then all of it does.
@@ -73,7 +75,7 @@ pub struct Hold {
     pub member: Option<usize>,
     /// For so long.
     pub time: Micros,
-    /// Then they arrive, in any order, within so long.
+    /// Then they arrive within so long, in the order they were sent or in any.
     pub within: Micros,
 }
 
@@ -149,6 +151,7 @@ impl fmt::Display for Aim {
                 )
             }
             Aim::Sender(said, blow) => write!(f, "whoever sends {said} next {blow}"),
+            Aim::Disconnect => write!(f, "all connections of whoever leads now break"),
             Aim::Race(time) => write!(
                 f,
                 "all but whoever leads stop for {time} us and go on at the same moment"

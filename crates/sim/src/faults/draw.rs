@@ -1,6 +1,6 @@
 //! The schedule of a run, drawn from its seed.
 
-use super::{Change, Fault, Planned, Profile};
+use super::{Aim, Change, Fault, Planned, Profile};
 use crate::clock::Micros;
 use crate::network::Weather;
 use crate::rng::Rng;
@@ -17,7 +17,7 @@ pub fn draw(
     let rates = profile.rates();
     let mut plan = Vec::new();
     let frail = draw_frail(members, rng);
-    let kinds: [(Micros, DrawOne); 29] = [
+    let kinds: [(Micros, DrawOne); 30] = [
         (rates.crash, |drawing, at| drawing.crash(at)),
         (rates.power, |drawing, at| drawing.power_loss(at)),
         (rates.power_all, |drawing, at| drawing.power_loss_all(at)),
@@ -49,6 +49,7 @@ pub fn draw(
         (rates.hold, |drawing, at| drawing.hold(at)),
         (rates.race, |drawing, at| drawing.race(at)),
         (rates.late_votes, |drawing, at| drawing.late_votes(at)),
+        (rates.late_answers, |drawing, at| drawing.late_answers(at)),
     ];
     for (mean, draw_one) in kinds {
         if mean == 0 {
@@ -236,6 +237,15 @@ impl Drawing<'_> {
     }
 
     fn disconnect(&mut self, at: Micros) {
+        // Those of the leader, and perhaps again and again before anything is acknowledged.
+        if self.rng.chance(500) {
+            let mut at = at;
+            for _ in 0..*self.rng.pick(&[1, 1, 4, 8]) {
+                self.add(at, Fault::Aimed(Aim::Disconnect));
+                at += self.rng.between(10_000, 150_000);
+            }
+            return;
+        }
         let a = self.member();
         let b = (a + 1 + self.rng.below(self.members as u64 - 1) as usize) % self.members;
         self.add(at, Fault::Disconnect(a, b));

@@ -4,12 +4,9 @@ use super::draw::Drawing;
 use super::{Aim, Blow, Fault, Hold, Said, Strike, Way};
 use crate::clock::Micros;
 
-/// Messages that are held together, and what they are good for when they come late.
-const HELD: [&[Said]; 8] = [
-    // A member that does not know what was decided asks for it, is restarted, and asks again.
-    &[Said::ReadIndexAnswer, Said::Append],
-    &[Said::ReadIndexAnswer, Said::Append],
-    // Its acknowledgements count for nothing in a later term.
+/// Messages that are held together.
+const HELD: [&[Said]; 7] = [
+    &[Said::ReadIndexAnswer],
     &[Said::AppendAnswer],
     // The leader believes it to be behind.
     &[Said::AppendAnswer, Said::Append, Said::Heartbeat],
@@ -86,14 +83,10 @@ impl Drawing<'_> {
         let within = *self.rng.pick(&[1_000, 20_000, 300_000]);
         self.keep_back(at, said, Some(member), time, within);
         match self.rng.below(4) {
-            // Twice, so that two processes ask the same.
             0 | 1 => {
-                for at in [at, at + time / 2] {
-                    let at = at + self.rng.below(50_000);
-                    let Blow { time, .. } = self.stumble();
-                    self.add(at, Fault::Crash(member));
-                    self.add(at + time, Fault::Start(member));
-                }
+                let (at, Blow { time, .. }) = (at + self.rng.below(time), self.stumble());
+                self.add(at, Fault::Crash(member));
+                self.add(at + time, Fault::Start(member));
             }
             2 => {
                 let (at, blow) = (at + self.rng.below(time), self.stumble());
@@ -159,5 +152,21 @@ impl Drawing<'_> {
         self.keep_back(at, &[Said::VoteGranted], None, late, within);
         let longer = late - asked + self.rng.between(50_000, 400_000);
         self.keep_back(at + asked, &[Said::VoteAsked], None, longer, within);
+    }
+
+    /// A member that has just started asks what was decided, is restarted, and asks the same again while it falls behind; the answers to both arrive
+    /// before the entries.
+    pub(super) fn late_answers(&mut self, at: Micros) {
+        let (member, time) = (self.member(), self.rng.between(1_500_000, 4_000_000));
+        let again = at + time / 2;
+        for at in [at, again] {
+            self.add(at, Fault::Crash(member));
+            let down = self.rng.between(1_000, 50_000);
+            self.add(at + down, Fault::Start(member));
+        }
+        let within = *self.rng.pick(&[1_000, 20_000]);
+        self.keep_back(at, &[Said::ReadIndexAnswer], Some(member), time, within);
+        let longer = time / 2 + self.rng.between(within, 300_000);
+        self.keep_back(again, &[Said::Append], Some(member), longer, within);
     }
 }

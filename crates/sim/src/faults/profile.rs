@@ -110,6 +110,7 @@ impl Profile {
             hold: 0,
             race: 0,
             late_votes: 0,
+            late_answers: 0,
         };
         match self {
             Profile::Calm => NONE,
@@ -121,9 +122,10 @@ impl Profile {
                 replay: 4 * S,
                 leader: 20 * S,
                 dethrone: 15 * S,
-                hold: 10 * S,
+                hold: 12 * S,
                 race: 30 * S,
                 late_votes: 30 * S,
+                late_answers: 20 * S,
                 ..NONE
             },
             Profile::Crashy => Rates {
@@ -187,7 +189,7 @@ impl Profile {
             Profile::Geo => Rates {
                 cut: 15 * S,
                 crash: 20 * S,
-                disconnect: 15 * S,
+                disconnect: 4 * S,
                 transfer: 20 * S,
                 pause: 25 * S,
                 leader: 30 * S,
@@ -195,6 +197,7 @@ impl Profile {
                 hold: 30 * S,
                 race: 45 * S,
                 late_votes: 60 * S,
+                late_answers: 40 * S,
                 ..NONE
             },
             Profile::Chaos => Rates {
@@ -227,6 +230,7 @@ impl Profile {
                 hold: 30 * S,
                 race: 40 * S,
                 late_votes: 40 * S,
+                late_answers: 40 * S,
             },
         }
     }
@@ -269,4 +273,5 @@ pub(super) struct Rates {
     pub(super) hold: Micros,
     pub(super) race: Micros,
     pub(super) late_votes: Micros,
+    pub(super) late_answers: Micros,
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::faults::{Aim, Blow, Hold, Said, Strike, Way};
+use crate::timeline::Kind;
 
 /// A fault whose moment does not come gives up.
 const PATIENCE: Micros = 10_000_000;
@@ -54,6 +55,11 @@ impl World {
             Aim::Sender(said, blow) => {
                 let until = self.now + PATIENCE;
                 self.aims.lurking.push((said, blow, until));
+            }
+            Aim::Disconnect => {
+                if let Some(leader) = self.consensus.leader() {
+                    self.disconnect(leader);
+                }
             }
             Aim::Race(time) => {
                 let leader = self.consensus.leader();
@@ -201,6 +207,13 @@ impl World {
         }
     }
 
+    fn disconnect(&mut self, member: usize) {
+        for other in (0..self.members.len()).filter(|other| *other != member) {
+            let fault = Fault::Disconnect(member, other);
+            self.queue.plan(self.now, Event::Aimed(fault));
+        }
+    }
+
     /// The place among the faults that aim where a message is kept back.
     pub(super) fn holds(&self, from: usize, to: usize, message: &Message) -> Option<usize> {
         self.aims.holding.iter().position(|Holding { hold, .. }| {
@@ -233,9 +246,27 @@ impl World {
         self.timeline.note(self.now, None, || {
             What::Note(format!("{count} messages that were kept back arrive"))
         });
-        for message in kept {
-            let at = self.now + 1 + self.rng.below(hold.within);
-            self.queue.plan(at, message);
+        let mut arrivals: Vec<Micros> = kept
+            .iter()
+            .map(|_| self.now + 1 + self.rng.below(hold.within))
+            .collect();
+        if self.rng.chance(500) {
+            arrivals.sort_unstable();
+        }
+        for (at, event) in arrivals.into_iter().zip(kept) {
+            if let Event::Deliver {
+                from, to, message, ..
+            } = &event
+            {
+                self.timeline.note_busy(self.now, *from, || What::Sends {
+                    to: *to,
+                    arrivals: [Some(at), None],
+                    kind: Kind::of(message),
+                    label: words::label(message),
+                    text: words::message(message),
+                });
+            }
+            self.queue.plan(at, event);
         }
     }
 
@@ -244,5 +275,53 @@ impl World {
         let numbers: Vec<u64> = self.aims.holding.iter().map(|held| held.number).collect();
         numbers.into_iter().for_each(|number| self.release(number));
         self.aims = Aims::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeline::Moment;
+    use crate::{Options, Profile, run};
+
+    /// The faults of a life, planned or not, each with its time.
+    fn faults(seed: u64) -> Vec<(Micros, Fault)> {
+        let report = run(&Options {
+            seconds: 30,
+            timeline: Some(Window { from: 0, to: 0 }),
+            ..Options::new(seed, Profile::Lossy)
+        });
+        assert!(report.violations.is_empty(), "{report}");
+        let fault = |moment: &Moment| match &moment.what {
+            What::Fault(fault) => Some((moment.at, fault.clone())),
+            _ => None,
+        };
+        report.timeline.moments().iter().filter_map(fault).collect()
+    }
+
+    #[test]
+    fn who_leads_is_cut_off_and_its_successor_struck_when_it_is_back() {
+        let (mut cut, mut struck) = (0, 0);
+        for seed in 0..12 {
+            let faults = faults(seed);
+            for (at, fault) in &faults {
+                let then = |wanted: fn(&Fault) -> bool| {
+                    let mut at_once = faults.iter().filter(|(when, _)| when == at);
+                    at_once.any(|(_, fault)| wanted(fault))
+                };
+                match fault {
+                    Fault::Aimed(Aim::Leader(blow)) if matches!(blow.strike, Strike::Cut(_)) => {
+                        cut += usize::from(then(|fault| matches!(fault, Fault::Cut(_))));
+                    }
+                    Fault::Mend(_) => {
+                        let is_blow =
+                            |fault: &Fault| matches!(fault, Fault::Crash(_) | Fault::Pause(_));
+                        struck += usize::from(then(is_blow));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        assert!(cut > 3 && struck > 1, "{cut} cut off, {struck} struck");
     }
 }
