@@ -200,7 +200,8 @@ impl World {
             self.strike(from, blow);
         }
         let dethroning = self.aims.dethroning.as_ref();
-        let hands_over = |it: &Dethroning| it.former == from && it.links.is_empty();
+        let hands_over =
+            |it: &Dethroning| it.former == from && it.links.is_empty() && now < it.until;
         if dethroning.is_some_and(hands_over) && Said::HandOver.is(message) {
             // Its word must still arrive.
             self.cut_former(Way::In);
