@@ -72,6 +72,8 @@ struct State {
     fuse_survival: Option<Survival>,
     burned: bool,
     sync_errors: u32,
+    write_errors: u32,
+    read_errors: u32,
     capacity_bytes: u64,
     rng: Rng,
     counts: DiskCounts,
@@ -282,6 +284,8 @@ impl Platter {
             fuse_survival: None,
             burned: false,
             sync_errors: 0,
+            write_errors: 0,
+            read_errors: 0,
             capacity_bytes: CAPACITY_BYTES,
             rng: Rng(seed),
             counts: DiskCounts::default(),
@@ -346,11 +350,13 @@ impl Platter {
         self.0.borrow().fuse_survival
     }
 
-    /// No fuse, no failing syncs and room enough from now on.
+    /// No fuse, nothing that fails and room enough from now on.
     pub fn clear_faults(&self) {
         let mut state = self.0.borrow_mut();
         state.fuse = None;
         state.sync_errors = 0;
+        state.write_errors = 0;
+        state.read_errors = 0;
         state.capacity_bytes = CAPACITY_BYTES;
     }
 
@@ -362,6 +368,19 @@ impl Platter {
     /// The next `count` syncs fail, and what they should have made durable stays old or new at the next power loss.
     pub fn fail_syncs(&self, count: u32) {
         self.0.borrow_mut().sync_errors = count;
+    }
+
+    /// The next `count` writes fail and change nothing.
+    pub fn fail_writes(&self, count: u32) {
+        self.0.borrow_mut().write_errors = count;
+    }
+
+    /// The next `count` reads fail, also of processes yet to start. What is there stays sound; but a file that cannot be read twice in a row counts as
+    /// damaged, so the disk is one [that was](Platter::was_damaged) if `count` is more than one.
+    pub fn fail_reads(&self, count: u32) {
+        let mut state = self.0.borrow_mut();
+        state.read_errors = count;
+        state.damaged |= count > 1;
     }
 
     /// Sets the size of the disk; writes that need more are refused as full.
@@ -432,6 +451,7 @@ impl Platter {
         state.directory_durable.clear();
         state.directory_pending.clear();
         state.damaged = false;
+        state.read_errors = 0;
     }
 
     /// What it was asked to do so far.
@@ -543,6 +563,10 @@ impl DiskFile for MemoryFile {
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize, DiskError> {
         let mut state = self.disk.platter.0.borrow_mut();
         state.alive(self.disk.process)?;
+        if state.read_errors > 0 {
+            state.read_errors -= 1;
+            return Err(input_output_error());
+        }
         let content = &state.file(self.inode).content;
         let start = (offset as usize).min(content.len());
         let end = (start + buffer.len()).min(content.len());
@@ -575,6 +599,10 @@ impl DiskFile for MemoryFile {
         if end > length && state.used_bytes() + (end - length) > state.capacity_bytes {
             return Err(DiskError::Full);
         }
+        if state.write_errors > 0 {
+            state.write_errors -= 1;
+            return Err(input_output_error());
+        }
         state.counts.writes += 1;
         state.counts.bytes_written += bytes.len() as u64;
         state.file(self.inode).write(offset as usize, bytes);
@@ -590,7 +618,7 @@ impl DiskFile for MemoryFile {
             let file = state.file(self.inode);
             let mut unsynced = std::mem::take(&mut file.unsynced);
             file.abandoned.append(&mut unsynced);
-            return Err(DiskError::Failed("input/output error".into()));
+            return Err(input_output_error());
         }
         state.file(self.inode).sync();
         Ok(())
@@ -606,6 +634,10 @@ impl DiskFile for MemoryFile {
         state.file(self.inode).set_len(length as usize);
         Ok(())
     }
+}
+
+fn input_output_error() -> DiskError {
+    DiskError::Failed("input/output error".into())
 }
 
 #[cfg(test)]
@@ -691,6 +723,20 @@ mod tests {
         file.sync().unwrap();
         platter.lose_power(Survival::Nothing);
         assert_eq!(read(&mut platter.start_process(), "a"), vec![1; 2048]);
+    }
+
+    #[test]
+    fn writes_and_reads_fail_as_often_as_they_are_told_and_change_nothing() {
+        let platter = Platter::new(1);
+        let mut disk = with_synced_file(&platter);
+        let mut file = disk.open("a").unwrap();
+        platter.fail_writes(1);
+        assert!(file.write_at(0, &[2; 512]).is_err());
+        platter.fail_reads(1);
+        assert!(file.read_at(0, &mut [0; 8]).is_err() && !platter.was_damaged());
+        assert_eq!(read(&mut disk, "a"), vec![1; 2048]);
+        file.write_at(0, &[2; 512]).unwrap();
+        assert_eq!(read(&mut disk, "a")[0], 2);
     }
 
     #[test]

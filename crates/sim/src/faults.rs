@@ -1,9 +1,12 @@
 //! What goes wrong, and when: a schedule drawn from the seed before the run begins, as plain values, so that a run can be replayed with a
 //! smaller one.
 
+mod aim;
 mod draw;
+mod draw_aims;
 mod profile;
 
+pub use aim::{Aim, Blow, Hold, Said, Strike, Way};
 pub use draw::draw;
 pub use profile::Profile;
 
@@ -31,6 +34,8 @@ pub enum Fault {
     Start(usize),
     /// Cuts these links, each from one member to another.
     Cut(Vec<(usize, usize)>),
+    /// Mends these.
+    Mend(Vec<(usize, usize)>),
     /// Mends all links.
     Heal,
     /// Stops the process for a while: SIGSTOP.
@@ -49,6 +54,10 @@ pub enum Fault {
     Transfer(usize),
     /// The next syncs of this disk fail.
     FailSyncs(usize, u32),
+    /// The next writes to this disk fail.
+    FailWrites(usize, u32),
+    /// The next reads of this disk fail, whether the process is at work or starts.
+    FailReads(usize, u32),
     /// This disk has room for so many bytes from now on.
     Capacity(usize, u64),
     /// So many old messages, of whatever terms and boots, arrive once more.
@@ -69,6 +78,8 @@ pub enum Fault {
     Upgrade(usize),
     /// An operator switches the new feature on, if all members know it.
     SwitchOn,
+    /// What goes wrong, or with whom, depends on what members are doing.
+    Aimed(Aim),
 }
 
 /// What an operator does to the cell's members. The number chooses among those it can be done to.
@@ -119,8 +130,9 @@ impl fmt::Display for Fault {
                 )
             }
             Fault::Start(m) => write!(f, "{} is to run", name(m)),
-            Fault::Cut(links) => {
-                write!(f, "cut:")?;
+            Fault::Cut(links) | Fault::Mend(links) => {
+                let cut = matches!(self, Fault::Cut(_));
+                f.write_str(if cut { "cut:" } else { "mended:" })?;
                 links
                     .iter()
                     .try_for_each(|(from, to)| write!(f, " {}→{}", name(from), name(to)))
@@ -143,6 +155,8 @@ impl fmt::Display for Fault {
                 write!(f, "the disk of {} has room for {bytes} bytes", name(m))
             }
             Fault::FailSyncs(m, n) => write!(f, "the next {n} syncs of {} fail", name(m)),
+            Fault::FailWrites(m, n) => write!(f, "the next {n} writes of {} fail", name(m)),
+            Fault::FailReads(m, n) => write!(f, "the next {n} reads of {} fail", name(m)),
             Fault::Replay(n) => write!(f, "{n} old messages arrive once more"),
             Fault::Stall(m, n) => write!(f, "the disk of {} stalls for {n} us", name(m)),
             Fault::Slow(m, 1) => write!(f, "the disk of {} is as fast as before", name(m)),
@@ -159,6 +173,7 @@ impl fmt::Display for Fault {
             Fault::Reconfigure(change) => write!(f, "an operator changes the members: {change:?}"),
             Fault::Upgrade(m) => write!(f, "{} is restarted with the next version", name(m)),
             Fault::SwitchOn => write!(f, "an operator switches the new feature on"),
+            Fault::Aimed(aim) => write!(f, "{aim}"),
         }
     }
 }

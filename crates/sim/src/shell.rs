@@ -181,6 +181,7 @@ impl World {
 
     /// The newest `joined` entries of the chain are to be understood.
     fn decided(&mut self, joined: usize) {
+        self.aim_at_successor();
         if let Some(before) = self.consensus.take_replaced_configuration() {
             self.on_configuration_decided(&before);
         }

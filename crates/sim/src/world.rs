@@ -1,6 +1,7 @@
 //! The world: true time, the queue of what is to happen, and the machines, links and clients it happens to. Everything follows from the seed.
 
 mod afflict;
+mod aim;
 mod bootstrap;
 mod mail;
 mod operator;
@@ -111,6 +112,10 @@ pub(crate) enum Event {
     Start(usize),
     /// A fault of the schedule.
     Fault(usize),
+    /// What a fault that aims does, or mends.
+    Aimed(Fault),
+    /// Messages that were kept back arrive.
+    Release(u64),
     /// A look at what must hold at any time.
     Look,
     /// A phase begins.
@@ -250,6 +255,7 @@ pub(crate) struct World {
     /// Shortest time of a disk operation.
     pub(crate) disk_speed: Micros,
     faults: Vec<Planned>,
+    aims: aim::Aims,
     in_flight: BTreeMap<u64, InFlight>,
     /// What each client was let in by last.
     let_in: BTreeMap<usize, Caller>,
@@ -383,6 +389,7 @@ impl World {
             disk_speed: *rng.pick(&[50, 100, 1_000, 5_000]),
             rng,
             faults,
+            aims: aim::Aims::default(),
             in_flight: BTreeMap::new(),
             let_in: BTreeMap::new(),
             streams: BTreeMap::new(),
@@ -509,6 +516,8 @@ impl World {
             }
             Event::Start(member) => self.start(member),
             Event::Fault(position) => self.planned_fault(position),
+            Event::Aimed(fault) => self.aimed_fault(fault),
+            Event::Release(number) => self.release(number),
             Event::Look => self.look(),
             Event::Phase(phase) => self.phase(phase),
             Event::Pause => {}

@@ -1,6 +1,6 @@
 //! The schedule of a run, drawn from its seed.
 
-use super::{Change, Fault, Planned, Profile};
+use super::{Aim, Change, Fault, Planned, Profile};
 use crate::clock::Micros;
 use crate::network::Weather;
 use crate::rng::Rng;
@@ -17,7 +17,7 @@ pub fn draw(
     let rates = profile.rates();
     let mut plan = Vec::new();
     let frail = draw_frail(members, rng);
-    let kinds: [(Micros, DrawOne); 20] = [
+    let kinds: [(Micros, DrawOne); 30] = [
         (rates.crash, |drawing, at| drawing.crash(at)),
         (rates.power, |drawing, at| drawing.power_loss(at)),
         (rates.power_all, |drawing, at| drawing.power_loss_all(at)),
@@ -40,6 +40,16 @@ pub fn draw(
         (rates.leap, |drawing, at| drawing.leap(at)),
         (rates.change, |drawing, at| drawing.change(at)),
         (rates.upgrade, |drawing, at| drawing.upgrade(at)),
+        (rates.breeze, |drawing, at| drawing.breeze(at)),
+        (rates.write_errors, |drawing, at| drawing.write_errors(at)),
+        (rates.read_errors, |drawing, at| drawing.read_errors(at)),
+        (rates.leader, |drawing, at| drawing.leader(at)),
+        (rates.dethrone, |drawing, at| drawing.dethrone(at)),
+        (rates.sender, |drawing, at| drawing.sender(at)),
+        (rates.hold, |drawing, at| drawing.hold(at)),
+        (rates.race, |drawing, at| drawing.race(at)),
+        (rates.late_votes, |drawing, at| drawing.late_votes(at)),
+        (rates.late_answers, |drawing, at| drawing.late_answers(at)),
     ];
     for (mean, draw_one) in kinds {
         if mean == 0 {
@@ -66,10 +76,10 @@ pub fn draw(
 /// Draws a fault of one kind at a time, and what mends it.
 type DrawOne = fn(&mut Drawing<'_>, Micros);
 
-struct Drawing<'a> {
+pub(super) struct Drawing<'a> {
     plan: &'a mut Vec<Planned>,
-    rng: &'a mut Rng,
-    members: usize,
+    pub(super) rng: &'a mut Rng,
+    pub(super) members: usize,
     frail: &'a [usize],
 }
 
@@ -82,11 +92,11 @@ fn draw_frail(members: usize, rng: &mut Rng) -> Vec<usize> {
 }
 
 impl Drawing<'_> {
-    fn add(&mut self, at: Micros, fault: Fault) {
+    pub(super) fn add(&mut self, at: Micros, fault: Fault) {
         self.plan.push(Planned { at, fault });
     }
 
-    fn member(&mut self) -> usize {
+    pub(super) fn member(&mut self) -> usize {
         self.rng.below(self.members as u64) as usize
     }
 
@@ -100,7 +110,7 @@ impl Drawing<'_> {
     }
 
     /// How long something is down: often shorter than an election, sometimes much longer.
-    fn outage(&mut self) -> Micros {
+    pub(super) fn outage(&mut self) -> Micros {
         match self.rng.below(4) {
             0 => self.rng.between(1_000, 100_000),
             1 | 2 => self.rng.between(100_000, 2_000_000),
@@ -190,6 +200,22 @@ impl Drawing<'_> {
         self.add(at + outage, Fault::Weather(Weather::CALM));
     }
 
+    /// Mild weather.
+    fn breeze(&mut self, at: Micros) {
+        let rng = &mut *self.rng;
+        let weather = Weather {
+            latency_extra: *rng.pick(&[100, 500, 2_000]),
+            loss: *rng.pick(&[0, 5, 20]),
+            duplicates: *rng.pick(&[0, 10]),
+            reordered: *rng.pick(&[0, 50]),
+            stragglers: *rng.pick(&[0, 2]),
+            ..Weather::CALM
+        };
+        self.add(at, Fault::Weather(weather));
+        let outage = self.outage();
+        self.add(at + outage, Fault::Weather(Weather::CALM));
+    }
+
     fn pause(&mut self, at: Micros) {
         let member = self.member();
         self.add(at, Fault::Pause(member));
@@ -211,6 +237,15 @@ impl Drawing<'_> {
     }
 
     fn disconnect(&mut self, at: Micros) {
+        // Those of the leader, and perhaps again and again before anything is acknowledged.
+        if self.rng.chance(500) {
+            let mut at = at;
+            for _ in 0..*self.rng.pick(&[1, 1, 4, 8]) {
+                self.add(at, Fault::Aimed(Aim::Disconnect));
+                at += self.rng.between(10_000, 150_000);
+            }
+            return;
+        }
         let a = self.member();
         let b = (a + 1 + self.rng.below(self.members as u64 - 1) as usize) % self.members;
         self.add(at, Fault::Disconnect(a, b));
@@ -219,6 +254,27 @@ impl Drawing<'_> {
     fn sync_errors(&mut self, at: Micros) {
         let (member, count) = (self.member(), self.rng.between(1, 4) as u32);
         self.add(at, Fault::FailSyncs(member, count));
+    }
+
+    fn write_errors(&mut self, at: Micros) {
+        let (member, count) = (self.member(), self.rng.between(1, 4) as u32);
+        self.add(at, Fault::FailWrites(member, count));
+    }
+
+    /// A read may fail once on any disk, but not again and again on more than a minority: what cannot be read is as good as lost. Often while the
+    /// process starts, which reads the most.
+    fn read_errors(&mut self, at: Micros) {
+        let (mut member, mut count) = (self.member(), 1);
+        if !self.frail.is_empty() && self.rng.chance(500) {
+            member = *self.rng.pick(self.frail);
+            count = self.rng.between(2, 12) as u32;
+        }
+        self.add(at, Fault::FailReads(member, count));
+        if self.rng.chance(500) {
+            self.add(at, Fault::Crash(member));
+            let outage = self.outage();
+            self.add(at + outage, Fault::Start(member));
+        }
     }
 
     /// One disk fills, or all of them together.

@@ -101,6 +101,16 @@ impl Profile {
             leap: 0,
             change: 0,
             upgrade: 0,
+            breeze: 0,
+            write_errors: 0,
+            read_errors: 0,
+            leader: 0,
+            dethrone: 0,
+            sender: 0,
+            hold: 0,
+            race: 0,
+            late_votes: 0,
+            late_answers: 0,
         };
         match self {
             Profile::Calm => NONE,
@@ -110,6 +120,12 @@ impl Profile {
                 disconnect: 8 * S,
                 transfer: 20 * S,
                 replay: 4 * S,
+                leader: 20 * S,
+                dethrone: 15 * S,
+                hold: 12 * S,
+                race: 30 * S,
+                late_votes: 30 * S,
+                late_answers: 20 * S,
                 ..NONE
             },
             Profile::Crashy => Rates {
@@ -121,6 +137,13 @@ impl Profile {
                 slow: 10 * S,
                 full: 25 * S,
                 snapshot_crash: 15 * S,
+                breeze: 20 * S,
+                write_errors: 15 * S,
+                read_errors: 25 * S,
+                leader: 30 * S,
+                dethrone: 20 * S,
+                sender: 8 * S,
+                race: 20 * S,
                 ..NONE
             },
             Profile::Clockwork => Rates {
@@ -130,6 +153,9 @@ impl Profile {
                 crash: 25 * S,
                 transfer: 20 * S,
                 leap: 15 * S,
+                leader: 30 * S,
+                dethrone: 30 * S,
+                race: 40 * S,
                 ..NONE
             },
             Profile::Bitrot => Rates {
@@ -137,6 +163,12 @@ impl Profile {
                 wipe: 30 * S,
                 crash: 15 * S,
                 power: 20 * S,
+                breeze: 20 * S,
+                write_errors: 30 * S,
+                read_errors: 15 * S,
+                leader: 40 * S,
+                dethrone: 40 * S,
+                sender: 30 * S,
                 ..NONE
             },
             Profile::Churn => Rates {
@@ -149,14 +181,23 @@ impl Profile {
                 pause: 20 * S,
                 transfer: 15 * S,
                 snapshot_crash: 20 * S,
+                leader: 40 * S,
+                dethrone: 30 * S,
+                sender: 30 * S,
                 ..NONE
             },
             Profile::Geo => Rates {
                 cut: 15 * S,
                 crash: 20 * S,
-                disconnect: 15 * S,
+                disconnect: 4 * S,
                 transfer: 20 * S,
                 pause: 25 * S,
+                leader: 30 * S,
+                dethrone: 25 * S,
+                hold: 30 * S,
+                race: 45 * S,
+                late_votes: 60 * S,
+                late_answers: 40 * S,
                 ..NONE
             },
             Profile::Chaos => Rates {
@@ -180,6 +221,16 @@ impl Profile {
                 leap: 40 * S,
                 change: 15 * S,
                 upgrade: 60 * S,
+                breeze: 40 * S,
+                write_errors: 30 * S,
+                read_errors: 30 * S,
+                leader: 40 * S,
+                dethrone: 30 * S,
+                sender: 25 * S,
+                hold: 30 * S,
+                race: 40 * S,
+                late_votes: 40 * S,
+                late_answers: 40 * S,
             },
         }
     }
@@ -213,4 +264,14 @@ pub(super) struct Rates {
     pub(super) leap: Micros,
     pub(super) change: Micros,
     pub(super) upgrade: Micros,
+    pub(super) breeze: Micros,
+    pub(super) write_errors: Micros,
+    pub(super) read_errors: Micros,
+    pub(super) leader: Micros,
+    pub(super) dethrone: Micros,
+    pub(super) sender: Micros,
+    pub(super) hold: Micros,
+    pub(super) race: Micros,
+    pub(super) late_votes: Micros,
+    pub(super) late_answers: Micros,
 }

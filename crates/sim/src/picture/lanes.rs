@@ -143,6 +143,11 @@ impl Reading {
                 all.dedup();
                 self.cut_links(at, all);
             }
+            (What::Fault(Fault::Mend(links)), _) => {
+                let mut left = self.cut.1.clone();
+                left.retain(|link| !links.contains(link));
+                self.cut_links(at, left);
+            }
             (What::Fault(Fault::Heal), _) => self.cut_links(at, Vec::new()),
             (What::Healed, _) => {
                 self.cut_links(at, Vec::new());
@@ -224,11 +229,13 @@ mod tests {
         let moments = [
             moment(5, 0, What::Fault(Fault::Cut(vec![(0, 1)]))),
             moment(7, 0, What::Fault(Fault::Cut(vec![(1, 0)]))),
-            moment(9, 0, What::Fault(Fault::Heal)),
+            moment(9, 0, What::Fault(Fault::Mend(vec![(0, 1)]))),
+            moment(11, 0, What::Fault(Fault::Heal)),
         ];
         let lanes = Lanes::read(&moments, 2, 100);
         assert!(lanes.is_cut(0, 1, 6) && !lanes.is_cut(1, 0, 6));
         assert!(lanes.is_cut(0, 1, 8) && lanes.is_cut(1, 0, 8));
-        assert!(!lanes.is_cut(0, 1, 9));
+        assert!(!lanes.is_cut(0, 1, 9) && lanes.is_cut(1, 0, 9));
+        assert!(!lanes.is_cut(1, 0, 11));
     }
 }

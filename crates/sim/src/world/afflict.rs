@@ -38,6 +38,9 @@ impl World {
             Fault::Cut(links) => links
                 .iter()
                 .for_each(|(from, to)| self.network.set_cut(*from, *to, true)),
+            Fault::Mend(links) => links
+                .iter()
+                .for_each(|(from, to)| self.network.set_cut(*from, *to, false)),
             Fault::Heal => self.network.heal(),
             Fault::Pause(member) => self.pause(member),
             Fault::Resume(member) => self.resume(member),
@@ -81,6 +84,13 @@ impl World {
             Fault::Reconfigure(change) => self.reconfigure(change),
             Fault::Upgrade(member) => self.upgrade(member),
             Fault::SwitchOn => self.switch_on(),
+            Fault::Aimed(aim) => self.aim(aim),
+            Fault::FailWrites(member, count) => self.members[member].platter.fail_writes(count),
+            Fault::FailReads(member, count) => {
+                let machine = &mut self.members[member];
+                machine.platter.fail_reads(count);
+                machine.rotten |= machine.platter.was_damaged();
+            }
             Fault::FailSyncs(member, count) => self.members[member].platter.fail_syncs(count),
         }
     }

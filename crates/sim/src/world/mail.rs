@@ -31,7 +31,7 @@ impl World {
         } else {
             (message, 0)
         };
-        let [first, second] = match &mut self.director {
+        let arrivals = match &mut self.director {
             None => self.network.plan(self.now, from, to),
             Some(director) => {
                 let cut = self.network.is_cut(from, to);
@@ -41,6 +41,24 @@ impl World {
                 }
             }
         };
+        self.aim_at_sender(from, &message);
+        let deliver = |message| Event::Deliver {
+            from,
+            to,
+            sender,
+            addressee,
+            message,
+        };
+        if arrivals[0].is_some()
+            && let Some(place) = self.holds(from, to, &message)
+        {
+            let lane = &self.members[from].lane;
+            self.trace.note(self.now, lane, &[32, to as u64, hash], || {
+                format!("→ n{} kept back: {message:?}", to + 1)
+            });
+            return self.keep_back(place, deliver(message));
+        }
+        let [first, second] = arrivals;
         self.trace.note(
             self.now,
             &self.members[from].lane,
@@ -62,13 +80,6 @@ impl World {
             to: (to, addressee),
             message: message.clone(),
         });
-        let deliver = |message| Event::Deliver {
-            from,
-            to,
-            sender,
-            addressee,
-            message,
-        };
         if let Some(at) = second {
             self.queue.plan(at, deliver(message.clone()));
         }

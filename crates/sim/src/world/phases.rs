@@ -57,6 +57,7 @@ impl World {
             && self.reaches_quorum(leader, decided, works)
             && weather.loss <= 50
             && weather.latency_extra <= 5_000
+            && !self.keeps_back()
             && self.consensus.leads_decided(leader)
     }
 
@@ -280,6 +281,7 @@ impl World {
     fn heal(&mut self) {
         self.healed_at = Some(self.now);
         self.power_fails_at_reply = None;
+        self.end_aims();
         self.network.heal();
         self.network.set_weather(Weather::CALM);
         for member in 0..self.members.len() {
