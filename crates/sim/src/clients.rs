@@ -184,6 +184,8 @@ struct Watcher {
     watches: BTreeMap<i64, (WatchCreate, WatchOracle)>,
     next_watch: i64,
     slow: bool,
+    /// Watches asked for on this stream that make no sense: each is to be refused.
+    senseless: u32,
     /// It reads nothing before then.
     reads_from: Micros,
 }
