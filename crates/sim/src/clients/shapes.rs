@@ -134,7 +134,8 @@ impl Shapes<'_> {
     pub fn delete(&mut self) -> DeleteRange {
         let (key, range_end) = match self.rng.below(6) {
             0 => (Bytes::from_static(b"m"), Bytes::from_static(b"n")),
-            1 => (self.key(), Bytes::from_static(b"n")),
+            // Of its own kind: the histories of others are searched, and know of no such removal.
+            1 => (self.key().max("m".into()), Bytes::from_static(b"n")),
             2 => (Bytes::from_static(b"\xff"), Bytes::from_static(b"\0")),
             3 => (Bytes::from_static(b"m1"), Bytes::from_static(b"m3")),
             _ => (self.key(), Bytes::new()),
