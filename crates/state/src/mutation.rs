@@ -89,6 +89,4 @@ mutations! {
     PutKeepsLease,
     /// A grant under the id of another lease prolongs that one.
     TakenLeaseGranted,
-    /// Compaction forgets what a read that goes on still sees.
-    ReadUnpinned,
 }

@@ -69,7 +69,6 @@ impl State {
             Query::Lock(query) => (Reading::Lock(query), None),
             Query::Position => (Reading::Ready(Answer::Position), None),
         };
-        let pinned = pinned.filter(|_| !mutated!(ReadUnpinned));
         let pin = pinned.map(|(revision, need)| self.pins.take(revision, need));
         QueryCursor { view, pin, reading }
     }

@@ -44,7 +44,8 @@ impl Shapes<'_> {
     /// A key that transactions write, now and then one at the edges.
     pub fn key(&mut self) -> Bytes {
         if self.rng.chance(150) {
-            return Bytes::from_static(*self.rng.pick(&EDGES));
+            let edge = *self.rng.pick(&EDGES);
+            return Bytes::from_static(edge);
         }
         Bytes::from(format!("m{}", self.rng.below(self.keys)))
     }
