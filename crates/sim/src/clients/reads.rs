@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A read of all keys of a range, so many at a time, all as of the revision of the first page.
+/// A read of all keys of a range, so many at a time, all as of the revision of the first page. It ends when its client is told of anything else.
 #[derive(Clone, Debug)]
 pub(super) struct Pages {
     /// What is left to be read.
