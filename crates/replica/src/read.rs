@@ -13,12 +13,10 @@ use state::{Answer, Budget, Query, QueryCursor, Rejection};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-/// Work on queries in one turn, in the state's units of about a microsecond.
-const TURN_UNITS: u64 = 500;
-/// The first slice of a query; most end in it.
-const FIRST_UNITS: u64 = 64;
+/// The first slice of a query is this part of a turn; most end in it.
+const FIRST_PARTS: u64 = 8;
 /// The later ones.
-const SLICE_UNITS: u64 = 128;
+const SLICE_PARTS: u64 = 4;
 /// What beginning a query costs.
 const BEGIN_UNITS: u64 = 2;
 /// Large queries that go on in turn; further ones wait after their first slice, so that not all collect their answers at once.
@@ -256,14 +254,14 @@ impl Replica {
         if !self.serving {
             return false;
         }
-        let mut left = TURN_UNITS;
+        let mut left = self.limits.query_units;
         while left > 0
             && let Some(read) = self.reads.to_begin.pop_front()
         {
             left = left.saturating_sub(self.begin_query(read));
         }
         // Large queries go on even while small ones keep coming: they get what is left, and at least one slice.
-        let mut slices = (left / SLICE_UNITS).max(1);
+        let mut slices = (left / self.slice_units()).max(1);
         while slices > 0 && !self.reads.running.is_empty() {
             self.run_slice();
             slices -= 1;
@@ -296,7 +294,8 @@ impl Replica {
             return BEGIN_UNITS;
         }
         let mut cursor = self.state.query_begin(query);
-        match self.state.query_step(&mut cursor, Budget(FIRST_UNITS)) {
+        let first_units = (self.limits.query_units / FIRST_PARTS).max(1);
+        match self.state.query_step(&mut cursor, Budget(first_units)) {
             Some((answer, revision)) => {
                 self.end_query(ticket, Body::Answer(answer), revision, stamp_index);
                 BEGIN_UNITS
@@ -307,9 +306,13 @@ impl Replica {
                     cursor,
                     stamp_index,
                 });
-                FIRST_UNITS
+                first_units
             }
         }
+    }
+
+    fn slice_units(&self) -> u64 {
+        (self.limits.query_units / SLICE_PARTS).max(1)
     }
 
     /// Gives the next large query a slice.
@@ -321,10 +324,8 @@ impl Replica {
             self.reads.live -= 1;
             return self.state.query_cancel(running.cursor);
         }
-        match self
-            .state
-            .query_step(&mut running.cursor, Budget(SLICE_UNITS))
-        {
+        let slice = Budget(self.slice_units());
+        match self.state.query_step(&mut running.cursor, slice) {
             Some((answer, revision)) => self.end_query(
                 running.ticket,
                 Body::Answer(answer),

@@ -42,6 +42,9 @@ pub struct Limits {
     pub pending_commands_max: usize,
     /// Queries waiting or running at most; more are refused ([`Failure::Overloaded`]).
     pub pending_queries_max: usize,
+    /// Work on queries in one turn, in the state's units of about a microsecond. A query that needs more than an eighth of it goes on beside others, a
+    /// quarter at a time.
+    pub query_units: u64,
     /// Bytes of commands in one batch at most.
     pub batch_bytes_max: usize,
     /// A snapshot is taken when the log since the last one exceeds this and the size of the state.
@@ -68,6 +71,7 @@ impl Default for Limits {
             state_bytes_max: None,
             pending_commands_max: 65_536,
             pending_queries_max: 65_536,
+            query_units: 512,
             batch_bytes_max: 256 << 10,
             snapshot_log_bytes: 64 << 20,
             snapshot_keep_entries: 10_000,

@@ -6,7 +6,9 @@ mod callers;
 mod lessees;
 mod lockers;
 mod programs;
+mod reads;
 mod requests;
+mod shapes;
 mod watchers;
 
 use crate::clock::Micros;
@@ -18,9 +20,11 @@ use bytes::Bytes;
 use callers::Caller;
 use lockers::Locker;
 use programs::{Keeper, Program};
+use reads::Pages;
 use replica::{
     Body, Consistency, Failure, Response, Stamp, StreamId, WatchCreate, WatchRequest, WatchResponse,
 };
+pub(crate) use shapes::Shapes;
 use state::{
     Answer, Command, Compact, Compare, DeleteRange, LeaseGrant, LeaseRevoke, Operation, Put, Query,
     Range, Rejection, Reply, StepReply, Txn, TxnOperation, TxnStep,
@@ -152,7 +156,10 @@ struct Client {
 }
 
 enum Kind {
-    Writer { waiting: Option<u64> },
+    Writer {
+        waiting: Option<u64>,
+        pages: Option<Pages>,
+    },
     Lessee(Lessee),
     Watcher(Watcher),
     Keeper(Keeper),
@@ -177,6 +184,8 @@ struct Watcher {
     watches: BTreeMap<i64, (WatchCreate, WatchOracle)>,
     next_watch: i64,
     slow: bool,
+    /// Watches asked for on this stream that make no sense: each is to be refused.
+    senseless: u32,
     /// It reads nothing before then.
     reads_from: Micros,
 }
@@ -187,7 +196,10 @@ impl Clients {
         let mut clients = Vec::new();
         for n in 0..load.writers + load.lessees + load.watchers {
             let kind = if n < load.writers {
-                Kind::Writer { waiting: None }
+                Kind::Writer {
+                    waiting: None,
+                    pages: None,
+                }
             } else if n < load.writers + load.lessees {
                 Kind::Lessee(Lessee::default())
             } else {
@@ -299,7 +311,7 @@ impl Clients {
         }
         self.revision = self.revision.max(model.revision());
         match &mut self.clients[client].kind {
-            Kind::Writer { waiting } => match waiting.take() {
+            Kind::Writer { waiting, .. } => match waiting.take() {
                 Some(request) => self.give_up(client, request),
                 None => self.write(client),
             },
@@ -338,7 +350,7 @@ impl Clients {
 
     fn ask(&mut self, client: usize, request: u64, body: Request) {
         match &mut self.clients[client].kind {
-            Kind::Writer { waiting } => *waiting = Some(request),
+            Kind::Writer { waiting, .. } => *waiting = Some(request),
             Kind::Lessee(lessee) => lessee.waiting = Some(request),
             Kind::Keeper(keeper) => keeper.waiting = Some(request),
             Kind::Locker(locker) => locker.waiting = Some(request),
@@ -375,11 +387,12 @@ impl Clients {
         let failed = !matches!(outcome, Outcome::Ended(Ok(_)));
         let think = self.load.think;
         match &mut self.clients[client].kind {
-            Kind::Writer { waiting } if *waiting == Some(request) => {
+            Kind::Writer { waiting, .. } if *waiting == Some(request) => {
                 *waiting = None;
                 if failed {
                     self.go_elsewhere(client);
                 }
+                self.turn_page(client, outcome);
                 self.wake_after(client, think);
             }
             Kind::Lessee(lessee) if lessee.waiting == Some(request) => {

@@ -4,7 +4,9 @@
 mod clients;
 mod keys;
 mod locks;
+mod ranges;
 mod space;
+mod transactions;
 mod users;
 
 use keys::Keys;
@@ -20,7 +22,9 @@ use state::auth::{AuthRejection, Caller};
 use state::client::{ClientOperation, ClientRejection, ClientReply, Register};
 use state::id::{Add, IdOperation, IdRejection, IdReply, TakeSegment, TakeWorker};
 use state::lock::{LockCommand, Woken};
-use state::{Batch, Command, KeyValue, Operation, Range, RangeReply, Rejection, Reply};
+use state::{
+    Batch, Command, KeyValue, Operation, Range, RangeReply, Rejection, Reply, Txn, TxnReply,
+};
 use std::collections::BTreeMap;
 
 /// A broken promise and what is wrong.
@@ -169,9 +173,24 @@ impl Model {
         self.keys.key_at(key, revision)
     }
 
-    /// Answers a range in a view at revision `view`: limit, keys-only, count-only and the historic revision; not the sort orders.
+    /// Answers a range in a view at revision `view`.
     pub fn range(&self, range: &Range, view: i64) -> RangeReply {
         self.keys.range(range, view)
+    }
+
+    /// Answers a transaction that writes nothing, in a view at revision `view`.
+    pub fn read_txn(&self, txn: &Txn, view: i64) -> TxnReply {
+        self.keys.read_txn(txn, view)
+    }
+
+    /// The revisions that such a transaction names in the ranges it runs there.
+    pub fn named_revisions(&self, txn: &Txn, view: i64) -> Vec<i64> {
+        self.keys.named_revisions(txn, view)
+    }
+
+    /// The keys that hung on a lease as of `revision`.
+    pub fn keys_of_lease(&self, lease: i64, revision: i64) -> Vec<Bytes> {
+        self.keys.leased_at(Some(lease), revision)
     }
 
     /// Applies a decided batch that its leader formed at true time `formed_at`.
@@ -355,6 +374,9 @@ impl Model {
             Some(Operation::Txn(txn)) => self.keys.txn(txn, room),
             Some(Operation::Compact(compact)) => self.keys.compact(compact.revision),
             Some(Operation::LeaseGrant(grant)) => {
+                if grant.id == 0 {
+                    return Reply::Rejected(Rejection::Invalid(String::new()));
+                }
                 if self.leases.contains_key(&grant.id) {
                     return Reply::Rejected(Rejection::LeaseExists);
                 }

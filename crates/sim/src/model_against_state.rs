@@ -1,113 +1,48 @@
 //! The model and the real state machine, fed with the same batches, say the same: replies, revisions, expiries, events and reads. Each was
 //! written without a look at the other.
 
+use crate::clients::Shapes;
 use crate::model::Model;
 use crate::rng::Rng;
 use bytes::Bytes;
 use prost::Message as _;
 use state::{
-    Batch, Budget, Command, Compact, Compare, DeleteRange, Group, LeaseGrant, LeaseRevoke,
-    Operation, Put, Query, Range, SetBytesMax, Settings, State, Txn, TxnOperation, TxnStep,
+    Answer, Batch, Budget, Command, Compact, Group, LeaseGrant, LeaseRevoke, Operation, Put, Query,
+    Rejection, Reply, SetBytesMax, Settings, State,
 };
 
-fn key(rng: &mut Rng) -> Bytes {
-    Bytes::from(format!("k{}", rng.below(6)))
-}
+/// Leases there may be.
+const LEASES: [i64; 4] = [1, 2, 3, 4];
 
-fn put(rng: &mut Rng, value: u64) -> Put {
-    let lease = if rng.chance(300) {
-        rng.between(1, 4) as i64
-    } else {
-        0
-    };
-    let (ignore_value, ignore_lease) = (rng.chance(50), lease == 0 && rng.chance(50));
-    let value = if ignore_value {
-        Bytes::new()
-    } else {
-        Bytes::from(value.to_string())
-    };
-    Put {
-        key: key(rng),
-        value,
-        lease,
-        prev_kv: rng.chance(500),
-        ignore_value,
-        ignore_lease,
+fn shapes(rng: &mut Rng, value: u64, revision: i64) -> Shapes<'_> {
+    Shapes {
+        rng,
+        keys: 4,
+        revision,
+        leases: &LEASES,
+        value: Bytes::from(value.to_string()),
     }
-}
-
-fn range(rng: &mut Rng) -> Range {
-    let range_end = match rng.below(3) {
-        0 => Bytes::new(),
-        1 => Bytes::from_static(b"\0"),
-        _ => Bytes::from_static(b"k4"),
-    };
-    Range {
-        key: key(rng),
-        range_end,
-        limit: rng.below(4) as i64,
-        keys_only: rng.chance(200),
-        count_only: rng.chance(200),
-        ..Range::default()
-    }
-}
-
-fn delete(rng: &mut Rng) -> DeleteRange {
-    let Range { key, range_end, .. } = range(rng);
-    DeleteRange {
-        key,
-        range_end,
-        prev_kv: rng.chance(500),
-    }
-}
-
-/// Steps that touch no key twice, as etcd demands of a transaction.
-fn steps(rng: &mut Rng, value: u64) -> Vec<TxnOperation> {
-    let mut steps = vec![TxnStep::Range(range(rng))];
-    match rng.below(3) {
-        0 => {
-            let (mut first, mut second) = (put(rng, value), put(rng, value));
-            (first.key, second.key) = ("k1".into(), "k2".into());
-            steps.extend([TxnStep::Put(first), TxnStep::Put(second)]);
-        }
-        1 => steps.push(TxnStep::DeleteRange(delete(rng))),
-        _ => {}
-    }
-    steps.push(TxnStep::Range(range(rng)));
-    steps
-        .into_iter()
-        .map(|step| TxnOperation { step: Some(step) })
-        .collect()
 }
 
 fn operation(rng: &mut Rng, value: u64, revision: i64) -> Operation {
-    match rng.below(21) {
+    let draw = rng.below(22);
+    let mut shapes = shapes(rng, value, revision);
+    match draw {
+        21 => Operation::Put(Put::default()),
         20 => Operation::SetBytesMax(SetBytesMax {
             bytes_max: rng.between(1_000, 5_000),
         }),
-        0..9 => Operation::Put(put(rng, value)),
-        9..12 => Operation::DeleteRange(delete(rng)),
-        12..15 => {
-            let number = rng.below(4) as i64;
-            let (result, target) = (rng.below(4) as i32, *rng.pick(&[0, 1, 2, 4]));
-            let compare = Compare {
-                result,
-                target,
-                key: key(rng),
-                number,
-                ..Compare::default()
-            };
-            Operation::Txn(Txn {
-                compares: vec![compare],
-                success: steps(rng, value),
-                failure: steps(rng, value),
-            })
+        0..7 => {
+            let key = shapes.key();
+            Operation::Put(shapes.put(key))
         }
+        7..9 => Operation::DeleteRange(shapes.delete()),
+        9..15 => Operation::Txn(shapes.txn()),
         15 => Operation::Compact(Compact {
             revision: revision + 2 - rng.below(20) as i64,
         }),
         16..18 => Operation::LeaseGrant(LeaseGrant {
-            id: rng.between(1, 4) as i64,
+            id: rng.between(0, 4) as i64,
             ttl_ms: rng.between(100, 3_000),
         }),
         _ => Operation::LeaseRevoke(LeaseRevoke {
@@ -140,12 +75,67 @@ fn batch(rng: &mut Rng, number: u64, clock_ms: u64, revision: i64) -> Batch {
     }
 }
 
-fn ask(state: &mut State, range: &Range) -> (state::Answer, i64) {
-    let mut cursor = state.query_begin(Query::Range(range.clone()));
+fn ask(state: &mut State, query: Query) -> Answer {
+    let mut cursor = state.query_begin(query);
     loop {
-        if let Some(answer) = state.query_step(&mut cursor, Budget(4)) {
+        if let Some((answer, _)) = state.query_step(&mut cursor, Budget(4)) {
             return answer;
         }
+    }
+}
+
+/// Compares what is read now, or as of a revision that can be read.
+fn compare_reads(state: &mut State, model: &Model, rng: &mut Rng, seed: u64) {
+    let current = model.revision();
+    let mut wanted = shapes(rng, 1, current).range();
+    if wanted.revision > 0 {
+        wanted.revision = wanted.revision.clamp(model.compacted().max(1), current);
+    }
+    let found = ask(state, Query::Range(wanted.clone()));
+    let expected = Answer::Range(model.range(&wanted, current));
+    assert_eq!(found, expected, "seed {seed}: {wanted:?}");
+    let txn = shapes(rng, 1, current).read_txn();
+    let mut named = model.named_revisions(&txn, current).into_iter();
+    let refused = named.find_map(|revision| {
+        let compacted = model.compacted();
+        if revision > current {
+            Some(Rejection::FutureRevision { current })
+        } else if revision < compacted {
+            Some(Rejection::Compacted { compacted })
+        } else {
+            None
+        }
+    });
+    let found = ask(state, Query::Txn(txn.clone()));
+    let expected = match refused {
+        Some(rejection) => Answer::Rejected(rejection),
+        None => Answer::Txn(model.read_txn(&txn, current)),
+    };
+    assert_eq!(found, expected, "seed {seed}: {txn:?}");
+    for lease in LEASES {
+        let found = ask(
+            state,
+            Query::LeaseTimeToLive {
+                id: lease,
+                keys: true,
+            },
+        );
+        let Answer::Lease(view) = found else {
+            panic!("seed {seed}: {found:?}")
+        };
+        let keys = view.map_or(Vec::new(), |view| view.keys);
+        let expected = model.keys_of_lease(lease, current);
+        assert_eq!(keys, expected, "seed {seed}: lease {lease}");
+    }
+}
+
+/// The same without the texts of refusals.
+fn untold(reply: &Reply) -> Reply {
+    match reply {
+        Reply::Rejected(Rejection::Invalid(_)) => {
+            Reply::Rejected(Rejection::Invalid(String::new()))
+        }
+        reply => reply.clone(),
     }
 }
 
@@ -170,16 +160,10 @@ fn compare_one_life(seed: u64) {
                 break applied;
             }
         };
-        let found: Vec<_> = applied
-            .groups
-            .iter()
-            .flat_map(|group| group.replies.iter().cloned())
-            .collect();
-        let wanted: Vec<_> = expected
-            .outcomes
-            .iter()
-            .map(|outcome| (outcome.reply.clone(), outcome.revision))
-            .collect();
+        let found = applied.groups.iter().flat_map(|group| &group.replies);
+        let found: Vec<_> = found.map(|(reply, at)| (untold(reply), *at)).collect();
+        let wanted = expected.outcomes.iter();
+        let wanted: Vec<_> = wanted.map(|it| (untold(&it.reply), it.revision)).collect();
         assert_eq!(found, wanted, "seed {seed} batch {number}: {batch:?}");
         let renewals: Vec<_> = applied
             .groups
@@ -202,20 +186,7 @@ fn compare_one_life(seed: u64) {
             "seed {seed} batch {number}"
         );
         visited = compare_events(&state, &model, visited, seed);
-        let mut wanted = range(rng);
-        wanted.revision = if rng.chance(500) {
-            (model.revision() - rng.below(10) as i64)
-                .max(model.compacted())
-                .max(1)
-        } else {
-            0
-        };
-        let (answer, _) = ask(&mut state, &wanted);
-        assert_eq!(
-            answer,
-            state::Answer::Range(model.range(&wanted, model.revision())),
-            "seed {seed} batch {number}: {wanted:?}"
-        );
+        compare_reads(&mut state, &model, rng, seed);
         if rng.chance(300) {
             state.background_step(Budget(100));
         }

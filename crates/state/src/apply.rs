@@ -605,7 +605,7 @@ impl State {
         if id == 0 {
             return Err(Rejection::Invalid("the lease id is 0".into()));
         }
-        if self.leases.get(id).is_some() {
+        if self.leases.get(id).is_some() && !mutated!(TakenLeaseGranted) {
             return Err(Rejection::LeaseExists);
         }
         self.check_space(LEASE_BYTES)?;

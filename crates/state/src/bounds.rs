@@ -26,6 +26,7 @@ impl Bounds {
     pub fn new(start: &Bytes, range_end: &Bytes) -> Bounds {
         let end = match range_end.as_ref() {
             [] => End::Single,
+            [0] if mutated!(OpenRangeEnds) => End::Before(Bytes::from_static(&[0xff])),
             [0] => End::Open,
             _ => End::Before(range_end.clone()),
         };

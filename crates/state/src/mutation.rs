@@ -65,4 +65,28 @@ mutations! {
     SnapshotLosesUsers,
     /// The refusal of a request that was let in too early is kept as its reply.
     LateRefusalKept,
+    /// Of a comparison over a range, only the first key counts.
+    ComparesFirstOnly,
+    /// The value of a key that is not there compares as an empty one.
+    MissingIsEmpty,
+    /// A transaction inside another one takes its first branch whatever its comparisons say.
+    InnerAlwaysSucceeds,
+    /// A range in a transaction reads a revision that was compacted.
+    InnerReadsCompacted,
+    /// The limit of a range counts before its keys are put in order.
+    LimitBeforeOrder,
+    /// A range counts the keys that its bounds on revisions let through only.
+    CountsFiltered,
+    /// Values that the answer leaves out are left out before it is put in their order.
+    OrderWithoutValues,
+    /// The newest revision that a range lets through is taken for the first that it does not.
+    BoundEndsBefore,
+    /// A range without an end ends before the byte 0xff.
+    OpenRangeEnds,
+    /// A put that is to keep a key's lease takes the key from it.
+    KeptLeaseIsLost,
+    /// A put without a lease leaves the key on the one it had.
+    PutKeepsLease,
+    /// A grant under the id of another lease prolongs that one.
+    TakenLeaseGranted,
 }

@@ -106,6 +106,7 @@ impl RangeScan {
         let wanted = match &sorter {
             _ if request.count_only => 0,
             None => limit,
+            Some(_) if mutated!(LimitBeforeOrder) => limit,
             Some(_) if request.sort_order != ORDER_NONE || filtered => usize::MAX,
             Some(_) => limit.saturating_add(1),
         };
@@ -202,7 +203,7 @@ impl RangeScan {
         RangeReply {
             kvs: gather.kvs,
             more: !gather.request.count_only && matched > gather.limit,
-            count: gather.count,
+            count: mutated!(CountsFiltered, matched as i64, gather.count),
         }
     }
 
@@ -363,7 +364,8 @@ impl Gather {
             max_create_revision,
             ..
         } = self.request;
-        (max_mod_revision == 0 || record.revision <= max_mod_revision)
+        (max_mod_revision == 0
+            || record.revision <= max_mod_revision - i64::from(mutated!(BoundEndsBefore)))
             && (min_mod_revision == 0 || record.revision >= min_mod_revision)
             && (max_create_revision == 0 || record.create_revision <= max_create_revision)
             && (min_create_revision == 0 || record.create_revision >= min_create_revision)

@@ -101,7 +101,7 @@ impl Sorter {
 
     /// The values decide the order.
     pub fn needs_values(&self) -> bool {
-        self.target == Target::Value
+        self.target == Target::Value && !mutated!(OrderWithoutValues)
     }
 
     /// Takes a run.

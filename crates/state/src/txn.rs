@@ -125,6 +125,12 @@ pub(crate) fn is_valid(txn: &Txn) -> bool {
         })
 }
 
+#[cfg(feature = "mutations")]
+fn uncompared(txn: Txn) -> Txn {
+    let compares = Vec::new();
+    Txn { compares, ..txn }
+}
+
 impl Frame {
     fn new(txn: Txn) -> Frame {
         Frame {
@@ -211,7 +217,10 @@ impl TxnRun {
                 Some(TxnStep::Range(range)) => self.steps.push_back(Step::Range(range)),
                 Some(TxnStep::Put(put)) => self.steps.push_back(Step::Put(put)),
                 Some(TxnStep::DeleteRange(delete)) => self.steps.push_back(Step::Delete(delete)),
-                Some(TxnStep::Txn(txn)) => self.frames.push(Frame::new(txn)),
+                Some(TxnStep::Txn(txn)) => {
+                    let txn = mutated!(InnerAlwaysSucceeds, uncompared(txn), txn);
+                    self.frames.push(Frame::new(txn));
+                }
                 None => {
                     self.steps.push_back(Step::Leave);
                     self.frames.pop();
@@ -255,7 +264,7 @@ impl TxnRun {
                     current: self.before.revision,
                 });
             }
-            revision if revision < self.compacted => {
+            revision if revision < self.compacted && !mutated!(InnerReadsCompacted) => {
                 return Err(Rejection::Compacted {
                     compacted: self.compacted.max(0),
                 });
@@ -401,10 +410,18 @@ pub(crate) fn apply_put(put: &Put, keys: &mut Keys, leases: &mut Leases) -> Opti
             value = old.map_or(Bytes::new(), |old| Bytes::copy_from_slice(old.value));
         }
         if put.ignore_lease {
-            lease = old.map_or(0, |old| old.lease);
+            let kept = old.map_or(0, |old| old.lease);
+            lease = mutated!(KeptLeaseIsLost, 0, kept);
         }
         prev = old.filter(|_| put.prev_kv).map(|old| key_value(&old));
     }
+    mutated!(
+        PutKeepsLease,
+        if lease == 0 && !put.ignore_lease {
+            let old = keys.get(&put.key, &keys.working());
+            lease = old.map_or(0, |old| old.lease);
+        }
+    );
     if let Some(lease) = keys.write_removal_of(&put.key)
         && lease != 0
     {
@@ -447,6 +464,12 @@ impl Comparison {
             if holds && *fuel == 0 {
                 stopped = Some(slot);
             }
+            mutated!(
+                ComparesFirstOnly,
+                if self.any {
+                    return false;
+                }
+            );
             holds && stopped.is_none()
         });
         if let Some(slot) = stopped {
@@ -462,9 +485,8 @@ impl Comparison {
                 value: &[],
                 lease: 0,
             };
-            return Some(
-                self.compare.target != TARGET_VALUE && compare_record(&self.compare, &missing),
-            );
+            let comparable = self.compare.target != TARGET_VALUE || mutated!(MissingIsEmpty);
+            return Some(comparable && compare_record(&self.compare, &missing));
         }
         Some(holds)
     }

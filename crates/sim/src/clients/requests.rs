@@ -1,6 +1,9 @@
-//! What the writers ask: changes and reads, drawn from the seed.
+//! What the writers change, drawn from the seed.
 
 use super::*;
+
+/// Leases that anybody may grant and revoke.
+const COMMON_LEASES: [i64; 3] = [1, 2, 3];
 
 impl Clients {
     pub(super) fn key(&mut self, prefix: char) -> Bytes {
@@ -12,10 +15,13 @@ impl Clients {
             return;
         }
         let request = self.number();
+        if self.is_paging(client) && self.rng.chance(700) {
+            return self.read(client, request);
+        }
         let body = match self.rng.below(100) {
-            0..35 => self.put(request),
-            35..45 => self.swap(request),
-            45..52 => {
+            0..30 => self.put(request),
+            30..39 => self.swap(request),
+            39..45 => {
                 let delete = DeleteRange {
                     key: self.key('k'),
                     prev_kv: self.rng.chance(300),
@@ -23,18 +29,89 @@ impl Clients {
                 };
                 Operation::DeleteRange(delete)
             }
-            52..57 => self.transaction(request),
-            59..67 if self.load.bulk => self.bulk(),
-            57..59 => {
+            45..50 => self.transaction(request),
+            50..56 => Operation::Txn(self.shapes(request, |shapes| shapes.txn())),
+            56..61 => self.rarity(request),
+            63..71 if self.load.bulk => self.bulk(),
+            61..63 => {
                 let revision = (self.revision - self.rng.below(60) as i64).max(1);
                 Operation::Compact(Compact { revision })
             }
-            _ => {
-                let (consistency, query) = self.query(client);
-                return self.ask(client, request, Request::Read(consistency, query));
-            }
+            _ => return self.read(client, request),
         };
         self.propose(client, request, body);
+    }
+
+    /// Draws from all that the API knows.
+    pub(super) fn shapes<R>(&mut self, request: u64, draw: impl FnOnce(&mut Shapes<'_>) -> R) -> R {
+        let leases = self.leases();
+        draw(&mut Shapes {
+            rng: &mut self.rng,
+            keys: self.load.keys,
+            revision: self.revision,
+            leases: &leases,
+            value: value_of(request),
+        })
+    }
+
+    /// Leases there may be: those of lessees, and those that anybody may grant and revoke.
+    pub(super) fn leases(&self) -> Vec<i64> {
+        let of_lessee = |client: &Client| match &client.kind {
+            Kind::Lessee(lessee) => Some(lessee.lease),
+            _ => None,
+        };
+        let lessees = self.clients.iter().filter_map(of_lessee);
+        lessees.chain(COMMON_LEASES).collect()
+    }
+
+    /// What clients ask more rarely: puts and removals with all that can be asked of them, leases of nobody and of others, and what makes no sense.
+    fn rarity(&mut self, request: u64) -> Operation {
+        let leased = self.key('l');
+        match self.rng.below(20) {
+            0..5 => Operation::Put(self.shapes(request, |shapes| {
+                let key = shapes.key();
+                shapes.put(key)
+            })),
+            // Takes a key from its lease, or to another one.
+            5..8 => Operation::Put(self.shapes(request, |shapes| shapes.put(leased))),
+            8..12 => Operation::DeleteRange(self.shapes(request, |shapes| shapes.delete())),
+            12..15 => Operation::LeaseGrant(LeaseGrant {
+                id: *self.rng.pick(&self.leases()),
+                // Short enough to have ended when the life does: while there are leases, members are not at rest.
+                ttl_ms: self.rng.between(1_000, 6_000),
+            }),
+            15 | 16 => Operation::LeaseRevoke(LeaseRevoke {
+                id: *self.rng.pick(&COMMON_LEASES),
+            }),
+            17 | 18 => Operation::Compact(Compact {
+                revision: match self.rng.below(4) {
+                    0 => 0,
+                    1 => -1,
+                    2 => 1 + self.rng.below(self.revision as u64) as i64 / 2,
+                    _ => self.revision + self.rng.between(1, 1_000) as i64,
+                },
+            }),
+            _ => self.nonsense(),
+        }
+    }
+
+    /// What every member must refuse, by whatever way it came.
+    fn nonsense(&mut self) -> Operation {
+        match self.rng.below(4) {
+            0 => Operation::Put(Put::default()),
+            1 => Operation::LeaseGrant(LeaseGrant {
+                id: 0,
+                ttl_ms: 5_000,
+            }),
+            2 => Operation::Txn(Txn {
+                failure: vec![step(TxnStep::Put(Put::default()))],
+                ..Txn::default()
+            }),
+            _ => Operation::Txn(Txn {
+                success: vec![TxnOperation { step: None }],
+                ..Txn::default()
+            }),
+        }
     }
 
     fn put(&mut self, request: u64) -> Operation {
@@ -162,73 +239,6 @@ impl Clients {
             success,
             failure: Vec::new(),
         })
-    }
-
-    fn query(&mut self, client: usize) -> (Consistency, Query) {
-        let consistency = match (self.rng.below(10), self.clients[client].stamp) {
-            (0..2, _) => Consistency::Local,
-            (2..4, Some(stamp)) => Consistency::AtLeast(stamp),
-            (4, _) => {
-                Consistency::Bounded(std::time::Duration::from_millis(self.rng.between(0, 1_000)))
-            }
-            _ => Consistency::Linearizable,
-        };
-        let all = |key: &'static str, end: &'static str| Range {
-            key: key.into(),
-            range_end: end.into(),
-            ..Range::default()
-        };
-        let query = match self.rng.below(20) {
-            0 => Query::Range(all("a", "z")),
-            1 => Query::Range(Range {
-                limit: 1 + self.rng.below(5) as i64,
-                ..all("k", "m")
-            }),
-            2 => Query::Range(Range {
-                keys_only: true,
-                ..all("k", "l")
-            }),
-            3 => Query::Range(Range {
-                count_only: true,
-                ..all("a", "z")
-            }),
-            4..7 => {
-                let revision = (self.revision + 3 - self.rng.below(80) as i64).max(1);
-                Query::Range(Range {
-                    revision,
-                    ..all("a", "z")
-                })
-            }
-            7 => Query::HashKv { revision: 0 },
-            8 => match self.rng.below(3) {
-                0 => Query::Leases,
-                _ => Query::LeaseTimeToLive {
-                    id: self.some_lease(),
-                    keys: true,
-                },
-            },
-            _ => Query::Range(Range {
-                key: self.key('k'),
-                ..Range::default()
-            }),
-        };
-        (consistency, query)
-    }
-
-    fn some_lease(&mut self) -> i64 {
-        let lease = |client: &Client| {
-            if let Kind::Lessee(lessee) = &client.kind {
-                Some(lessee.lease)
-            } else {
-                None
-            }
-        };
-        let leases: Vec<i64> = self.clients.iter().filter_map(lease).collect();
-        if leases.is_empty() {
-            1
-        } else {
-            *self.rng.pick(&leases)
-        }
     }
 }
 

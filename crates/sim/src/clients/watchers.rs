@@ -44,6 +44,7 @@ impl Clients {
         };
         let Some(present) = watcher.stream else {
             watcher.stream = Some(stream);
+            watcher.senseless = 0;
             self.actions.push(Action::Open {
                 client,
                 member,
@@ -64,6 +65,10 @@ impl Clients {
             }
             return self.wake_after(client, 3_000_000);
         };
+        if !self.closing && !self.load.users && self.rng.chance(100) {
+            self.ask_nonsense(client, present);
+            return self.wake_after(client, 3_000_000);
+        }
         match draw {
             0 if !self.closing => {
                 self.actions.push(Action::Close { stream: present });
@@ -112,11 +117,40 @@ impl Clients {
         }
     }
 
+    /// A watch under the number of one that is open, of no keys, or of revisions that never were.
+    fn ask_nonsense(&mut self, client: usize, stream: StreamId) {
+        let draw = self.rng.below(3);
+        let Kind::Watcher(watcher) = &mut self.clients[client].kind else {
+            unreachable!("only watchers watch")
+        };
+        // The newest is not about to be cancelled.
+        let newest = watcher.watches.last_key_value();
+        let open = newest.filter(|(_, (_, oracle))| oracle.open());
+        let (watch, range_end, start_revision) = match (draw, open) {
+            (0, Some((&watch, _))) => (watch, "n", 0),
+            (0 | 1, _) => (watcher.next_watch, "k", 0),
+            _ => (watcher.next_watch, "n", -1),
+        };
+        watcher.next_watch += 1;
+        watcher.senseless += 1;
+        let create = WatchCreate {
+            watch,
+            key: "k".into(),
+            range_end: range_end.into(),
+            start_revision,
+            ..WatchCreate::default()
+        };
+        let request = WatchRequest::Create(create);
+        self.actions.push(Action::Watch { stream, request });
+    }
+
     fn create_watch(&mut self, client: usize) {
-        let (key, range_end) = match self.rng.below(4) {
+        let (key, range_end) = match self.rng.below(6) {
             0 => (self.key('k'), Bytes::new()),
             1 => (Bytes::from_static(b"k"), Bytes::from_static(b"m")),
             2 => (Bytes::from_static(b"l"), Bytes::from_static(b"\0")),
+            3 => (Bytes::from_static(b"\0"), Bytes::from_static(b"\0")),
+            4 => (Bytes::from_static(b"m"), Bytes::from_static(b"m\xff")),
             _ => (Bytes::from_static(b"a"), Bytes::from_static(b"z")),
         };
         let start_revision = match self.rng.below(4) {
@@ -171,6 +205,14 @@ impl Clients {
         for response in responses {
             if let WatchBody::Denied(_) = response.body {
                 watcher.on_denied(response, history)?;
+                continue;
+            }
+            if let WatchBody::Refused(_) = response.body {
+                let left = watcher.senseless.checked_sub(1);
+                watcher.senseless = left.ok_or_else(|| {
+                    let text = format!("a watch that makes sense is refused: {response:?}");
+                    ("W1", text)
+                })?;
                 continue;
             }
             if response.watch == -1 {

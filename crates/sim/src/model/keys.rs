@@ -2,10 +2,7 @@
 
 use super::space::{RECORD_BYTES, Room};
 use bytes::Bytes;
-use state::{
-    Compare, DeleteRange, KeyValue, Put, Range, RangeReply, Rejection, Reply, StepReply, Txn,
-    TxnOperation, TxnReply, TxnStep,
-};
+use state::{DeleteRange, KeyValue, Put, Rejection, Reply};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One change of one key.
@@ -126,6 +123,9 @@ impl Keys {
 
     /// Sets a key, if there is room.
     pub fn put(&mut self, put: &Put, room: Room) -> Reply {
+        if put.key.is_empty() {
+            return Reply::Rejected(Rejection::Invalid(String::new()));
+        }
         // A put alone is told of a missing lease first, one in a transaction of a missing key.
         if put.lease != 0 && !self.leases.contains_key(&put.lease) {
             return Reply::Rejected(Rejection::LeaseNotFound);
@@ -142,17 +142,20 @@ impl Keys {
 
     /// Removes keys.
     pub fn delete_range(&mut self, delete: &DeleteRange) -> Reply {
-        let doomed = self.range_at(&delete.key, &delete.range_end, self.revision);
-        if !doomed.is_empty() {
-            self.revision += 1;
-            doomed
-                .iter()
-                .for_each(|kv| self.remove(&kv.key, self.revision));
-        }
+        let before = self.changes.len();
+        let gone = self.remove_range(delete, self.revision + 1);
+        self.end_of_command(before);
         Reply::DeleteRange {
-            deleted: doomed.len() as i64,
-            prev: if delete.prev_kv { doomed } else { Vec::new() },
+            deleted: gone.len() as i64,
+            prev: if delete.prev_kv { gone } else { Vec::new() },
         }
+    }
+
+    /// Removes keys at `revision`; gives what they were.
+    pub(super) fn remove_range(&mut self, delete: &DeleteRange, revision: i64) -> Vec<KeyValue> {
+        let gone = self.range_at(&delete.key, &delete.range_end, revision);
+        gone.iter().for_each(|kv| self.remove(&kv.key, revision));
+        gone
     }
 
     /// Forgets what is older than `revision`.
@@ -184,7 +187,7 @@ impl Keys {
         self.history.values().map(readable).sum()
     }
 
-    fn check_put(&self, put: &Put) -> Result<(), Rejection> {
+    pub(super) fn check_put(&self, put: &Put) -> Result<(), Rejection> {
         if (put.ignore_value || put.ignore_lease) && self.key_at(&put.key, self.revision).is_none()
         {
             return Err(Rejection::KeyNotFound);
@@ -195,8 +198,23 @@ impl Keys {
         Ok(())
     }
 
+    /// A range in a transaction may name a revision that can be read.
+    pub(super) fn check_revision(&self, revision: i64) -> Result<(), Rejection> {
+        if revision > self.revision {
+            return Err(Rejection::FutureRevision {
+                current: self.revision,
+            });
+        }
+        if revision != 0 && revision < self.compacted {
+            return Err(Rejection::Compacted {
+                compacted: self.compacted(),
+            });
+        }
+        Ok(())
+    }
+
     /// Sets a key at `revision`; gives what was there if it was asked for.
-    fn set(&mut self, put: &Put, revision: i64) -> Option<KeyValue> {
+    pub(super) fn set(&mut self, put: &Put, revision: i64) -> Option<KeyValue> {
         let before = self.key_at(&put.key, revision);
         let lease = if put.ignore_lease {
             before.as_ref().map_or(0, |kv| kv.lease)
@@ -261,97 +279,9 @@ impl Keys {
         self.changes.push(change);
     }
 
-    /// Runs a transaction, if there is room for all that it puts.
-    pub fn txn(&mut self, txn: &Txn, room: Room) -> Reply {
-        let succeeded = txn.compares.iter().all(|compare| self.holds(compare));
-        let operations = if succeeded {
-            &txn.success
-        } else {
-            &txn.failure
-        };
-        let mut grows = 0;
-        for operation in operations {
-            if let Some(TxnStep::Put(put)) = &operation.step {
-                if let Err(rejection) = self.check_put(put) {
-                    return Reply::Rejected(rejection);
-                }
-                grows += growth(put);
-            }
-        }
-        if let Err(rejection) = room.check(self.bytes, grows) {
-            return Reply::Rejected(rejection);
-        }
-        let first_change = self.changes.len();
-        let revision = self.revision + 1;
-        let (mut steps, mut revisions) = (Vec::new(), Vec::new());
-        for operation in operations {
-            steps.push(self.step(operation, revision));
-            let changed = self.changes.len() > first_change;
-            revisions.push(if changed { revision } else { self.revision });
-        }
-        if self.changes.len() > first_change {
-            self.revision = revision;
-        }
-        Reply::Txn(TxnReply {
-            succeeded,
-            steps,
-            revisions,
-            revision: self.revision,
-        })
-    }
-
-    fn step(&mut self, operation: &TxnOperation, revision: i64) -> StepReply {
-        match operation
-            .step
-            .as_ref()
-            .expect("the workload sends whole steps")
-        {
-            TxnStep::Range(range) => StepReply::Range(self.range(range, revision)),
-            TxnStep::Put(put) => StepReply::Put {
-                prev: self.set(put, revision),
-            },
-            TxnStep::DeleteRange(delete) => {
-                let doomed = self.range_at(&delete.key, &delete.range_end, revision);
-                doomed.iter().for_each(|kv| self.remove(&kv.key, revision));
-                StepReply::DeleteRange {
-                    deleted: doomed.len() as i64,
-                    prev: if delete.prev_kv { doomed } else { Vec::new() },
-                }
-            }
-            TxnStep::Txn(_) => panic!("the workload nests no transactions"),
-        }
-    }
-
-    fn holds(&self, compare: &Compare) -> bool {
-        assert!(
-            compare.range_end.is_empty(),
-            "the workload compares single keys"
-        );
-        let kv = self.key_at(&compare.key, self.revision);
-        let order = match compare.target {
-            // etcd: comparing the value of an absent key never holds.
-            3 => match &kv {
-                Some(kv) => kv.value.cmp(&compare.value),
-                None => return false,
-            },
-            target => {
-                let kv = kv.unwrap_or_default();
-                let number = match target {
-                    0 => kv.version,
-                    1 => kv.create_revision,
-                    2 => kv.mod_revision,
-                    4 => kv.lease,
-                    _ => panic!("the workload compares by known targets, not {target}"),
-                };
-                number.cmp(&compare.number)
-            }
-        };
-        match compare.result {
-            0 => order.is_eq(),
-            1 => order.is_gt(),
-            2 => order.is_lt(),
-            _ => order.is_ne(),
-        }
+    /// All changes from number `before` on are one command's: they have one revision more.
+    pub(super) fn end_of_command(&mut self, before: usize) {
+        self.revision += i64::from(self.changes.len() > before);
     }
 
     /// The key as of `revision`, compacted or not.
@@ -373,43 +303,17 @@ impl Keys {
         self.history.keys().filter(hangs).cloned().collect()
     }
 
-    fn range_at(&self, key: &Bytes, range_end: &[u8], revision: i64) -> Vec<KeyValue> {
+    pub(super) fn range_at(&self, key: &Bytes, range_end: &[u8], revision: i64) -> Vec<KeyValue> {
         let candidates = self.history.range(key.clone()..).map(|(key, _)| key);
         let within = candidates.take_while(|candidate| in_range(candidate, key, range_end));
         within
             .filter_map(|key| self.key_at(key, revision))
             .collect()
     }
-
-    /// Answers a range in a view at revision `view`: limit, keys-only, count-only and the historic revision; not the sort orders.
-    pub fn range(&self, range: &Range, view: i64) -> RangeReply {
-        let revision = if range.revision > 0 {
-            range.revision
-        } else {
-            view
-        };
-        let mut kvs = self.range_at(&range.key, &range.range_end, revision);
-        let count = kvs.len() as i64;
-        if range.count_only {
-            return RangeReply {
-                kvs: Vec::new(),
-                more: false,
-                count,
-            };
-        }
-        let more = range.limit > 0 && count > range.limit;
-        if more {
-            kvs.truncate(range.limit as usize);
-        }
-        if range.keys_only {
-            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
-        }
-        RangeReply { kvs, more, count }
-    }
 }
 
 /// What a put adds, as it is asked for.
-fn growth(put: &Put) -> u64 {
+pub(super) fn growth(put: &Put) -> u64 {
     (put.key.len() + put.value.len()) as u64 + RECORD_BYTES
 }
 

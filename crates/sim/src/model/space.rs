@@ -1,7 +1,7 @@
 //! The limit on bytes of the model: what is counted, what is refused, and the alarm. Of what is counted besides keys it knows leases only, so the limit means
 //! something in lives without locks, numbered requests and identifiers.
 
-use state::{Command, Operation, Rejection, TxnStep};
+use state::{Command, Operation, Rejection, Txn, TxnStep};
 
 /// Counted for every record in history besides its key and value.
 pub(super) const RECORD_BYTES: u64 = 64;
@@ -98,10 +98,16 @@ impl Space {
 fn grows(command: &Command) -> bool {
     match &command.operation {
         Some(Operation::Put(_) | Operation::LeaseGrant(_)) => true,
-        Some(Operation::Txn(txn)) => {
-            let mut steps = txn.success.iter().chain(&txn.failure);
-            steps.any(|operation| matches!(operation.step, Some(TxnStep::Put(_))))
-        }
+        Some(Operation::Txn(txn)) => may_put(txn),
         _ => false,
     }
+}
+
+fn may_put(txn: &Txn) -> bool {
+    let mut steps = txn.success.iter().chain(&txn.failure);
+    steps.any(|operation| match &operation.step {
+        Some(TxnStep::Put(_)) => true,
+        Some(TxnStep::Txn(inner)) => may_put(inner),
+        _ => false,
+    })
 }

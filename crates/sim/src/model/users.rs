@@ -250,6 +250,13 @@ impl Asking<'_> {
         let read = PermissionKind::Read;
         match query {
             Query::Range(range) => self.may(read, &range.key, &range.range_end),
+            Query::Txn(txn) => {
+                // One that names no key is for everybody, but not by an old token.
+                if self.caller.revision != 0 {
+                    self.is_let_in()?;
+                }
+                self.txn(txn)
+            }
             Query::LeaseTimeToLive { id, keys: true } => self.lease_keys(Some(*id), read),
             Query::LeaseTimeToLive { keys: false, .. } => self.is_user(),
             Query::Leases => self.lease_keys(None, read),
@@ -261,17 +268,27 @@ impl Asking<'_> {
 
     /// Whether the keys of a range may be read, or written.
     pub fn may(&self, kind: PermissionKind, key: &[u8], range_end: &[u8]) -> Verdict {
-        let (users, Caller { user, revision }) = (self.users, self.caller);
+        let (users, user) = (self.users, &self.caller.user);
         if !users.enabled {
-            Ok(())
-        } else if user.is_empty() || *revision == 0 {
+            return Ok(());
+        }
+        self.is_let_in()?;
+        match users.is_root(user) || users.allows(user, kind, key, range_end) {
+            true => Ok(()),
+            false => Err(AuthRejection::PermissionDenied),
+        }
+    }
+
+    fn is_let_in(&self) -> Verdict {
+        let (users, Caller { user, revision }) = (self.users, self.caller);
+        if user.is_empty() || *revision == 0 {
             Err(AuthRejection::UserEmpty)
         } else if *revision < users.revision {
             Err(AuthRejection::OldRevision)
-        } else if users.is_root(user) || users.allows(user, kind, key, range_end) {
-            Ok(())
-        } else {
+        } else if !users.users.contains_key(user) {
             Err(AuthRejection::PermissionDenied)
+        } else {
+            Ok(())
         }
     }
 
@@ -328,7 +345,9 @@ impl Asking<'_> {
                 }
                 Some(TxnStep::Put(put)) => self.put(put)?,
                 Some(TxnStep::DeleteRange(delete)) => self.delete(delete)?,
-                Some(TxnStep::Txn(_)) | None => panic!("the workload nests no transactions"),
+                Some(TxnStep::Txn(inner)) => self.txn(inner)?,
+                // Names nothing.
+                None => {}
             }
         }
         Ok(())

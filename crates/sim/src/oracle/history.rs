@@ -4,7 +4,7 @@
 //! histories per key go to the search in [`crate::linearizability`], which trusts no index.
 
 use super::actions::{known_actions, possible_actions};
-use super::{Check, Locks, Once, Own, Rights, Upkeep, broken, locks};
+use super::{Check, LeaseSpans, Locks, Once, Own, Rights, Upkeep, broken, locks, transactions};
 use crate::clock::Micros;
 use crate::linearizability::{self, Action, Verdict};
 use crate::model::{Applied, Model, Users};
@@ -60,8 +60,7 @@ pub struct History {
     /// Revision and compacted revision after each index, from 0 on.
     after: Vec<(i64, i64)>,
     rights: Rights,
-    /// Leases there were after each index at which their number changed.
-    lease_spans: BTreeMap<i64, (u64, Option<u64>)>,
+    lease_spans: LeaseSpans,
     renewals: BTreeMap<u64, Vec<(i64, Option<u64>)>>,
     effects: BTreeMap<u64, Effectuated>,
     pending: BTreeMap<u64, Pending>,
@@ -87,7 +86,7 @@ impl History {
             model: Model::new(),
             after: vec![(1, 0)],
             rights: Rights::default(),
-            lease_spans: BTreeMap::new(),
+            lease_spans: LeaseSpans::default(),
             renewals: BTreeMap::new(),
             effects: BTreeMap::new(),
             pending: BTreeMap::new(),
@@ -163,12 +162,10 @@ impl History {
             let Ok(batch) = Batch::decode(bytes.clone()) else {
                 broken!("C3", "index {index} is decided and no batch")
             };
-            let before: BTreeSet<i64> = self.model.leases().keys().copied().collect();
             applied = self
                 .model
                 .apply_watched(&batch, formed_at, Locks::check)
                 .map_err(|(promise, text)| (promise, format!("at index {index}, {text}")))?;
-            self.note_leases(index, &before);
             self.rights.on_batch(index, &applied.users);
             self.locks.on_batch(index, &applied.woken, &self.model)?;
             commands = batch
@@ -176,6 +173,7 @@ impl History {
                 .into_iter()
                 .flat_map(|it| it.commands)
                 .collect();
+            self.lease_spans.on_batch(index, &applied, &commands);
         }
         self.after
             .push((self.model.revision(), self.model.compacted()));
@@ -222,18 +220,6 @@ impl History {
             self.renewals.insert(index, applied.renewals.clone());
         }
         Ok(applied)
-    }
-
-    fn note_leases(&mut self, index: u64, before: &BTreeSet<i64>) {
-        let now = self.model.leases();
-        for id in now.keys().filter(|id| !before.contains(id)) {
-            self.lease_spans.insert(*id, (index, None));
-        }
-        for id in before.iter().filter(|id| !now.contains_key(id)) {
-            if let Some((_, end)) = self.lease_spans.get_mut(id) {
-                *end = Some(index);
-            }
-        }
     }
 
     /// A member got a request.
@@ -471,19 +457,16 @@ impl History {
                 }
                 Ok(())
             }
-            (Query::LeaseTimeToLive { id, .. }, Answer::Lease(view)) => {
-                let there = |index: u64| {
-                    self.lease_spans
-                        .get(id)
-                        .is_some_and(|(from, to)| *from <= index && to.is_none_or(|to| index < to))
-                };
-                if view.is_some() != there(index)
-                    && view.is_some() != there(index.saturating_sub(1))
-                {
-                    broken!("L5", "the lease lived {:?}", self.lease_spans.get(id));
-                }
-                Ok(())
+            (_, Answer::Rejected(Rejection::Auth(_))) => Ok(()),
+            (Query::Txn(txn), answer) => {
+                transactions::check_read(&self.model, txn, answer, (current, compacted))
             }
+            (Query::LeaseTimeToLive { id, keys }, Answer::Lease(view)) => {
+                let at = (index, current);
+                self.lease_spans
+                    .check_view((*id, *keys), view.as_ref(), at, &self.model)
+            }
+            (Query::Leases, Answer::Leases(told)) => self.lease_spans.check_list(told, index),
             (
                 Query::HashKv { .. },
                 Answer::HashKv {
@@ -504,9 +487,9 @@ impl History {
                 }
                 self.locks.check_held(*token, *held, index)
             }
-            (Query::Leases, Answer::Leases(_)) | (Query::Position, Answer::Position) => Ok(()),
-            (Query::HashKv { .. }, Answer::Rejected(_))
-            | (_, Answer::Rejected(Rejection::Auth(_))) => Ok(()),
+            (Query::Position, Answer::Position) | (Query::HashKv { .. }, Answer::Rejected(_)) => {
+                Ok(())
+            }
             (_, answer) => broken!("KV6", "the answer is of another kind: {answer:?}"),
         }
     }

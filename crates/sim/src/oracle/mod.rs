@@ -8,6 +8,8 @@ mod leases;
 mod locks;
 mod once;
 mod rights;
+mod spans;
+mod transactions;
 mod upkeep;
 mod watches;
 
@@ -17,6 +19,7 @@ pub use leases::Leases;
 pub use locks::Locks;
 pub use once::Once;
 pub use rights::Rights;
+pub use spans::LeaseSpans;
 pub use upkeep::{Own, Upkeep};
 pub use watches::WatchOracle;
 

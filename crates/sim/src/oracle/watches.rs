@@ -242,7 +242,10 @@ impl WatchOracle {
     }
 
     fn check_previous(&self, event: &Event, model: &Model) -> Check {
+        // As in etcd, a put that creates its key has none, also where the same revision removed the key before.
+        let creates = !event.deleted && event.kv.create_revision == event.kv.mod_revision;
         let before = model.key_at(&event.kv.key, event.kv.mod_revision - 1);
+        let before = before.filter(|_| !creates);
         if !self.create.prev_kv {
             return Ok(());
         }

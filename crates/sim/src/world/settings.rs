@@ -15,6 +15,8 @@ pub(super) fn draw_common(rng: &mut Rng) -> Common {
             1 << 20,
         ]),
         snapshot_keep_entries: *rng.pick(&[0, 10, 100]),
+        // So little that a read of a few keys goes on over many turns, in which others write.
+        query_units: *rng.pick(&[8, 64, 512]),
         watch_buffer_events: *rng.pick(&[4, 32, 1024]),
         watch_progress_interval: std::time::Duration::from_secs(2),
         ..replica::Limits::default()
