@@ -172,13 +172,13 @@ impl Drawing {
     fn worded(&self, shown: &[&Moment]) -> Vec<Option<Note>> {
         let mut seen = Seen::default();
         let mut lines_left = NOTE_LINES_MAX;
-        let mut worded = |moment: &&Moment| {
+        let worded = |moment: &&Moment| {
             let (class, text) = note_of(moment, &mut seen)?;
             let lines = wrap(&text, self.layout.note_chars);
             lines_left = lines_left.checked_sub(lines.len())?;
             Some((class, lines))
         };
-        shown.iter().map(|moment| worded(moment)).collect()
+        shown.iter().map(worded).collect()
     }
 
     fn arrange(&self, shown: &[&Moment], notes: &[Option<Note>]) -> Axis {

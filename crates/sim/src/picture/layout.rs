@@ -64,7 +64,7 @@ impl Layout {
     /// Thin lanes, and room for one line beside them.
     pub fn overview(members: usize) -> Layout {
         Layout {
-            left: 50.0,
+            left: 54.0,
             lane: OVERVIEW_LANE,
             across: false,
             note_chars: 110,
