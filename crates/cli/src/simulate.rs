@@ -6,8 +6,8 @@ mod scenario;
 mod shrinking;
 
 use crate::output::Failed;
-use clap::Args;
 use clap::builder::PossibleValuesParser;
+use clap::{ArgGroup, Args};
 use sim::{Detail, Options, Profile, Window};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,7 +27,7 @@ Exit code: 0 all promises kept, 1 a promise was broken, 2 the command line makes
 const ALL: &str = "all";
 
 #[derive(Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, group(ArgGroup::new("shown").args(["trace", "picture"]).multiple(true)))]
 pub(crate) struct SimArgs {
     /// Play a story to look at, such as raft-split-vote; "list" lists them
     #[arg(long, value_name = "NAME", conflicts_with_all = ["seed", "seeds", "profile", "members", "seconds", "random_for", "threads", "shrink", "heal_at", "only_faults", "trace", "from", "to", "detail"])]
@@ -74,11 +74,11 @@ pub(crate) struct SimArgs {
     /// How much is told
     #[arg(long, value_enum, default_value_t = Telling::Story, requires = "trace")]
     detail: Telling,
-    /// Tell from this simulated time on
-    #[arg(long, value_name = "DURATION", value_parser = time, requires = "trace")]
+    /// Tell from this simulated time on; the picture has all at a glance, and each message from here
+    #[arg(long, value_name = "DURATION", value_parser = time, requires = "shown")]
     from: Option<Duration>,
-    /// Tell up to this simulated time
-    #[arg(long, value_name = "DURATION", value_parser = time, requires = "trace")]
+    /// Tell up to this simulated time, and draw each message up to here
+    #[arg(long, value_name = "DURATION", value_parser = time, requires = "shown")]
     to: Option<Duration>,
 }
 
@@ -174,6 +174,10 @@ impl SimArgs {
             ))),
             None => Ok(()),
         }
+    }
+
+    fn asks_for_a_window(&self) -> bool {
+        self.from.is_some() || self.to.is_some()
     }
 
     fn window(&self) -> Window {

@@ -44,11 +44,13 @@ fn scenarios_are_listed_and_played() {
     );
     let output = sim(
         &directory,
-        "--seed 5 --profile lossy --seconds 5 --picture run.svg",
+        "--seed 5 --profile lossy --seconds 5 --picture run.svg --from 2s --to 2500ms",
     );
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let picture = std::fs::read_to_string(directory.path().join("run.svg"));
-    assert!(picture.expect("a picture is written").starts_with("<svg"));
+    let picture = picture.expect("a picture is written");
+    assert!(picture.starts_with("<svg") && picture.contains("✓ every promise was kept"));
+    assert!(picture.contains("Message by message, 2.000 s to 2.500 s"));
     let output = sim(&directory, "--scenario raft-split-vote --picture vote.svg");
     let told = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{told}");
@@ -67,6 +69,11 @@ fn many_seeds_give_a_line_per_profile_and_the_seeds_that_ran() {
         );
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         let told = text(&output.stdout);
+        let last = told.lines().last().unwrap_or_default();
+        assert!(
+            last.starts_with("  16 runs up to seed 4, ") && last.ends_with("; none failed"),
+            "{last}"
+        );
         // The last line says how long it took.
         told.lines()
             .take_while(|line| !line.contains("simulated s in"))

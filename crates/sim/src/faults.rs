@@ -115,18 +115,17 @@ impl fmt::Display for Fault {
                 "{} will lose power after {n} more disk operations",
                 name(m)
             ),
-            Fault::PowerLoss(m, survival) => write!(
-                f,
-                "{} loses power ({survival:?} of the unsynced survives)",
-                name(m)
-            ),
+            Fault::PowerLoss(m, survival) => {
+                write!(f, "{} loses power ({})", name(m), survives(*survival))
+            }
             Fault::PowerLossAll(survival) => {
-                write!(f, "all lose power ({survival:?} of the unsynced survives)")
+                write!(f, "all lose power ({})", survives(*survival))
             }
             Fault::PowerLossAtReply(survival) => {
                 write!(
                     f,
-                    "all will lose power when a change is acknowledged ({survival:?} of the unsynced survives)"
+                    "all will lose power when a change is acknowledged ({})",
+                    survives(*survival)
                 )
             }
             Fault::Start(m) => write!(f, "{} is to run", name(m)),
@@ -140,7 +139,7 @@ impl fmt::Display for Fault {
             Fault::Heal => write!(f, "all links are mended"),
             Fault::Pause(m) => write!(f, "{} is paused", name(m)),
             Fault::Resume(m) => write!(f, "{} goes on", name(m)),
-            Fault::Weather(weather) => write!(f, "{weather:?}"),
+            Fault::Weather(weather) => f.write_str(&weather_text(weather)),
             Fault::StepWall(m, by) => {
                 write!(f, "the wall clock of {} is stepped by {by} ms", name(m))
             }
@@ -151,6 +150,9 @@ impl fmt::Display for Fault {
                 write!(f, "the connection of {} and {} breaks", name(a), name(b))
             }
             Fault::Transfer(m) => write!(f, "{} is asked to hand over", name(m)),
+            Fault::Capacity(m, bytes) if *bytes == log::memory_disk::CAPACITY_BYTES => {
+                write!(f, "the disk of {} has room again", name(m))
+            }
             Fault::Capacity(m, bytes) => {
                 write!(f, "the disk of {} has room for {bytes} bytes", name(m))
             }
@@ -170,11 +172,50 @@ impl fmt::Display for Fault {
                 write!(f, "{n} bits are flipped on the disk of {}", name(m))
             }
             Fault::Wipe(m) => write!(f, "{} gets an empty disk", name(m)),
-            Fault::Reconfigure(change) => write!(f, "an operator changes the members: {change:?}"),
+            Fault::Reconfigure(change) => write!(f, "an operator {}", wanted(change)),
             Fault::Upgrade(m) => write!(f, "{} is restarted with the next version", name(m)),
             Fault::SwitchOn => write!(f, "an operator switches the new feature on"),
             Fault::Aimed(aim) => write!(f, "{aim}"),
         }
+    }
+}
+
+fn survives(survival: Survival) -> &'static str {
+    match survival {
+        Survival::Nothing => "nothing of the unsynced survives",
+        Survival::Everything => "all of the unsynced survives",
+        Survival::Coin => "some of the unsynced survives",
+    }
+}
+
+fn weather_text(weather: &Weather) -> String {
+    if *weather == Weather::CALM {
+        return "the network is quiet".into();
+    }
+    let rates = [
+        (weather.loss, "are lost"),
+        (weather.duplicates, "arrive twice"),
+        (weather.reordered, "may overtake others"),
+        (weather.stragglers, "are seconds late"),
+    ];
+    let mut text = format!(
+        "the network changes: {} us and about {} more a way",
+        weather.latency_min, weather.latency_extra
+    );
+    let mut of = " of a thousand messages";
+    for (rate, what) in rates.iter().filter(|(rate, _)| *rate > 0) {
+        text += &format!(", {rate}{of} {what}");
+        of = "";
+    }
+    text
+}
+
+fn wanted(change: &Change) -> &'static str {
+    match change {
+        Change::Add(_) => "adds a member",
+        Change::Remove(_) => "removes a member",
+        Change::Demote(_) => "makes a voter a learner",
+        Change::Replace(_) => "makes all learners voters and may let voters go",
     }
 }
 

@@ -41,7 +41,7 @@ pub use faults::{Fault, Planned, Profile};
 pub use log::memory_disk::Survival;
 pub use network::Weather;
 pub use oracle::Violation;
-pub use picture::Picture;
+pub use picture::{Picture, View};
 pub use run::{Options, Report, SECONDS, Stats, run, schedule};
 pub use scenario::{Checked, Played, Scenario, locks_table};
 pub use shrink::{Progress, Shrunk, shrink};

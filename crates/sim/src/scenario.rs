@@ -13,7 +13,7 @@ pub use stage::Checked;
 
 use crate::clock::Micros;
 use crate::oracle::Violation;
-use crate::picture::Picture;
+use crate::picture::{Picture, View};
 use crate::timeline::{Timeline, Window};
 use stage::Stage;
 
@@ -74,10 +74,10 @@ impl Played {
             notes,
             timeline: &self.timeline,
             members: self.members,
-            window: Window {
+            view: View::Window(Window {
                 from: 0,
                 to: self.end + 300_000,
-            },
+            }),
         };
         match alone {
             true => picture.svg(),

@@ -157,8 +157,10 @@ pub enum Kind {
     Snapshot,
     /// Reads and forwarded commands.
     Request,
-    /// Heartbeats, their answers and housekeeping.
+    /// Heartbeats and housekeeping.
     Heartbeat,
+    /// The answers to heartbeats.
+    HeartbeatReply,
 }
 
 impl Kind {
@@ -175,7 +177,8 @@ impl Kind {
             Body::PreVoteReply { .. } | Body::VoteReply { .. } | Body::StaleTerm => Kind::Vote,
             Body::Append { .. } => Kind::Append,
             Body::AppendReply { .. } => Kind::AppendReply,
-            Body::Heartbeat { .. } | Body::HeartbeatReply { .. } => Kind::Heartbeat,
+            Body::Heartbeat { .. } => Kind::Heartbeat,
+            Body::HeartbeatReply { .. } => Kind::HeartbeatReply,
             Body::ReadIndex { .. } | Body::ReadIndexReply { .. } => Kind::Request,
             Body::Forward { .. } | Body::ForwardRefused { .. } => Kind::Request,
         }

@@ -118,7 +118,7 @@ fn run_plan(args: &SimArgs, plan: &Plan) -> Result<usize, Failed> {
     let began = Instant::now();
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let tallies: Mutex<BTreeMap<Profile, Tally>> = Mutex::default();
-    let failures: Mutex<Vec<String>> = Mutex::default();
+    let failures: Mutex<Vec<(Profile, u64, String)>> = Mutex::default();
     let worker = || {
         while !stop.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
@@ -135,7 +135,7 @@ fn run_plan(args: &SimArgs, plan: &Plan) -> Result<usize, Failed> {
             if !report.violations.is_empty() {
                 let mut failures = failures.lock().expect("no worker panics");
                 eprint!("{report}");
-                failures.push(report.replay);
+                failures.push((profile, seed, report.replay));
                 stop.fetch_or(failures.len() >= FAILURES_MAX, Ordering::Relaxed);
             }
         }
@@ -158,17 +158,26 @@ fn run_plan(args: &SimArgs, plan: &Plan) -> Result<usize, Failed> {
             tally.hash
         ))?;
     }
+    let mut failures = failures.into_inner().expect("no worker panics");
+    failures.sort();
+    for (.., replay) in &failures {
+        line(format_args!("  replay: {replay}"))?;
+    }
     let simulated: u64 = tallies.values().map(|tally| tally.simulated_seconds).sum();
     let took = began.elapsed();
+    let names = failures.iter();
+    let names: Vec<String> = names
+        .map(|(profile, seed, _)| format!("{profile} {seed}"))
+        .collect();
+    let failed = match names.len() {
+        0 => "none failed".into(),
+        many => format!("{many} failed: {}", names.join(", ")),
+    };
     line(format_args!(
-        "  {runs} runs up to seed {}, {simulated} simulated s in {:.1} s: {:.0} for one",
+        "  {runs} runs up to seed {}, {simulated} simulated s in {:.1} s: {:.0} for one; {failed}",
         plan.first + runs.saturating_sub(1) / plan.profiles.len() as u64,
         took.as_secs_f64(),
         simulated as f64 / took.as_secs_f64()
     ))?;
-    let failures = failures.into_inner().expect("no worker panics");
-    for replay in &failures {
-        line(format_args!("  replay: {replay}"))?;
-    }
     Ok(failures.len())
 }

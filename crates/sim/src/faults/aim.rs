@@ -171,7 +171,7 @@ impl fmt::Display for Strike {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Strike::Kill => "is killed and down",
-            Strike::Power => "loses power (Nothing of the unsynced survives)",
+            Strike::Power => "loses power, and nothing unsynced survives, down",
             Strike::Pause => "is paused",
             Strike::Cut(Way::Both) => "is cut off",
             Strike::Cut(Way::Out) => "is not heard by the others",
@@ -207,7 +207,7 @@ impl fmt::Display for Said {
             Said::AppendAnswer => "acknowledgements of entries",
             Said::Heartbeat => "heartbeats",
             Said::HeartbeatAnswer => "answers to heartbeats",
-            Said::ReadIndexAnswer => "answers to ReadIndex",
+            Said::ReadIndexAnswer => "confirmations of reads",
             Said::Forward => "forwarded commands",
             Said::ForwardRefused => "refusals of forwarded commands",
             Said::SnapshotAnswer => "acknowledgements of a snapshot",

@@ -16,12 +16,21 @@ pub struct Axis {
 }
 
 /// The times that need a place, each with the height of the text that begins there.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Anchors {
     texts: BTreeMap<Micros, f64>,
+    rows: bool,
 }
 
 impl Anchors {
+    /// With rows of their own for texts: nothing happens beside them.
+    pub fn with_rows(rows: bool) -> Anchors {
+        Anchors {
+            rows,
+            ..Anchors::default()
+        }
+    }
+
     /// This time needs a place.
     pub fn add(&mut self, at: Micros) {
         self.texts.entry(at).or_insert(0.0);
@@ -32,15 +41,28 @@ impl Anchors {
         *self.texts.entry(at).or_insert(0.0) += height;
     }
 
-    /// Gives every time its height, from `top` on. No text runs into the next.
-    pub fn axis(self, top: f64) -> Axis {
+    /// Height of all texts.
+    pub fn texts(&self) -> f64 {
+        self.texts.values().sum()
+    }
+
+    /// Heights between the times.
+    pub fn gaps(&self, gap: impl Fn(Micros) -> f64) -> impl Iterator<Item = f64> {
+        let later = self.texts.keys().skip(1);
+        later
+            .zip(self.texts.keys())
+            .map(move |(at, before)| gap(at - before))
+    }
+
+    /// Gives every time its height, from `top` on, with these gaps for idle times. No text runs into the next.
+    pub fn axis(self, top: f64, gap: impl Fn(Micros) -> f64) -> Axis {
         let mut marks: Vec<(Micros, f64)> = Vec::with_capacity(self.texts.len());
         let (mut y, mut text_end) = (top, 0.0_f64);
         for (at, text) in self.texts {
             if let Some((before, _)) = marks.last() {
                 y += gap(at - before);
             }
-            if text > 0.0 {
+            if text > 0.0 || self.rows {
                 y = y.max(text_end);
                 text_end = y + text;
             }
@@ -50,8 +72,8 @@ impl Anchors {
     }
 }
 
-/// Height of an idle time: about its logarithm.
-fn gap(idle: Micros) -> f64 {
+/// Height of an idle time where milliseconds matter: about its logarithm.
+pub fn logarithm(idle: Micros) -> f64 {
     (8.0 * (1.0 + idle as f64 / 400.0).log2()).min(GAP_MAX)
 }
 
@@ -96,7 +118,8 @@ mod tests {
         }
         anchors.add_text(10, 40.0);
         anchors.add_text(2_000, 20.0);
-        let axis = anchors.axis(5.0);
+        let mut rows = anchors.clone();
+        let axis = anchors.axis(5.0, logarithm);
         let heights: Vec<f64> = axis.marks().iter().map(|(_, y)| *y).collect();
         assert!(
             heights.windows(2).all(|pair| pair[0] < pair[1]),
@@ -109,5 +132,9 @@ mod tests {
         );
         assert!(axis.y(30_000_000) > axis.y(2_000));
         assert_eq!(axis.bottom(), axis.y(60_000_000));
+        rows.rows = true;
+        rows.add(11);
+        let axis = rows.axis(5.0, logarithm);
+        assert!(axis.y(11) - axis.y(10) >= 40.0, "a row of its own");
     }
 }

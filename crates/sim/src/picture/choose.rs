@@ -20,11 +20,11 @@ pub fn choose(moments: &[Moment], window: Window, arrows_max: usize) -> (Vec<usi
         if !window.contains(moment.at) || matches!(moment.what, What::Durable { .. }) {
             continue;
         }
-        if let What::Sends { to, kind, text, .. } = &moment.what {
+        if let What::Sends { to, kind, .. } = &moment.what {
             let last = last_seen.entry((moment.member, *to)).or_insert(0);
             let idle = moment.at - (*last).min(moment.at);
             let quiet = *last == 0 || idle >= HEARTBEAT_EVERY;
-            if *kind == Kind::Heartbeat && (text.contains("Reply") || !quiet) {
+            if *kind == Kind::HeartbeatReply || *kind == Kind::Heartbeat && !quiet {
                 left_out += 1;
                 continue;
             }

@@ -1,12 +1,15 @@
-//! Lanes, bands, arrows and notes as SVG.
+//! Lanes, bands, marks and notes as SVG; the arrows are in `arrows`.
 
-use super::axis::{Anchors, Axis, IDLE};
+mod arrows;
+
+use super::axis::{Anchors, Axis, IDLE, logarithm};
 use super::choose::{choose, is_arrow};
 use super::lanes::{Lanes, State};
-use super::notes::{Seen, largest_side, note_of};
+use super::layout::{HALF, Layout};
+use super::notes::{Seen, largest_side, note_of, wrap};
 use super::{escape, style};
 use crate::clock::Micros;
-use crate::timeline::{Kind, Moment, What, Window, name, sentence};
+use crate::timeline::{Moment, What, Window, name, sentence};
 use raft::Role;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -14,16 +17,12 @@ use std::fmt::Write;
 /// Height of the lanes' names.
 pub const HEADER_HEIGHT: u32 = 30;
 
-/// Width of the times on the left.
-const LEFT: f64 = 78.0;
+/// Height of a picture at most; what happens too often for that comes closer together.
+pub const HEIGHT_MAX: f64 = 6_000.0;
 
-/// Half the width of a band.
-const HALF: f64 = 9.0;
-
-/// Width of what clients say, and of the notes on the right.
-const SAID_WIDTH: f64 = 205.0;
-const NOTES_WIDTH: f64 = 450.0;
+/// Height of a line of a note, and of what clients say.
 const LINE: f64 = 16.0;
+const SAID: f64 = 13.0;
 
 /// A band is named again after this height.
 const TERM_NAME_EVERY: f64 = 480.0;
@@ -31,48 +30,43 @@ const TERM_NAME_EVERY: f64 = 480.0;
 /// Arrows have words on them as long as they are few.
 const LABELLED_ARROWS_MAX: usize = 400;
 
+/// Lines of all notes at most.
+const NOTE_LINES_MAX: usize = 200;
+
+/// Room below the last thing that happens.
+const FOOT: f64 = 30.0;
+
 /// A picture under the pencil.
 pub struct Drawing {
     out: String,
     axis: Axis,
     lanes: Lanes,
+    layout: Layout,
     members: usize,
     window: (Micros, Micros),
     labelled: bool,
-    clients: bool,
     left_out: usize,
-    /// Where the next words of clients have room.
-    said_free: f64,
 }
 
 impl Drawing {
-    /// Draws the moments (in order of time) inside the window.
+    /// Draws the moments (in order of time) inside the window, at most so many as arrows.
     pub fn new(
         moments: &[Moment],
         members: usize,
         window: Window,
         arrows_max: usize,
-        unknown: u64,
+        layout: fn(usize, bool) -> Layout,
     ) -> Drawing {
-        let end = moments.last().map_or(0, |moment| moment.at) + 1;
         let (chosen, left_out) = choose(moments, window, arrows_max);
         let shown: Vec<&Moment> = chosen.iter().map(|place| &moments[*place]).collect();
-        let mut drawing = Drawing {
-            out: String::new(),
-            axis: Anchors::default().axis(0.0),
-            lanes: Lanes::read(moments, members, end),
-            members,
-            window: (
-                window.from.max(shown.first().map_or(0, |moment| moment.at)),
-                window.to.min(end),
-            ),
-            labelled: shown.iter().filter(|moment| is_arrow(moment)).count() <= LABELLED_ARROWS_MAX,
-            clients: shown.iter().any(|moment| is_client(moment)),
-            left_out: left_out + unknown as usize,
-            said_free: 0.0,
-        };
-        drawing.axis = drawing.layout(&shown);
-        drawing.grid();
+        let layout = layout(members, shown.iter().any(|moment| is_client(moment)));
+        let arrows = shown.iter().filter(|moment| is_arrow(moment)).count();
+        let mut drawing = Drawing::blank(moments, members, window, layout);
+        drawing.labelled = arrows <= LABELLED_ARROWS_MAX;
+        drawing.left_out = left_out;
+        let notes = drawing.worded(&shown);
+        drawing.axis = drawing.arrange(&shown, &notes);
+        drawing.grid(true);
         drawing.bands();
         drawing.cuts();
         for moment in &shown {
@@ -83,18 +77,50 @@ impl Drawing {
             drawing.mark(moment, &mut decided);
         }
         drawing.term_names();
-        drawing.notes(&shown);
+        drawing.texts(&shown, &notes);
         drawing
     }
 
+    /// Only the lanes of a whole run, as heights are given by an axis.
+    pub fn overview(moments: &[Moment], members: usize, axis: Axis) -> Drawing {
+        let layout = Layout::overview(members);
+        let mut drawing = Drawing::blank(moments, members, Window::ALL, layout);
+        drawing.axis = axis;
+        drawing.grid(false);
+        drawing.bands();
+        drawing.cuts();
+        for moment in moments {
+            match &moment.what {
+                What::Commits { .. } => {}
+                _ => drawing.mark(moment, &mut 0),
+            }
+        }
+        drawing.term_names();
+        drawing
+    }
+
+    fn blank(moments: &[Moment], members: usize, window: Window, layout: Layout) -> Drawing {
+        let end = moments.last().map_or(0, |moment| moment.at) + 1;
+        Drawing {
+            out: String::new(),
+            axis: Anchors::default().axis(0.0, logarithm),
+            lanes: Lanes::read(moments, members, end),
+            layout,
+            members,
+            window: (window.from, window.to.min(end)),
+            labelled: false,
+            left_out: 0,
+        }
+    }
+
     /// Width of the picture.
-    pub fn width(&self) -> u32 {
-        (self.notes_x() + NOTES_WIDTH) as u32
+    pub fn width(&self) -> f64 {
+        self.layout.width()
     }
 
     /// Height of the body.
     pub fn height(&self) -> f64 {
-        self.axis.bottom() + 60.0
+        self.axis.bottom() + FOOT
     }
 
     /// The body.
@@ -105,6 +131,16 @@ impl Drawing {
     /// Messages that are not drawn.
     pub fn left_out(&self) -> usize {
         self.left_out
+    }
+
+    /// The first and the last time of it.
+    pub fn window(&self) -> (Micros, Micros) {
+        self.window
+    }
+
+    /// Where its columns are.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// The names of the lanes.
@@ -118,48 +154,37 @@ impl Drawing {
                 name(member)
             );
         }
-        if self.clients {
+        if let Some(x) = self.layout.client_x().filter(|_| !self.layout.across) {
             let _ = write!(
                 out,
-                "<text class=\"name\" x=\"{:.0}\" y=\"20\">clients</text>",
-                self.client_x()
+                "<text class=\"name\" x=\"{x:.0}\" y=\"20\">clients</text>"
             );
         }
-        out + "<text class=\"time\" x=\"66\" y=\"20\">seconds</text>"
-    }
-
-    // Where things are.
-
-    fn lane_width(&self) -> f64 {
-        match self.members {
-            0..=3 => 170.0,
-            4..=5 => 128.0,
-            _ => 104.0,
-        }
+        let x = self.layout.left - 12.0;
+        out + &format!("<text class=\"time\" x=\"{x:.0}\" y=\"20\">seconds</text>")
     }
 
     fn x(&self, member: usize) -> f64 {
-        LEFT + self.lane_width() * (member as f64 + 0.5)
+        self.layout.x(member)
     }
 
-    fn client_x(&self) -> f64 {
-        LEFT + self.lane_width() * self.members as f64 + 24.0
-    }
-
-    fn notes_x(&self) -> f64 {
-        let lanes = LEFT + self.lane_width() * self.members as f64;
-        if self.clients {
-            lanes + 40.0 + SAID_WIDTH
-        } else {
-            lanes + 10.0
-        }
-    }
-
-    fn layout(&self, shown: &[&Moment]) -> Axis {
-        let mut anchors = Anchors::default();
-        anchors.add(self.window.0);
+    /// The notes beside or across the lanes, in lines; too many are left out.
+    fn worded(&self, shown: &[&Moment]) -> Vec<Option<Note>> {
         let mut seen = Seen::default();
-        for moment in shown {
+        let mut lines_left = NOTE_LINES_MAX;
+        let worded = |moment: &&Moment| {
+            let (class, text) = note_of(moment, &mut seen)?;
+            let lines = wrap(&text, self.layout.note_chars);
+            lines_left = lines_left.checked_sub(lines.len())?;
+            Some((class, lines))
+        };
+        shown.iter().map(worded).collect()
+    }
+
+    fn arrange(&self, shown: &[&Moment], notes: &[Option<Note>]) -> Axis {
+        let mut anchors = Anchors::with_rows(self.layout.across);
+        anchors.add(self.window.0);
+        for (moment, note) in shown.iter().zip(notes) {
             anchors.add(moment.at);
             if let What::Sends { arrivals, .. } = &moment.what {
                 let near = |at: &&Micros| **at < self.window.1;
@@ -170,31 +195,45 @@ impl Drawing {
                     .for_each(|at| anchors.add(*at));
             }
             if self.labelled && is_client(moment) {
-                anchors.add_text(moment.at, 13.0);
+                anchors.add_text(moment.at, SAID);
             }
-            if let Some((_, lines)) = note_of(moment, &mut seen) {
+            if let Some((_, lines)) = note {
                 anchors.add_text(moment.at, lines.len() as f64 * LINE);
             }
         }
-        anchors.axis(12.0)
+        let free = anchors.clone().axis(12.0, logarithm);
+        let room = (HEIGHT_MAX - FOOT - 12.0 - anchors.texts()).max(0.0);
+        match free.bottom() + FOOT > HEIGHT_MAX {
+            true => {
+                let gaps: f64 = anchors.gaps(logarithm).sum();
+                anchors.axis(12.0, |idle| logarithm(idle) * room / gaps)
+            }
+            false => free,
+        }
     }
 
     // Below the arrows.
 
-    fn grid(&mut self) {
+    fn grid(&mut self, idle_is_said: bool) {
         let marks = self.axis.marks().to_vec();
-        let right = self.notes_x();
+        let (left, right) = (self.layout.left, self.layout.lanes_end());
+        let x = left - 12.0;
         let (mut last_y, mut last_at) = (f64::MIN, None);
         for (at, y) in marks {
             if let Some(before) = last_at
                 && at - before >= IDLE
+                && idle_is_said
             {
                 let middle = (self.axis.y(before) + y) / 2.0;
                 let idle = (at - before) as f64 / 1e6;
+                let idle = match self.layout.across {
+                    true => format!("+{idle:.1} s"),
+                    false => format!("{idle:.1} s later"),
+                };
                 let _ = write!(
                     self.out,
-                    "<line class=\"idle\" x1=\"{LEFT:.0}\" x2=\"{right:.0}\" y1=\"{middle:.1}\" y2=\"{middle:.1}\"/>\
-                     <text class=\"time\" x=\"66\" y=\"{:.1}\">{idle:.1} s later</text>",
+                    "<line class=\"idle\" x1=\"{left:.0}\" x2=\"{right:.0}\" y1=\"{middle:.1}\" y2=\"{middle:.1}\"/>\
+                     <text class=\"time\" x=\"{x:.0}\" y=\"{:.1}\">{idle}</text>",
                     middle + 3.0
                 );
             }
@@ -203,18 +242,19 @@ impl Drawing {
                 last_y = y;
                 let _ = write!(
                     self.out,
-                    "<text class=\"time\" x=\"66\" y=\"{:.1}\">{}.{:03}</text>\
-                     <line class=\"grid\" x1=\"70\" x2=\"{LEFT:.0}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>",
+                    "<text class=\"time\" x=\"{x:.0}\" y=\"{:.1}\">{}.{:03}</text>\
+                     <line class=\"grid\" x1=\"{:.0}\" x2=\"{left:.0}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>",
                     y + 3.0,
                     at / 1_000_000,
-                    at / 1000 % 1000
+                    at / 1000 % 1000,
+                    x + 4.0
                 );
             }
         }
     }
 
     fn bands(&mut self) {
-        let bottom = self.height() - 20.0;
+        let bottom = self.height() - FOOT / 2.0;
         for member in 0..self.members {
             let x = self.x(member);
             let _ = write!(
@@ -324,170 +364,6 @@ impl Drawing {
         }
     }
 
-    // Arrows.
-
-    fn arrow(&mut self, moment: &Moment) {
-        let Some(member) = moment.member else { return };
-        match &moment.what {
-            What::Sends {
-                to,
-                arrivals,
-                kind,
-                label,
-                text,
-            } => {
-                let title = format!("{} to {}: {text}", name(member), name(*to));
-                for (nth, arrival) in arrivals.iter().enumerate() {
-                    match arrival {
-                        Some(at) => {
-                            self.message(moment.at, *at, member, *to, *kind, (label, &title))
-                        }
-                        None if nth == 0 => {
-                            self.lost(moment.at, member, *to, *kind, (label, &title))
-                        }
-                        None => {}
-                    }
-                }
-            }
-            What::Asked { text, .. } => {
-                let y = self.axis.y(moment.at);
-                self.line(
-                    (self.client_x(), y),
-                    (self.x(member) + HALF, y),
-                    "client",
-                    "client asks",
-                    false,
-                );
-                self.said(y, text, "said");
-            }
-            What::Answers { ok, text, .. } => {
-                let y = self.axis.y(moment.at);
-                let class = if *ok { "client" } else { "no" };
-                self.line(
-                    (self.x(member) + HALF, y),
-                    (self.client_x(), y),
-                    class,
-                    text,
-                    false,
-                );
-                self.said(y, text, if *ok { "said" } else { "said saidno" });
-            }
-            _ => {}
-        }
-    }
-
-    fn said(&mut self, y: f64, text: &str, class: &str) {
-        if self.labelled {
-            let y = y.max(self.said_free);
-            self.said_free = y + 13.0;
-            let short: String = text.chars().take(36).collect();
-            let _ = write!(
-                self.out,
-                "<text class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-                self.client_x() + 8.0,
-                y + 4.0,
-                escape(&short)
-            );
-        }
-    }
-
-    fn message(
-        &mut self,
-        sent: Micros,
-        at: Micros,
-        from: usize,
-        to: usize,
-        kind: Kind,
-        words: (&str, &str),
-    ) {
-        let (label, title) = words;
-        let arrives = self.lanes.state(to, at).alive() && !self.lanes.is_cut(from, to, at);
-        let (start, end) = self.ends(
-            from,
-            to,
-            self.axis.y(sent),
-            self.axis.y(at.min(self.window.1)),
-        );
-        let title = if arrives {
-            title.to_owned()
-        } else {
-            format!("{title} (nobody is there to hear it)")
-        };
-        self.line(start, end, class_of(kind), &title, !arrives);
-        if self.labelled && !matches!(kind, Kind::Heartbeat | Kind::Request) {
-            // In the gap where arrows of several members are apart: of answers the first one, of questions the last.
-            let half_gap = 0.5 * self.lane_width() / (end.0 - start.0).abs().max(self.lane_width());
-            let answers = matches!(kind, Kind::Vote | Kind::AppendReply);
-            let part = if answers { half_gap } else { 1.0 - half_gap };
-            let (x, y) = (
-                start.0 + (end.0 - start.0) * part,
-                start.1 + (end.1 - start.1) * part,
-            );
-            let _ = write!(
-                self.out,
-                "<text class=\"label\" x=\"{x:.1}\" y=\"{:.1}\">{}</text>",
-                y - 2.0,
-                escape(label)
-            );
-        }
-    }
-
-    fn lost(&mut self, sent: Micros, from: usize, to: usize, kind: Kind, words: (&str, &str)) {
-        let y = self.axis.y(sent);
-        let (start, end) = self.ends(from, to, y, y);
-        let way = (end.0 - start.0).signum() * (self.lane_width() * 0.42);
-        let title = format!("{} (lost)", words.1);
-        self.line(
-            start,
-            (start.0 + way, y + 6.0),
-            &format!("{} lost", class_of(kind)),
-            &title,
-            true,
-        );
-    }
-
-    fn ends(&self, from: usize, to: usize, y: f64, y_end: f64) -> ((f64, f64), (f64, f64)) {
-        let side = if to > from { HALF } else { -HALF };
-        ((self.x(from) + side, y), (self.x(to) - side, y_end))
-    }
-
-    fn line(&mut self, start: (f64, f64), end: (f64, f64), class: &str, title: &str, fails: bool) {
-        let (dx, dy) = (end.0 - start.0, end.1 - start.1);
-        let length = (dx * dx + dy * dy).sqrt().max(1.0);
-        let (ux, uy) = (dx / length, dy / length);
-        let _ = write!(
-            self.out,
-            "<g><title>{}</title><line class=\"m {class}\" x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\"/>",
-            escape(title),
-            start.0,
-            start.1,
-            end.0 - ux * 5.0,
-            end.1 - uy * 5.0
-        );
-        if fails {
-            let (x, y) = (end.0 - ux * 5.0, end.1 - uy * 5.0);
-            let _ = write!(
-                self.out,
-                "<path class=\"cross\" d=\"M{:.1} {:.1}l8 8m0-8l-8 8\"/></g>",
-                x - 4.0,
-                y - 4.0
-            );
-        } else {
-            let (bx, by) = (end.0 - ux * 7.5, end.1 - uy * 7.5);
-            let head = class.split(' ').next().unwrap_or(class);
-            let _ = write!(
-                self.out,
-                "<path class=\"head {head}-h\" d=\"M{:.1} {:.1}L{:.1} {:.1}L{:.1} {:.1}z\"/></g>",
-                end.0,
-                end.1,
-                bx - uy * 3.6,
-                by + ux * 3.6,
-                bx + uy * 3.6,
-                by - ux * 3.6
-            );
-        }
-    }
-
     // On top.
 
     fn mark(&mut self, moment: &Moment, decided: &mut u64) {
@@ -528,19 +404,23 @@ impl Drawing {
                 );
             }
             What::Violation { .. } => {
-                let right = self.notes_x() - 6.0;
+                let (left, right) = (self.layout.left, self.layout.lanes_end());
                 let _ = write!(
                     self.out,
-                    "<line class=\"badline\" x1=\"{LEFT:.0}\" x2=\"{right:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"
+                    "<line class=\"badline\" x1=\"{left:.0}\" x2=\"{right:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"
                 );
             }
             _ => {}
         }
     }
 
-    /// The terms' names on the bands of their leaders: where they begin, and again for whoever scrolls.
+    /// The terms' names on the bands of their leaders: where they begin, and again for whoever scrolls. Thin lanes have room for the number only.
     fn term_names(&mut self) {
-        let bottom = self.height() - 20.0;
+        let (word, half) = match self.layout.lane > 50.0 {
+            true => ("term ", 24.0),
+            false => ("", 11.0),
+        };
+        let bottom = self.height() - FOOT / 2.0;
         for member in 0..self.members {
             for span in &self.lanes.members[member] {
                 let State::Runs {
@@ -563,10 +443,11 @@ impl Drawing {
                 while y < end {
                     let _ = write!(
                         self.out,
-                        "<rect class=\"x{}\" x=\"{:.1}\" y=\"{y:.1}\" width=\"48\" height=\"15\" rx=\"4\"/>\
-                         <text class=\"termname\" x=\"{x:.1}\" y=\"{:.1}\">term {term}</text>",
+                        "<rect class=\"x{}\" x=\"{:.1}\" y=\"{y:.1}\" width=\"{:.0}\" height=\"15\" rx=\"4\"/>\
+                         <text class=\"termname\" x=\"{x:.1}\" y=\"{:.1}\">{word}{term}</text>",
                         colour(term),
-                        x - 24.0,
+                        x - half,
+                        half * 2.0,
                         y + 11.0
                     );
                     y += TERM_NAME_EVERY;
@@ -575,28 +456,45 @@ impl Drawing {
         }
     }
 
-    fn notes(&mut self, shown: &[&Moment]) {
-        let x = self.notes_x();
-        let mut seen = Seen::default();
-        let mut free = f64::MIN;
-        for moment in shown {
-            let Some((class, lines)) = note_of(moment, &mut seen) else {
-                continue;
-            };
-            // Several notes of one time stand below each other.
-            let mut y = (self.axis.y(moment.at) + 4.0).max(free);
-            for line in lines {
-                let _ = write!(
-                    self.out,
-                    "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>",
-                    escape(&line)
-                );
-                y += LINE;
+    /// Notes, and what clients say. Several texts of one time stand below each other; across the lanes all of them, beside them each kind for itself.
+    fn texts(&mut self, shown: &[&Moment], notes: &[Option<Note>]) {
+        let x = self.layout.notes_x();
+        let (mut free, mut said_free) = (f64::MIN, f64::MIN);
+        for (moment, note) in shown.iter().zip(notes) {
+            // In a row of its own a text stands below what happens then.
+            let at = self.axis.y(moment.at) + if self.layout.across { 12.0 } else { 4.0 };
+            if let Some((class, lines)) = note {
+                let mut y = at.max(free);
+                for line in lines {
+                    let _ = write!(
+                        self.out,
+                        "<text class=\"{class} over\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>",
+                        escape(line)
+                    );
+                    y += LINE;
+                }
+                free = y;
             }
-            free = y;
+            if self.labelled {
+                let own = if self.layout.across {
+                    &mut free
+                } else {
+                    &mut said_free
+                };
+                let y = at.max(*own);
+                if self.said(moment, y) {
+                    *own = y + SAID;
+                }
+            }
+            if self.layout.across {
+                said_free = free;
+            }
         }
     }
 }
+
+/// A text beside the lanes: its class and its lines.
+type Note = (&'static str, Vec<String>);
 
 fn is_client(moment: &Moment) -> bool {
     matches!(moment.what, What::Asked { .. } | What::Answers { .. })
@@ -604,18 +502,6 @@ fn is_client(moment: &Moment) -> bool {
 
 fn colour(term: u64) -> u64 {
     term.wrapping_sub(1) % style::TERMS as u64
-}
-
-fn class_of(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Election => "election",
-        Kind::Vote => "vote",
-        Kind::Append => "append",
-        Kind::AppendReply => "reply",
-        Kind::Snapshot => "snapshot",
-        Kind::Request => "request",
-        Kind::Heartbeat => "heartbeat",
-    }
 }
 
 fn state_text(state: State) -> String {

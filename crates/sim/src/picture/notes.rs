@@ -6,14 +6,8 @@ use crate::timeline::{Moment, What, name, sentence};
 use raft::Role;
 use std::collections::BTreeSet;
 
-/// Characters of a line.
-const NOTE_CHARS: usize = 56;
-
 /// Lines of a note at most.
 const LINES_MAX: usize = 8;
-
-/// A text beside the lanes: its class and its lines.
-pub type Note = (&'static str, Vec<String>);
 
 /// The members of the largest group that still hear each other; the first of equals.
 pub fn largest_side(members: usize, links: &[(usize, usize)]) -> BTreeSet<usize> {
@@ -62,8 +56,8 @@ pub struct Seen {
     leading: BTreeSet<usize>,
 }
 
-/// What is said of a moment beside the lanes.
-pub fn note_of(moment: &Moment, seen: &mut Seen) -> Option<Note> {
+/// What is said of a moment, and how it is marked.
+pub fn note_of(moment: &Moment, seen: &mut Seen) -> Option<(&'static str, String)> {
     let who = moment.member.map_or(String::new(), name);
     let told = format!("{who} {}", sentence(moment));
     let (class, text) = match &moment.what {
@@ -115,10 +109,11 @@ pub fn note_of(moment: &Moment, seen: &mut Seen) -> Option<Note> {
         }
         _ => return None,
     };
-    Some((class, wrap(&text, NOTE_CHARS)))
+    Some((class, text))
 }
 
-fn wrap(text: &str, chars: usize) -> Vec<String> {
+/// A text in lines of so many characters.
+pub fn wrap(text: &str, chars: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
@@ -152,8 +147,8 @@ mod tests {
 
     #[test]
     fn a_long_note_is_wrapped_and_bounded() {
-        let lines = wrap(&"word ".repeat(500), NOTE_CHARS);
+        let lines = wrap(&"word ".repeat(500), 56);
         assert_eq!(lines.len(), LINES_MAX);
-        assert!(lines.iter().all(|line| line.len() <= NOTE_CHARS + 4));
+        assert!(lines.iter().all(|line| line.len() <= 60));
     }
 }

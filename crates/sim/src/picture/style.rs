@@ -29,6 +29,7 @@ const BASE: &str = "\
 svg{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;font-size:12px}\
 .bg{fill:#ffffff}\
 text{fill:#1f2937}\
+.title{font-size:16px;font-weight:700}\
 .name{font-size:15px;font-weight:700;text-anchor:middle}\
 .sub{font-size:11px;fill:#6b7280;text-anchor:middle}\
 .time{font-size:10px;fill:#6b7280;text-anchor:end;font-variant-numeric:tabular-nums}\
@@ -67,6 +68,7 @@ text{fill:#1f2937}\
 .start{fill:#16a34a}\
 .bad{fill:#dc2626}.badline{stroke:#dc2626;stroke-width:2}\
 .badtext{fill:#dc2626;font-weight:700;font-size:13px}\
+.over{paint-order:stroke;stroke:#ffffff;stroke-width:3px;stroke-linejoin:round}\
 .idle{stroke:#94a3b8;stroke-width:1;stroke-dasharray:2 4}";
 
 const BASE_DARK: &str = "\
@@ -81,7 +83,7 @@ text{fill:#e5e7eb}\
 .vote{stroke:#c084fc}.vote-h{fill:#c084fc}\
 .append{stroke:#60a5fa}.append-h{fill:#60a5fa}\
 .reply,.heartbeat{stroke:#94a3b8}.reply-h,.heartbeat-h{fill:#94a3b8}\
-.label,.decidedname{stroke:#0f172a}\
+.label,.decidedname,.over{stroke:#0f172a}\
 .saidno,.fault{fill:#fca5a5}\
 .fact{fill:#9ca3af}\
 .decided{stroke:#0f172a}\

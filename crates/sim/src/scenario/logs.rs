@@ -3,7 +3,7 @@
 use super::stage::Stage;
 use crate::director::Fate;
 use crate::faults::Fault;
-use crate::timeline::What;
+use crate::timeline::{Kind, What};
 use raft::{Body, Index};
 use replica::Message;
 use std::cell::Cell;
@@ -52,7 +52,7 @@ pub fn divergent_logs(stage: &mut Stage<'_>) {
     });
     let refused_by_n4 = stage.since(0).any(|moment| {
         moment.member == Some(3)
-            && matches!(&moment.what, What::Sends { to: 1, text, .. } if text.contains("VoteReply") && text.ends_with("no"))
+            && matches!(&moment.what, What::Sends { to: 1, kind: Kind::Vote, label, .. } if label == "no")
     });
     let kept = stage.put_done(1);
     stage.caught_up(1, &[2, 3, 4]);

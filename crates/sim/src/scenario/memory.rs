@@ -93,9 +93,9 @@ pub fn amnesia(stage: &mut Stage<'_>) {
         let role = raft::Role::Leader;
         matches!(moment.what, What::Role { role: found, .. } if found == role)
     });
-    let asked = stage
-        .since(alone_from)
-        .any(|moment| matches!(&moment.what, What::Sends { text, .. } if text.contains("PreVote")));
+    let asked = stage.since(alone_from).any(
+        |moment| matches!(&moment.what, What::Sends { label, .. } if label.starts_with("pre-vote")),
+    );
     stage.say("n3 asks for votes, and n2, which may have promised what it cannot remember, says nothing. n1 starts again.");
     stage.fault(Fault::Start(0));
     stage.elect(0);

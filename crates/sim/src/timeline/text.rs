@@ -62,7 +62,7 @@ impl Timeline {
 fn detail_of(what: &What) -> Detail {
     match what {
         What::Sends {
-            kind: Kind::Heartbeat,
+            kind: Kind::Heartbeat | Kind::HeartbeatReply,
             ..
         }
         | What::Durable { .. } => Detail::Everything,

@@ -5,11 +5,8 @@ use crate::picture::{escape, page, style};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-/// Width of a lane and of the times on the left, and height of a line.
-const LANE: f64 = 120.0;
+/// Width of the times on the left.
 const LEFT: f64 = 70.0;
-const LINE: f64 = 22.0;
-const NOTES: f64 = 420.0;
 
 /// Lanes of a picture, and things that happen in it, at most.
 const LANES_MAX: usize = 9;
@@ -110,9 +107,46 @@ pub fn findings(found: &Found) -> Vec<String> {
     lines
 }
 
+/// Where things are.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Width of a lane.
+    lane: f64,
+    /// Height of a line.
+    line: f64,
+    /// What is said stands across the lanes, not beside them.
+    across: bool,
+    width: f64,
+}
+
+impl Place {
+    /// For a desktop.
+    fn wide(lanes: usize) -> Place {
+        let lane = if lanes > 6 { 94.0 } else { 120.0 };
+        Place {
+            lane,
+            line: 22.0,
+            across: false,
+            width: LEFT + lane * lanes as f64 + 420.0,
+        }
+    }
+
+    /// For a phone.
+    fn narrow(lanes: usize) -> Place {
+        let width = 368.0;
+        Place {
+            lane: (width - LEFT) / lanes as f64,
+            line: 26.0,
+            across: true,
+            width,
+        }
+    }
+}
+
 /// What is seen, as far as it has room.
 struct Drawing<'a> {
     played: &'a Played,
+    place: Place,
     lanes: usize,
     rows: Vec<(f64, &'a (Millis, Seen))>,
     out: String,
@@ -120,13 +154,13 @@ struct Drawing<'a> {
 
 impl Drawing<'_> {
     fn x(&self, lane: usize) -> f64 {
-        LEFT + LANE * (lane.min(self.lanes - 1) as f64 + 0.5)
+        LEFT + self.place.lane * (lane.min(self.lanes - 1) as f64 + 0.5)
     }
 
     /// Where a time is: between what happened before it and after it.
     fn y(&self, at: Millis) -> f64 {
         let after = self.rows.partition_point(|(_, (time, _))| *time < at);
-        let bottom = self.rows.last().map_or(0.0, |(y, _)| *y) + LINE;
+        let bottom = self.rows.last().map_or(0.0, |(y, _)| *y) + self.place.line;
         self.rows.get(after).map_or(bottom, |(y, _)| *y)
     }
 
@@ -134,10 +168,15 @@ impl Drawing<'_> {
         for lane in 0..self.lanes {
             let last = self.played.lanes.len() - 1;
             let lane_name = if lane + 1 == self.lanes { last } else { lane };
+            // Names of thin lanes stand at two heights.
+            let thin = self.place.lane < 55.0;
+            let low = thin && lane % 2 == 1;
             let _ = write!(
                 self.out,
-                "<text class=\"name\" x=\"{:.0}\" y=\"20\">{}</text>",
+                "<text class=\"name\" style=\"font-size:{}px\" x=\"{:.0}\" y=\"{}\">{}</text>",
+                if thin { 11 } else { 15 },
                 self.x(lane),
+                if low { 32 } else { 16 },
                 escape(&self.played.lanes[lane_name])
             );
         }
@@ -150,7 +189,7 @@ impl Drawing<'_> {
             let x = self.x(lane);
             let _ = write!(
                 self.out,
-                "<line class=\"rail\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"30\" y2=\"{bottom:.1}\"/>"
+                "<line class=\"rail\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"38\" y2=\"{bottom:.1}\"/>"
             );
         }
         let rows = self.rows.clone();
@@ -215,10 +254,13 @@ impl Drawing<'_> {
                         }
                         _ => "fault",
                     };
-                    let x = LEFT + LANE * self.lanes as f64 + 12.0;
+                    let x = match self.place.across {
+                        true => LEFT,
+                        false => LEFT + self.place.lane * self.lanes as f64 + 12.0,
+                    };
                     let _ = write!(
                         self.out,
-                        "<text class=\"{class}\" x=\"{x:.1}\" y=\"{:.1}\">{}</text>",
+                        "<text class=\"{class} over\" x=\"{x:.1}\" y=\"{:.1}\">{}</text>",
                         y + 4.0,
                         escape(text)
                     );
@@ -228,7 +270,7 @@ impl Drawing<'_> {
     }
 
     fn arrow(&mut self, from: usize, to: usize, (y, arrives): (f64, Option<Millis>), text: &str) {
-        let end_y = arrives.map_or(y + LINE / 2.0, |at| self.y(at).max(y + 6.0));
+        let end_y = arrives.map_or(y + self.place.line / 2.0, |at| self.y(at).max(y + 6.0));
         let way = (self.x(to) - self.x(from)).signum();
         let (start, end) = (self.x(from) + way * 8.0, self.x(to) - way * 8.0);
         let end = if arrives.is_some() {
@@ -260,7 +302,9 @@ impl Drawing<'_> {
                 end_y - 4.0
             );
         }
-        let middle = start + way * LANE * 0.4;
+        let middle = start + way * self.place.lane * 0.4;
+        let half = text.chars().count() as f64 * 2.6;
+        let middle = middle.clamp(LEFT + half, (self.place.width - half).max(LEFT + half));
         let _ = write!(
             self.out,
             "<text class=\"label\" x=\"{middle:.1}\" y=\"{:.1}\">{}</text>",
@@ -272,33 +316,46 @@ impl Drawing<'_> {
 
 /// The picture alone.
 pub fn svg(played: &Played) -> String {
+    let (drawn, width, height) = draw(played, Place::wide);
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" height=\"{height:.0}\">\
+         <style>{}</style><rect class=\"bg\" width=\"100%\" height=\"100%\"/>{drawn}</svg>\n",
+        style::sheet(),
+    )
+}
+
+/// A page that shows it, on a desktop and on a phone.
+pub fn show(played: &Played, title: &str, notes: &[String]) -> String {
+    let both = [
+        ("wide", draw(played, Place::wide)),
+        ("narrow", draw(played, Place::narrow)),
+    ];
+    let body = both.map(|(class, (drawn, width, height))| {
+        format!(
+            "<div class=\"{class}\"><svg viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" height=\"{height:.0}\">{drawn}</svg></div>"
+        )
+    });
+    page(title, notes, &body.concat())
+}
+
+/// What is drawn, its width and its height.
+fn draw(played: &Played, place: fn(usize) -> Place) -> (String, f64, f64) {
     let lanes = played.lanes.len().min(LANES_MAX);
+    let place = place(lanes);
     let rows = news(played).0.into_iter().take(SEEN_MAX).enumerate();
     let rows: Vec<_> = rows
-        .map(|(n, seen)| (44.0 + n as f64 * LINE, seen))
+        .map(|(n, seen)| (54.0 + n as f64 * place.line, seen))
         .collect();
     let mut drawing = Drawing {
         played,
+        place,
         lanes,
         rows,
         out: String::new(),
     };
-    let (width, height) = (
-        LEFT + LANE * lanes as f64 + NOTES,
-        drawing.y(Millis::MAX) + LINE,
-    );
+    let height = drawing.y(Millis::MAX) + place.line;
     drawing.names();
     drawing.bands();
     drawing.happenings();
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" height=\"{height:.0}\">\
-         <style>{}</style><rect class=\"bg\" width=\"100%\" height=\"100%\"/>{}</svg>\n",
-        style::sheet(),
-        drawing.out
-    )
-}
-
-/// A page that shows it.
-pub fn show(played: &Played, title: &str, notes: &[String]) -> String {
-    page(title, notes, &svg(played))
+    (drawing.out, place.width, height)
 }
