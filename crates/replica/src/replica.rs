@@ -300,7 +300,7 @@ impl Replica {
             // There is room again for the snapshot that failed.
             self.snapshots.failed_at = None;
         }
-        self.disk_full = full;
+        self.disk_full = full || (self.disk_full && mutated!(RoomUnnoticed));
     }
 
     /// Ends a turn: forms the batch of what was proposed since, applies and reads in slices of at most about a millisecond. `true` while more
