@@ -3,6 +3,8 @@
 //! Such a member says so in every answer. The leader replicates to it and counts nothing it says. Once a quorum without it has confirmed the
 //! leader after the member's restart, the leader's commit index covers everything the member may have helped to decide; when its log
 //! durably matches there, it may be believed again. The vote record is intact: term and vote were never in doubt.
+//!
+//! What it acknowledged before the loss may still be on its way then. It came from another process, and does not count.
 
 use crate::Boot;
 use crate::log::Position;

@@ -191,7 +191,8 @@ impl Core {
 
     /// What may be given to the state: decided, and durable here.
     pub(crate) fn takeable(&self) -> Index {
-        self.commit.min(self.writes.durable_index())
+        let decided = mutated!(ApplyUndecided, self.log.last(), self.commit);
+        decided.min(self.writes.durable_index())
     }
 
     /// Frees entries; `replicated`: the followers have them up to here.

@@ -128,7 +128,8 @@ impl Raft {
 
     pub(crate) fn on_message(&mut self, from: PeerId, message: Message) {
         let Message { term, to, body } = message;
-        if to != self.core.id.incarnation
+        let for_another = to != self.core.id.incarnation && !mutated!(HearsForFormerSelf);
+        if for_another
             || from.member == self.core.id.member
             || self.core.configuration().supersedes(from)
         {

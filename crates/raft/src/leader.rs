@@ -269,6 +269,10 @@ impl Leader {
             // From before its loss, or before the leader knows that it is over.
             return Verdict::LeadsOn;
         }
+        let from_before = progress.suspicion.is_none() && progress.is_from_before(answer.boot);
+        if from_before && !mutated!(CountBeforeLoss) {
+            return Verdict::LeadsOn;
+        }
         match answer.rejected {
             Some(rejection) => progress.on_rejected(core, rejection),
             None if answer.matched <= core.log.last() => {
@@ -300,11 +304,11 @@ impl Leader {
                 .suspicion
                 .is_some_and(|suspicion| suspicion.ends_at(answer.round));
         if believed_again {
-            progress.suspicion = None;
+            progress.believe(answer.boot);
         }
         progress.on_alive(core, from, answer.sent);
         if progress.counts() && answer.round > progress.round_acked {
-            progress.round_acked = answer.round;
+            progress.on_newest_round(answer.round, answer.boot);
             progress.contact = progress.contact.max(answer.sent);
             self.confirm_rounds(core);
         }
@@ -316,7 +320,11 @@ impl Leader {
     }
 
     fn distrust(&mut self, peer: PeerId, boot: Boot) {
-        let since_round = self.rounds.newest() + 1;
+        let since_round = mutated!(
+            DistrustEndsEarly,
+            self.rounds.newest(),
+            self.rounds.newest() + 1
+        );
         if let Some(progress) = self.progress.get_mut(&peer)
             && !progress
                 .suspicion
@@ -381,6 +389,13 @@ impl Leader {
             _ => Index(0),
         };
         let decided = quorum::reached(core.configuration(), matched);
+        mutated!(CommitNeedsAll, {
+            let voters = core.configuration().voters.iter();
+            let all = voters.map(|voter| matched(*voter)).min();
+            if all.is_some_and(|all| all < decided) {
+                return Verdict::LeadsOn;
+            }
+        });
         let own_term = core.log.term_at(decided) == Some(core.term());
         if decided <= core.commit || !(own_term || mutated!(CommitOldTermByCounting)) {
             return Verdict::LeadsOn;

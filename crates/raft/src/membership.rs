@@ -53,6 +53,7 @@ impl Membership {
     /// Drops the configurations from `from` on; tells whether there were any.
     pub(crate) fn truncate(&mut self, from: Index) -> bool {
         let before = self.history.len();
+        mutated!(TruncatedConfigurationStays, return false);
         while self.current_index() >= from && self.history.len() > 1 {
             self.history.pop();
         }

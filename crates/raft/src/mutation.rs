@@ -53,4 +53,20 @@ mutations! {
     JointCountsIncomingOnly,
     /// One voter comes or goes in a single step, also before an entry of the leader's term is committed (the flaw of 2015).
     SingleServerChange,
+    /// An answer that a member gave before it lost entries ends the leader's distrust.
+    DistrustEndsEarly,
+    /// A leader keeps in mind what a member acknowledged before it lost entries.
+    DistrustKeepsCount,
+    /// When a member that lost entries is believed again, what it acknowledged before the loss counts, too.
+    CountBeforeLoss,
+    /// A configuration that was truncated stays in force.
+    TruncatedConfigurationStays,
+    /// A member takes messages for its former incarnation as its own.
+    HearsForFormerSelf,
+    /// A member applies whatever is durable in its log.
+    ApplyUndecided,
+    /// An entry is decided when all voters have it.
+    CommitNeedsAll,
+    /// A leader whose disk stalls does not hand over.
+    StalledLeaderStays,
 }

@@ -7,7 +7,7 @@ use crate::amnesia::Suspicion;
 use crate::core::Core;
 use crate::log::{Missing, Position, weight};
 use crate::message::{Body, Rejection};
-use crate::{Effect, Entry, Index, Instant, PeerId};
+use crate::{Boot, Effect, Entry, Index, Instant, PeerId};
 use std::collections::VecDeque;
 
 /// An append on its way.
@@ -49,6 +49,8 @@ pub(crate) struct Progress {
     pub(crate) contact: Instant,
     /// It lost entries: nothing it says counts.
     pub(crate) suspicion: Option<Suspicion>,
+    /// Since it is believed again: the process of it that answers. An acknowledgement from before the loss may still be on its way.
+    pub(crate) believed: Option<Boot>,
 }
 
 impl Progress {
@@ -66,6 +68,7 @@ impl Progress {
             round_acked: 0,
             contact: since,
             suspicion: None,
+            believed: None,
         }
     }
 
@@ -321,12 +324,38 @@ impl Progress {
 
     /// Begins anew with a follower that lost entries.
     pub(crate) fn distrust(&mut self, suspicion: Suspicion) {
-        self.matched = Index(0);
+        if !mutated!(DistrustKeepsCount) {
+            self.forget_matched();
+        }
         self.round_acked = 0;
         self.commit_told = Index(0);
+        self.suspicion = Some(suspicion);
+    }
+
+    fn forget_matched(&mut self) {
+        self.matched = Index(0);
         if self.flow != Flow::Snapshot {
             self.probe_from(self.next);
         }
-        self.suspicion = Some(suspicion);
+    }
+
+    /// The follower's log is good again, as this process of it says. What another one said since is forgotten: that may have been before a further loss.
+    pub(crate) fn believe(&mut self, boot: Boot) {
+        let suspicion = self.suspicion.take();
+        if !suspicion.is_some_and(|suspicion| suspicion.is_about(boot)) {
+            self.forget_matched();
+        }
+        self.believed = Some(boot);
+    }
+
+    /// It answered a newer round than ever: it is this process now.
+    pub(crate) fn on_newest_round(&mut self, round: u64, boot: Boot) {
+        self.round_acked = round;
+        self.believed = self.believed.map(|_| boot);
+    }
+
+    /// An acknowledgement of this process may be from before a loss.
+    pub(crate) fn is_from_before(&self, boot: Boot) -> bool {
+        self.believed.is_some_and(|believed| believed != boot)
     }
 }

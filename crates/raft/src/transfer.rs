@@ -84,7 +84,8 @@ impl Leader {
         let stalled = core
             .writes
             .oldest_issued()
-            .is_some_and(|issued| core.now.since(issued) >= core.settings.disk_stall);
+            .is_some_and(|issued| core.now.since(issued) >= core.settings.disk_stall)
+            && !mutated!(StalledLeaderStays);
         let heirs = self.heirs(core);
         if stalled {
             if let Some(&heir) = heirs.iter().find(|heir| self.is_timely(core, **heir)) {

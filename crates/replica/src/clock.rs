@@ -64,7 +64,7 @@ impl LeaderClock {
     pub(crate) fn elected(&mut self, term: Term) {
         self.leadership = Some(Leadership {
             term,
-            elapsed: self.since_batch,
+            elapsed: mutated!(ClockSkipsIdleTime, Duration::ZERO, self.since_batch),
             base: None,
         });
     }
@@ -85,7 +85,16 @@ impl LeaderClock {
         self.last_turn = self.last_turn.max(now);
         self.since_batch += counted;
         if let Some(leadership) = &mut self.leadership {
-            leadership.elapsed += counted;
+            leadership.elapsed += mutated!(
+                ClockHalfAsleep,
+                match &leadership.base {
+                    Some(Base {
+                        stamped: Some(_), ..
+                    }) => counted.min(self.turn_max / 4),
+                    _ => counted,
+                },
+                counted
+            );
         }
     }
 
@@ -151,8 +160,14 @@ impl LeaderClock {
     pub(crate) fn until_checkpoint(&self) -> Option<Duration> {
         let leadership = self.leadership.as_ref()?;
         let stamped = leadership.base.as_ref()?.stamped;
+        mutated!(NoCheckpoints, return Some(Duration::MAX));
         Some(stamped.map_or(Duration::ZERO, |stamped| {
-            (stamped + CHECKPOINT).saturating_sub(leadership.elapsed)
+            let after = mutated!(
+                LeasesEndAtCheckpoints,
+                CHECKPOINT * 4 - CHECKPOINT / 2,
+                CHECKPOINT
+            );
+            (stamped + after).saturating_sub(leadership.elapsed)
         }))
     }
 

@@ -254,6 +254,10 @@ impl Replica {
                 .filter(|member| member.incarnation == peer.incarnation)
             {
                 note_published(member, advertised);
+                mutated!(
+                    KnowsForOthers,
+                    member.feature_level = self.state_settings.level_known
+                );
             }
         }
         if target == self.configuration {

@@ -59,6 +59,22 @@ mutations! {
     ChangeToldAtOnce,
     /// An empty member founds a cluster when most of the listed ones say that they are empty, whatever the others know.
     FoundWithMost,
+    /// A new leader does not count the time since the last batch.
+    ClockSkipsIdleTime,
+    /// After its first batch, a leader counts only a part of the time in which it has nothing to do.
+    ClockHalfAsleep,
+    /// A leader that proposes nothing else writes down no time either before a lease ends.
+    NoCheckpoints,
+    /// A lease ends with the next batch, whenever that comes; one that only tells the time comes seldom.
+    LeasesEndAtCheckpoints,
+    /// A confirmed round makes the state fresh before its index is applied.
+    FreshBeforeApplied,
+    /// A snapshot names the newest configuration in the log instead of the one at its index.
+    SnapshotNamesNewestMembers,
+    /// The leader takes what its own program knows for what the programs of all members know.
+    KnowsForOthers,
+    /// A member whose disk was full does not notice that there is room again.
+    RoomUnnoticed,
 }
 
 impl crate::Replica {

@@ -656,6 +656,7 @@ impl Replica {
         };
         // A batch under way whose clock has passed the deadline will end the lease, or at least some: applying is bounded per batch.
         let expiry = deadline <= clock && (last < deadline || idle);
+        let expiry = expiry && !mutated!(LeasesEndAtCheckpoints);
         expiry || idle && self.clock.until_checkpoint() == Some(Duration::ZERO)
     }
 

@@ -206,6 +206,7 @@ impl Replica {
 
     /// A round was confirmed: its reads wait for its index.
     pub(crate) fn on_read_ready(&mut self, sequence: ReadSequence, index: u64, asked: Instant) {
+        mutated!(FreshBeforeApplied, self.reads.fresh_at = Some(asked));
         self.reads.confirmed.push_back((index, asked));
         if let Some(round) = self.reads.rounds.remove(&sequence) {
             self.reads

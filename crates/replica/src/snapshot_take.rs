@@ -172,7 +172,11 @@ impl Replica {
                 self.raft.term(),
                 self.applying.term
             ),
-            configuration: self.applying.configuration.clone(),
+            configuration: mutated!(
+                SnapshotNamesNewestMembers,
+                self.configuration.clone(),
+                self.applying.configuration.clone()
+            ),
         };
         let header = SnapshotHeader {
             format: HEADER_FORMAT,

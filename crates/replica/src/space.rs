@@ -53,7 +53,7 @@ impl Replica {
             // There is room again for the snapshot that failed.
             self.snapshots.failed_at = None;
         }
-        self.space.short = full;
+        self.space.short = full || (self.space.short && mutated!(RoomUnnoticed));
         self.space.look(now);
     }
 

@@ -3,6 +3,7 @@
 mod threads;
 
 use crate::member::{LogTask, Process, SnapshotTask};
+use crate::oracle::declared_loss;
 use crate::timeline::{self, What, words};
 use crate::world::{Event, World};
 use replica::{Effect, Input};
@@ -50,12 +51,24 @@ impl World {
         if paused {
             return;
         }
+        let mut heard = Vec::new();
         for _ in 0..TURN_INPUTS_MAX.min(process.inbox.len()) {
             let input = process.inbox.pop_front().expect("its length was seen");
+            if let Input::Message {
+                from,
+                message: replica::Message::Raft(message),
+            } = &input
+            {
+                heard.extend(declared_loss(message).map(|loss| (*from, loss)));
+            }
             process.replica.handle(now, input);
         }
         let more = process.replica.work(now) || !process.inbox.is_empty();
         let effects: Vec<Effect> = std::iter::from_fn(|| process.replica.poll()).collect();
+        self.replicated_clock.on_turn(member, now.monotonic);
+        for (from, (term, boot)) in heard {
+            self.consensus.on_loss_heard(member, from, term, boot);
+        }
         self.counts.turns += 1;
         self.observe(member, &effects);
         for effect in effects {
@@ -102,8 +115,12 @@ impl World {
         self.note_sound(member);
         for effect in effects {
             let check = match effect {
-                Effect::Persist(persist) => self.consensus.on_persist(member, persist, self.now),
+                Effect::Persist(persist) => {
+                    self.replicated_clock.on_persist(member, persist);
+                    self.consensus.on_persist(member, persist, self.now)
+                }
                 Effect::RoleChanged { role, term, .. } => {
+                    self.replicated_clock.on_role(member, *role, *term);
                     if *role == raft::Role::Leader {
                         self.leases.on_leader(member, *term);
                     }
@@ -135,6 +152,10 @@ impl World {
         let status = process.replica.status();
         let (term, progress) = (status.raft.term, &status.raft.progress);
         if let Err((property, text)) = self.consensus.check_progress(member, term, progress) {
+            return self.fail(property, text);
+        }
+        let configuration = &status.raft.configuration;
+        if let Err((property, text)) = self.consensus.check_in_force(member, configuration) {
             return self.fail(property, text);
         }
         let position = (status.raft.commit.0, status.applied);
@@ -196,8 +217,13 @@ impl World {
             };
             if matches!(decided.entry.payload, raft::Payload::Batch(_)) {
                 let clock_ms = self.history.model().clock_ms();
-                self.leases
-                    .on_batch(decided.entry.term, decided.formed_at, clock_ms);
+                let raft::Entry { index, term, .. } = decided.entry;
+                self.leases.on_batch(term, decided.formed_at, clock_ms);
+                if let Err((property, text)) =
+                    self.replicated_clock.on_batch(index.0, term, clock_ms)
+                {
+                    return self.fail(property, text);
+                }
             }
             for expiry in &applied.expired {
                 if let Err((property, text)) = self.leases.on_expiry(expiry, decided.formed_at) {
@@ -315,6 +341,10 @@ impl World {
             }
             Effect::StateDiffers(text) => self.fail("KV5", format!("n{}: {text}", member + 1)),
             Effect::DiscardSnapshot(why) => {
+                if !self.members.iter().any(|machine| machine.rotten) {
+                    let text = format!("n{} finds no state in a sound snapshot: {why}", member + 1);
+                    return self.fail("KV5", text);
+                }
                 if let Some(process) = &mut self.members[member].process {
                     process.snapshots.discard(&why);
                 }

@@ -16,7 +16,7 @@ use crate::director::Director;
 use crate::faults::{Fault, Planned};
 use crate::member::{Common, Member, Process, StartError, Started};
 use crate::network::{Network, Weather};
-use crate::oracle::{Check, Consensus, History, Leases, Own, Request, Violation};
+use crate::oracle::{Check, Consensus, History, Leases, Own, ReplicatedClock, Request, Violation};
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::timeline::{Timeline, What, Window, words};
@@ -247,6 +247,7 @@ pub(crate) struct World {
     pub(crate) consensus: Consensus,
     pub(crate) history: History,
     pub(crate) leases: Leases,
+    pub(crate) replicated_clock: ReplicatedClock,
     pub(crate) trace: Trace,
     pub(crate) timeline: Timeline,
     pub(crate) director: Option<Director>,
@@ -267,6 +268,8 @@ pub(crate) struct World {
     /// When everything was healed; requests asked some time after must succeed.
     healed_at: Option<Micros>,
     must_serve_from: Option<Micros>,
+    /// A leader whose disk stands still while others could lead: its write of this number waits, since when.
+    stuck: Option<(usize, u64, Micros)>,
     ended: bool,
     /// When everything must have come to rest at the latest.
     rests_by: Micros,
@@ -369,6 +372,8 @@ impl World {
             network.spread();
         }
         let leases = Leases::new(members + spares, network.distance_max());
+        let heartbeat = common.replica.raft.heartbeat.as_micros() as Micros;
+        let replicated_clock = ReplicatedClock::new(members + spares, heartbeat);
         let replays = faults
             .iter()
             .any(|planned| matches!(planned.fault, Fault::Replay(_)));
@@ -382,6 +387,7 @@ impl World {
             consensus: Consensus::new(members + spares),
             history,
             leases,
+            replicated_clock,
             trace: Trace::new(trace),
             timeline: Timeline::new(timeline),
             director: is_directed.then(Director::default),
@@ -397,6 +403,7 @@ impl World {
             heal_at,
             healed_at: None,
             must_serve_from: None,
+            stuck: None,
             ended: false,
             rests_by: Micros::MAX,
             voters_min: members,
@@ -560,7 +567,9 @@ impl World {
         message: Message,
     ) {
         let machine = &self.members[to];
-        if machine.process.is_some() && machine.id == addressee && !self.network.is_cut(from, to) {
+        // Addresses are those of members: what was meant for a former incarnation comes to the present one, which is to see that.
+        let is_there = machine.process.is_some() && machine.id.member == addressee.member;
+        if is_there && !self.network.is_cut(from, to) {
             self.give(
                 to,
                 Input::Message {

@@ -171,7 +171,7 @@ impl fmt::Display for Strike {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Strike::Kill => "is killed and down",
-            Strike::Power => "loses power, and nothing unsynced survives, down",
+            Strike::Power => "loses power with all that was not synced, and is down",
             Strike::Pause => "is paused",
             Strike::Cut(Way::Both) => "is cut off",
             Strike::Cut(Way::Out) => "is not heard by the others",

@@ -3,16 +3,18 @@
 //! Keeps each member's log as its persists describe it, twice: as the process believes it, and as far as it is durable. The first member
 //! that knows an entry to be committed fixes it for all, for ever: *the chain*.
 
+mod acknowledged;
 mod changes;
 mod mirror;
 mod recovery;
 mod rules;
 
+pub use self::acknowledged::declared_loss;
 use self::mirror::Mirror;
 pub use self::recovery::Recovery;
 use self::rules::Rules;
 pub use self::rules::is_quorum;
-use super::{Check, broken};
+use super::{Check, broken, is_batch};
 use crate::clock::Micros;
 use crate::trace::hash_bytes;
 use raft::{Configuration, Entry, Payload, PeerId, Persist, Role, SnapshotMark, Term, Vote};
@@ -145,17 +147,35 @@ impl Consensus {
     /// True time when the newest batch in a member's log was formed.
     pub fn newest_batch_formed_at(&self, member: usize) -> Micros {
         let log = &self.members[member].log;
-        let is_batch = |entry: &&Entry| matches!(entry.payload, Payload::Batch(_));
-        let in_log = log.entries.iter().rev().find(is_batch).and_then(|entry| {
-            let sighting = self.sightings.get(&(entry.index.0, entry.term.0))?;
-            Some(sighting.at)
-        });
+        let in_log = log
+            .entries
+            .iter()
+            .rev()
+            .find(|entry| is_batch(entry))
+            .and_then(|entry| {
+                let sighting = self.sightings.get(&(entry.index.0, entry.term.0))?;
+                Some(sighting.at)
+            });
         let before = &self.chain[..self.chain.len().min(log.start as usize)];
         let mut before = before.iter().rev();
-        let mut in_snapshot = || before.find(|decided| is_batch(&&decided.entry));
+        let mut in_snapshot = || before.find(|decided| is_batch(&decided.entry));
         in_log
             .or_else(|| in_snapshot().map(|decided| decided.formed_at))
             .unwrap_or_default()
+    }
+
+    /// The leader, the first index of its log that is not decided, and true time when that was formed.
+    pub fn oldest_undecided(&self) -> Option<(usize, u64, Micros)> {
+        let leader = self.leader()?;
+        let entry = self.members[leader].log.get(self.chain.len() as u64 + 1)?;
+        let sighting = self.sightings.get(&(entry.index.0, entry.term.0))?;
+        Some((leader, entry.index.0, sighting.at))
+    }
+
+    /// The number of the oldest write of a member that is not durable.
+    pub fn oldest_write(&self, member: usize) -> Option<u64> {
+        let waiting = self.members[member].waiting.first();
+        waiting.map(|persist| persist.sequence)
     }
 
     /// Number of terms that had a leader.
@@ -348,7 +368,7 @@ impl Consensus {
 
     fn check_mark(&self, member: usize, mark: &SnapshotMark) -> Check {
         match self.chain.get((mark.index.0 as usize).wrapping_sub(1)) {
-            Some(decided) if decided.entry.term == mark.term => Ok(()),
+            Some(decided) if decided.entry.term == mark.term => self.check_members(member, mark),
             Some(decided) => {
                 let found = decided.entry.term;
                 broken!(

@@ -67,6 +67,11 @@ impl Leases {
         self.samples.push((at, self.leaderless));
     }
 
+    /// Since when somebody was able to lead all the while, nobody else was elected, and no message was lost.
+    pub fn calm_since(&self) -> Option<Micros> {
+        self.calm_since
+    }
+
     /// A member stored the batch that is its newest, or came back with it, so long after the batch was formed.
     pub fn on_stored(&mut self, member: usize, after: Micros) {
         self.uncounted[member] = after;

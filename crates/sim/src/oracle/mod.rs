@@ -7,17 +7,19 @@ mod history;
 mod leases;
 mod locks;
 mod once;
+mod replicated_clock;
 mod rights;
 mod spans;
 mod transactions;
 mod upkeep;
 mod watches;
 
-pub use consensus::{Consensus, Recovery, is_quorum};
+pub use consensus::{Consensus, Recovery, declared_loss, is_quorum};
 pub use history::{History, Request, trace_id, value_of};
 pub use leases::Leases;
 pub use locks::Locks;
 pub use once::Once;
+pub use replicated_clock::ReplicatedClock;
 pub use rights::Rights;
 pub use spans::LeaseSpans;
 pub use upkeep::{Own, Upkeep};
@@ -52,6 +54,10 @@ impl fmt::Display for Violation {
 
 /// A check's result: nothing, or the name of the broken promise and what was seen.
 pub type Check = Result<(), (&'static str, String)>;
+
+fn is_batch(entry: &raft::Entry) -> bool {
+    matches!(entry.payload, raft::Payload::Batch(_))
+}
 
 /// Fails a check.
 macro_rules! broken {

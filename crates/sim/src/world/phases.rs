@@ -13,6 +13,12 @@ const REST_AFTER: Micros = 2_000_000;
 const ALONE_MAX: Micros = 1_000_000;
 const BOUNDED_MAX: Micros = 3_000_000;
 
+/// With a majority that can, so soon is decided what a leader has taken into its log; far apart, some ways there and back later.
+const DECIDED_WITHIN: Micros = 1_000_000;
+
+/// A leader whose disk does nothing hands over after 400 ms, and tries again after an election if its heir does not come forward.
+const STEPS_ASIDE_WITHIN: Micros = 3_000_000;
+
 /// How often it is looked whether watches are fed.
 const FED_EVERY: Micros = 1_000_000;
 
@@ -91,10 +97,12 @@ impl World {
         let decides = self.decides();
         let lossy = self.network.weather().loss > 0;
         self.leases.sample(self.now, decides, lossy);
+        self.check_decided();
         let check = self.leases.check_lateness(self.history.model(), self.now);
         self.judge(check);
         let check = self.leases.check_silence(self.history.model(), self.now);
         self.judge(check);
+        self.check_steps_aside();
         self.check_lingering();
         self.check_overdue();
         self.check_reads();
@@ -103,6 +111,84 @@ impl World {
         }
         self.check_waits();
         self.queue.plan(self.now + LOOK_EVERY, Event::Look);
+    }
+
+    /// C4: with a majority that runs and is connected, what is in the leader's log is decided.
+    fn check_decided(&mut self) {
+        let Some(calm_since) = self.leases.calm_since() else {
+            return;
+        };
+        if let Some((member, entry, at)) = self.consensus.oldest_undecided()
+            && self.now - at.max(calm_since) > DECIDED_WITHIN + 8 * self.network.distance_max()
+        {
+            self.fail(
+                "C4",
+                format!(
+                    "index {entry} is in the log of the leader n{} since {at} us, a majority is there since {calm_since} us, and it is not decided",
+                    member + 1
+                ),
+            );
+        }
+    }
+
+    /// R3: a leader whose disk stands still does not go on calling itself one while others could lead.
+    fn check_steps_aside(&mut self) {
+        let stuck = self.consensus.leader().and_then(|leader| {
+            let waits = self.consensus.oldest_write(leader)?;
+            self.others_could_lead(leader).then_some((leader, waits))
+        });
+        let (now, before) = (self.now, self.stuck.take());
+        let Some((leader, write)) = stuck else {
+            return;
+        };
+        let known = before.filter(|(member, waits, _)| (*member, *waits) == (leader, write));
+        let since = known.map_or(now, |(_, _, since)| since);
+        self.stuck = Some((leader, write, since));
+        if now - since > STEPS_ASIDE_WITHIN {
+            self.fail(
+                "R3",
+                format!(
+                    "the disk of the leader n{} has not made write {write} durable since {since} us, a majority without it could go on, and it leads",
+                    leader + 1
+                ),
+            );
+        }
+    }
+
+    /// This leader's process runs and its disk does not; a majority without it has everything it takes to lead.
+    fn others_could_lead(&self, leader: usize) -> bool {
+        let machine = &self.members[leader];
+        let Some(process) = machine.process.as_ref().filter(|_| self.runs(leader)) else {
+            return false;
+        };
+        let status = process.replica.status().raft;
+        let weather = self.network.weather();
+        let stands_still = machine.stalled_until > self.now || process.log_fails;
+        let sound = |member: usize| {
+            let process = self.members[member].process.as_ref();
+            process.is_some_and(|process| {
+                let own = process.replica.status().raft;
+                let stores = !process.log_fails && own.standing == raft::Standing::Sound;
+                stores && own.last.next() >= status.first
+            })
+        };
+        let joins_in = |member: usize| {
+            member != leader
+                && self.in_time(member)
+                && sound(member)
+                && self.network.connected(leader, member)
+        };
+        let others: Vec<usize> = (0..self.members.len()).filter(|n| joins_in(*n)).collect();
+        let mut pairs = others
+            .iter()
+            .flat_map(|a| others.iter().map(move |b| (*a, *b)));
+        let is_other = |peer| self.member_of(peer).is_some_and(|n| others.contains(&n));
+        stands_still
+            && weather.loss == 0
+            && weather.latency_extra <= 5_000
+            && pairs.all(|(a, b)| a == b || self.network.connected(a, b))
+            && is_quorum(self.consensus.decided_configuration(), is_other)
+            && is_quorum(&status.configuration, is_other)
     }
 
     /// Check-quorum: a leader that reaches no majority does not go on calling itself one, so that its clients go elsewhere.

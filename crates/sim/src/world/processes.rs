@@ -38,6 +38,8 @@ impl World {
                 let check = self.consensus.on_recovery(member, *recovery);
                 self.judge(check);
                 self.note_newest_batch(member);
+                let now = self.members[member].clock.read(self.now);
+                self.replicated_clock.on_start(member, now.monotonic);
                 self.counts.restarts += 1;
                 self.plan_turn(member);
             }

@@ -202,8 +202,12 @@ impl World {
             && *failure != Failure::Halted
             && !self.is_lost_in_a_snapshot(member, flight.asked_at, failure)
         {
+            let promise = match failure {
+                Failure::DiskFull => "R3",
+                _ => "V1",
+            };
             self.fail(
-                "V1",
+                promise,
                 format!(
                     "n{} ends request {request} with {failure:?} though all faults are over",
                     member + 1

@@ -2,7 +2,7 @@
 
 use super::{Check, Consensus};
 use crate::oracle::broken;
-use raft::{Configuration, Payload, PeerId};
+use raft::{Configuration, Payload, PeerId, SnapshotMark};
 use std::collections::BTreeSet;
 
 impl Consensus {
@@ -54,6 +54,40 @@ impl Consensus {
     /// A command that needs this feature level is under way.
     pub fn need_feature_level(&mut self, level: u32) {
         self.feature_level = self.feature_level.max(level);
+    }
+
+    /// M1: a snapshot says who the members were at its index, or its reader would count by others than everybody else.
+    pub(super) fn check_members(&self, member: usize, mark: &SnapshotMark) -> Check {
+        let until = &self.chain[..self.chain.len().min(mark.index.0 as usize)];
+        let mut before = until.iter().rev();
+        let decided = before.find_map(|decided| match &decided.entry.payload {
+            Payload::Configuration(configuration) => Some(configuration),
+            Payload::Noop | Payload::Batch(_) => None,
+        });
+        let founded = self.founded.as_ref().map(|(_, first)| first);
+        match decided.or(founded) {
+            Some(expected) if *expected != mark.configuration => broken!(
+                "M1",
+                "the snapshot of n{} at index {} names {}, and {expected} is in force there",
+                member + 1,
+                mark.index,
+                mark.configuration
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// M1: a member counts by the newest configuration in its log (Raft thesis, 4.1), and by no other.
+    pub fn check_in_force(&self, member: usize, configuration: &Configuration) -> Check {
+        let expected = self.configuration(member);
+        if expected == configuration {
+            return Ok(());
+        }
+        broken!(
+            "M1",
+            "n{} goes by {configuration}, and the newest in its log is {expected}",
+            member + 1
+        )
     }
 
     /// M1: a decided configuration takes the place of another; each quorum of the one has somebody in common with each of the other.

@@ -120,6 +120,9 @@ impl Consensus {
                 log.last()
             );
         }
+        if let Some(id) = self.rules.id(member) {
+            self.rules.acknowledged.begin(id);
+        }
         if found.entries_lost {
             let durable = self.members[member].durable.clone();
             self.rules.keep_former(member, durable);
