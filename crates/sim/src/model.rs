@@ -169,6 +169,11 @@ impl Model {
         self.keys.key_at(key, revision)
     }
 
+    /// The keys that hung on a lease at a revision.
+    pub fn leased_at(&self, lease: i64, revision: i64) -> Vec<Bytes> {
+        self.keys.leased_at(Some(lease), revision)
+    }
+
     /// Answers a range in a view at revision `view`: limit, keys-only, count-only and the historic revision; not the sort orders.
     pub fn range(&self, range: &Range, view: i64) -> RangeReply {
         self.keys.range(range, view)

@@ -4,6 +4,8 @@
 //! histories per key go to the search in [`crate::linearizability`], which trusts no index.
 
 use super::actions::{known_actions, possible_actions};
+use super::blame::{self, Blame};
+use super::lease_views::LeaseViews;
 use super::{Check, Locks, Once, Own, Rights, Upkeep, broken, locks};
 use crate::clock::Micros;
 use crate::linearizability::{self, Action, Verdict};
@@ -60,9 +62,8 @@ pub struct History {
     /// Revision and compacted revision after each index, from 0 on.
     after: Vec<(i64, i64)>,
     rights: Rights,
-    /// Leases there were after each index at which their number changed.
-    lease_spans: BTreeMap<i64, (u64, Option<u64>)>,
-    renewals: BTreeMap<u64, Vec<(i64, Option<u64>)>>,
+    leases: LeaseViews,
+    blame: Blame,
     effects: BTreeMap<u64, Effectuated>,
     pending: BTreeMap<u64, Pending>,
     asked: BTreeSet<u64>,
@@ -87,8 +88,8 @@ impl History {
             model: Model::new(),
             after: vec![(1, 0)],
             rights: Rights::default(),
-            lease_spans: BTreeMap::new(),
-            renewals: BTreeMap::new(),
+            leases: LeaseViews::default(),
+            blame: Blame::default(),
             effects: BTreeMap::new(),
             pending: BTreeMap::new(),
             asked: BTreeSet::new(),
@@ -136,6 +137,11 @@ impl History {
         self.rights.check_watch(&self.after, response, judge)
     }
 
+    /// What is known of commands that were refused.
+    pub fn blame(&self) -> &Blame {
+        &self.blame
+    }
+
     /// What was seen of users.
     pub fn rights(&self) -> &Rights {
         &self.rights
@@ -163,12 +169,11 @@ impl History {
             let Ok(batch) = Batch::decode(bytes.clone()) else {
                 broken!("C3", "index {index} is decided and no batch")
             };
-            let before: BTreeSet<i64> = self.model.leases().keys().copied().collect();
             applied = self
                 .model
                 .apply_watched(&batch, formed_at, Locks::check)
                 .map_err(|(promise, text)| (promise, format!("at index {index}, {text}")))?;
-            self.note_leases(index, &before);
+            self.leases.on_batch(index, &applied.renewals, &self.model);
             self.rights.on_batch(index, &applied.users);
             self.locks.on_batch(index, &applied.woken, &self.model)?;
             commands = batch
@@ -202,6 +207,8 @@ impl History {
                     "request {id} is decided at index {index} after its client was told that it never would"
                 );
             }
+            self.blame
+                .on_decided(command, &outcome.reply, outcome.revision);
             let effect = Effectuated {
                 index,
                 reply: outcome.reply.clone(),
@@ -218,22 +225,7 @@ impl History {
                 );
             }
         }
-        if !applied.renewals.is_empty() {
-            self.renewals.insert(index, applied.renewals.clone());
-        }
         Ok(applied)
-    }
-
-    fn note_leases(&mut self, index: u64, before: &BTreeSet<i64>) {
-        let now = self.model.leases();
-        for id in now.keys().filter(|id| !before.contains(id)) {
-            self.lease_spans.insert(*id, (index, None));
-        }
-        for id in before.iter().filter(|id| !now.contains_key(id)) {
-            if let Some((_, end)) = self.lease_spans.get_mut(id) {
-                *end = Some(index);
-            }
-        }
     }
 
     /// A member got a request.
@@ -300,6 +292,9 @@ impl History {
                     self.floors.push((at, self.floor));
                 }
                 self.floor_revision = self.floor_revision.max(response.revision);
+                if let Body::Reply(_) = response.body {
+                    self.blame.agree(response.revision);
+                }
                 self.note_known(id, &pending, response, at);
             }
             Err(Failure::Unknown) => {
@@ -332,7 +327,7 @@ impl History {
             );
         };
         match (&pending.request, &response.body) {
-            (Request::Propose(_), Body::Reply(reply)) => {
+            (Request::Propose(command), Body::Reply(reply)) => {
                 let Some(effect) = self.effects.get(&id) else {
                     broken!("KV2", "it is acknowledged and not decided")
                 };
@@ -346,13 +341,20 @@ impl History {
                 if let Reply::Lock(LockReply::Waiting { .. }) = effect.reply {
                     return self.locks.check_told(id, &self.model, response);
                 }
-                if effect.index != index {
+                let same = same_reply(&effect.reply, reply);
+                if same && effect.index != index {
                     broken!("KV7", "it is decided at index {}", effect.index);
                 }
-                if !same_reply(&effect.reply, reply) || effect.revision != response.revision {
-                    let denied = matches!(reply, Reply::Rejected(Rejection::Auth(_)));
+                if !same || effect.revision != response.revision {
+                    let told_before = self.once.told(command);
+                    let property = if same {
+                        self.blame
+                            .of_revision(response.revision, effect.revision, &self.model)
+                    } else {
+                        blame::of_reply(effect.property, &effect.reply, reply, told_before)
+                    };
                     broken!(
-                        if denied { "S1" } else { effect.property },
+                        property,
                         "the log says {:?} at revision {}",
                         effect.reply,
                         effect.revision
@@ -361,18 +363,8 @@ impl History {
                 Ok(())
             }
             (Request::KeepAlive(lease), Body::KeepAlive(ttl_ms)) => {
-                let decided = self
-                    .renewals
-                    .get(&index)
-                    .is_some_and(|renewals| renewals.contains(&(*lease, *ttl_ms)));
-                if !decided || index <= pending.floor {
-                    broken!(
-                        "L3",
-                        "index {index} decides no such renewal (floor {})",
-                        pending.floor
-                    );
-                }
-                Ok(())
+                let at = (index, pending.floor);
+                self.leases.check_renewal(*lease, *ttl_ms, at)
             }
             (Request::Read(consistency, query), Body::Answer(answer)) => {
                 match consistency {
@@ -408,8 +400,15 @@ impl History {
                 // A view in the midst of a batch is stamped with that batch.
                 let before = self.after[(index as usize).saturating_sub(1)].0;
                 if response.revision < before || response.revision > revision {
+                    let unknown = response.revision > self.model.revision();
+                    let property = if unknown {
+                        self.blame
+                            .of_revision(response.revision, revision, &self.model)
+                    } else {
+                        "KV8"
+                    };
                     broken!(
-                        "KV8",
+                        property,
                         "index {index} stands at revision {revision}, not {}",
                         response.revision
                     );
@@ -449,7 +448,9 @@ impl History {
                 }
                 let expected = self.model.range(range, current);
                 if *reply != expected {
-                    broken!("KV4", "the log says {expected:?}");
+                    let present = range.revision == 0;
+                    let property = self.blame.of_range(&expected, reply, present, &self.model);
+                    broken!(property, "the log says {expected:?}");
                 }
                 Ok(())
             }
@@ -471,19 +472,12 @@ impl History {
                 }
                 Ok(())
             }
-            (Query::LeaseTimeToLive { id, .. }, Answer::Lease(view)) => {
-                let there = |index: u64| {
-                    self.lease_spans
-                        .get(id)
-                        .is_some_and(|(from, to)| *from <= index && to.is_none_or(|to| index < to))
-                };
-                if view.is_some() != there(index)
-                    && view.is_some() != there(index.saturating_sub(1))
-                {
-                    broken!("L5", "the lease lived {:?}", self.lease_spans.get(id));
-                }
-                Ok(())
+            (Query::LeaseTimeToLive { id, keys }, Answer::Lease(view)) => {
+                let at = (index, current);
+                self.leases
+                    .check_view((*id, *keys), view.as_ref(), at, &self.model)
             }
+            (Query::Leases, Answer::Leases(ids)) => self.leases.check_list(ids, index),
             (
                 Query::HashKv { .. },
                 Answer::HashKv {
@@ -504,7 +498,7 @@ impl History {
                 }
                 self.locks.check_held(*token, *held, index)
             }
-            (Query::Leases, Answer::Leases(_)) | (Query::Position, Answer::Position) => Ok(()),
+            (Query::Position, Answer::Position) => Ok(()),
             (Query::HashKv { .. }, Answer::Rejected(_))
             | (_, Answer::Rejected(Rejection::Auth(_))) => Ok(()),
             (_, answer) => broken!("KV6", "the answer is of another kind: {answer:?}"),

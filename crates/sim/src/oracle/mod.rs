@@ -2,8 +2,10 @@
 //! effects, replies, watch responses and the member's own status.
 
 mod actions;
+mod blame;
 mod consensus;
 mod history;
+mod lease_views;
 mod leases;
 mod locks;
 mod once;
