@@ -75,6 +75,18 @@ mutations! {
     KnowsForOthers,
     /// A member whose disk was full does not notice that there is room again.
     RoomUnnoticed,
+    /// Revisions that travel in one response come with the newest first.
+    NewestFirst,
+    /// A watch from a revision that is not reached yet begins with the next change.
+    FutureStartsNow,
+    /// A watch that catches up with the others forgets that it was to begin later.
+    MergeForgetsStart,
+    /// A watch whose beginning was compacted away begins with what is left.
+    CompactedStartSilent,
+    /// A watch that leaves out puts leaves out deletes, and the other way round.
+    FiltersSwapped,
+    /// A watch of a range hears of the key at its end, too.
+    RangeEndIncluded,
 }
 
 impl crate::Replica {

@@ -62,7 +62,13 @@ enum Place {
 
 impl Watch {
     pub(crate) fn wants(&self, revision: i64, deleted: bool) -> bool {
-        revision >= self.next && !(if deleted { self.no_delete } else { self.no_put })
+        let by_deletes = mutated!(FiltersSwapped, !deleted, deleted);
+        revision >= self.next
+            && !(if by_deletes {
+                self.no_delete
+            } else {
+                self.no_put
+            })
     }
 }
 
@@ -220,11 +226,12 @@ impl WatchHub {
         let next = if create.start_revision == 0 {
             revision + 1
         } else {
-            mutated!(
-                ResumeOffByOne,
-                create.start_revision + 1,
+            let first = mutated!(
+                FutureStartsNow,
+                create.start_revision.min(revision + 1),
                 create.start_revision
-            )
+            );
+            mutated!(ResumeOffByOne, first + 1, first)
         };
         let slot = self.watches.insert(Watch {
             stream,
@@ -552,7 +559,8 @@ impl WatchHub {
         for slot in group.index.slots().into_iter().take(MERGE_SLICE) {
             let watch = &mut self.watches[slot];
             group.index.remove(&watch.keys, slot);
-            watch.next = watch.next.max(group.cursor + 1);
+            let wanted = mutated!(MergeForgetsStart, 0, watch.next);
+            watch.next = wanted.max(group.cursor + 1);
             self.join_main(slot);
         }
     }
@@ -569,7 +577,7 @@ impl WatchHub {
         group.skip_to(mutated!(DropAtCompaction, compacted, lost));
         for slot in group.index.slots() {
             let watch = &mut self.watches[slot];
-            if watch.next.max(from) <= lost {
+            if watch.next.max(from) <= lost && !mutated!(CompactedStartSilent) {
                 group.index.remove(&watch.keys, slot);
                 watch.place = Place::Waiting;
                 self.waiting.insert(slot);

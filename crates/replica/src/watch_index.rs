@@ -31,7 +31,7 @@ impl End {
     fn is_after(&self, key: &[u8]) -> bool {
         match self {
             End::Single => unreachable!("a single key is not in the tree"),
-            End::Before(end) => key < &end[..],
+            End::Before(end) => key < &end[..] || mutated!(RangeEndIncluded) && key == &end[..],
             End::Open => true,
         }
     }

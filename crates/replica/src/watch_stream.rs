@@ -100,9 +100,8 @@ fn send_response(
             }
             end += 1;
         }
-        let events = (at..end)
-            .map(|mention| delivery.change(mention).event(watch.prev_kv))
-            .collect();
+        let events = (at..end).map(|mention| delivery.change(mention).event(watch.prev_kv));
+        let events = mutated!(NewestFirst, events.rev().collect(), events.collect());
         let response = WatchResponse {
             watch: watch.id,
             revision,

@@ -173,6 +173,11 @@ impl Model {
         self.keys.key_at(key, revision)
     }
 
+    /// The keys that hung on a lease at a revision.
+    pub fn leased_at(&self, lease: i64, revision: i64) -> Vec<Bytes> {
+        self.keys.leased_at(Some(lease), revision)
+    }
+
     /// Answers a range in a view at revision `view`.
     pub fn range(&self, range: &Range, view: i64) -> RangeReply {
         self.keys.range(range, view)
@@ -186,11 +191,6 @@ impl Model {
     /// The revisions that such a transaction names in the ranges it runs there.
     pub fn named_revisions(&self, txn: &Txn, view: i64) -> Vec<i64> {
         self.keys.named_revisions(txn, view)
-    }
-
-    /// The keys that hung on a lease as of `revision`.
-    pub fn keys_of_lease(&self, lease: i64, revision: i64) -> Vec<Bytes> {
-        self.keys.leased_at(Some(lease), revision)
     }
 
     /// Applies a decided batch that its leader formed at true time `formed_at`.

@@ -124,7 +124,7 @@ fn compare_reads(state: &mut State, model: &Model, rng: &mut Rng, seed: u64) {
             panic!("seed {seed}: {found:?}")
         };
         let keys = view.map_or(Vec::new(), |view| view.keys);
-        let expected = model.keys_of_lease(lease, current);
+        let expected = model.leased_at(lease, current);
         assert_eq!(keys, expected, "seed {seed}: lease {lease}");
     }
 }

@@ -205,7 +205,15 @@ impl State {
         *fuel = fuel.saturating_sub(1);
         match work.stage {
             Stage::Renew { group, at } => match work.groups.get(group) {
-                None => work.stage = Stage::Expire,
+                None => {
+                    mutated!(
+                        WaitsEndBeforeLeases,
+                        while self.with_locks(Locks::fire_timer) {
+                            while !self.settle_locks(&mut { u64::MAX }) {}
+                        }
+                    );
+                    work.stage = Stage::Expire;
+                }
                 Some(renewing) => match renewing.renewals.get(at) {
                     None => {
                         work.stage = Stage::Renew {
@@ -392,7 +400,7 @@ impl State {
         let old = *self.leases.get(id)?;
         let ttl_ms = old.ttl_ms;
         // Its time was over in an earlier batch, which had too much to end: whoever waited for its locks may have been told that it is gone.
-        if old.deadline_ms <= self.visible.clock.clock_ms {
+        if old.deadline_ms <= self.visible.clock.clock_ms && !mutated!(EndedLeaseRenewed) {
             return None;
         }
         mutated!(
@@ -596,7 +604,11 @@ impl State {
                 current: self.keys.revision,
             });
         }
-        self.keys.compact(revision);
+        self.keys.compact(mutated!(
+            CompactionWaitsForReaders,
+            self.pins.oldest().unwrap_or(revision).min(revision),
+            revision
+        ));
         Ok(Reply::Compact)
     }
 

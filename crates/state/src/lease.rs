@@ -135,6 +135,19 @@ impl Leases {
 
     /// Forgets a lease. Its candidates are swept later.
     pub fn remove(&mut self, id: i64) {
+        mutated!(
+            EndedLeaseRenewed,
+            if let Some(old) = self.get(id).copied() {
+                self.deadlines.remove(&(old.deadline_ms, id));
+                let (ttl_ms, deadline_ms) = (old.ttl_ms, 0);
+                self.table.set(Lease {
+                    id,
+                    ttl_ms,
+                    deadline_ms,
+                });
+                return;
+            }
+        );
         if let Some(old) = self.table.remove(&id) {
             self.deadlines.remove(&(old.deadline_ms, old.id));
             self.doubtful.push_back(Doubt::Lease(id, None));

@@ -68,7 +68,8 @@ pub(crate) struct Moment<'a> {
 impl Moment<'_> {
     /// The session is there, and its time is not over (PROPERTIES F4).
     pub fn is_alive(&self, session: i64) -> bool {
-        self.ending != Some(session) && self.leases.is_alive(session, self.clock_ms)
+        self.ending != Some(session)
+            && (self.leases.is_alive(session, self.clock_ms) || mutated!(DeadSessionLetIn))
     }
 
     pub fn next_ordinal(&mut self) -> u64 {

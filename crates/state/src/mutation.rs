@@ -89,4 +89,38 @@ mutations! {
     PutKeepsLease,
     /// A grant under the id of another lease prolongs that one.
     TakenLeaseGranted,
+    /// A read of the revision before the newest sees the newest.
+    OneBackSeesPresent,
+    /// The revision below the compacted one is still served.
+    CompactedServed,
+    /// The count of a range does not look whether some of its keys are being removed.
+    CountForgetsRemoval,
+    /// A compaction goes no further than what somebody reads at this member.
+    CompactionWaitsForReaders,
+    /// A lease that has ended stays for a while, and a renewal on its way revives it.
+    EndedLeaseRenewed,
+    /// A key that moves from one lease to another does not hang on the new one.
+    MovedKeyNotAttached,
+    /// Waits that are over end before the leases that end in the same batch.
+    WaitsEndBeforeLeases,
+    /// Nobody looks whether the session of an acquisition is still there.
+    DeadSessionLetIn,
+    /// A release without an acquisition of its own takes that of another session with the same id.
+    ReleaseByIdAlone,
+    /// An operator takes a lock away from whoever holds it alone, whatever token was named.
+    ForceIgnoresToken,
+    /// An acquisition that is repeated keeps the end of its first wait.
+    RepetitionKeepsDeadline,
+    /// A guard holds if its token is the newest of the lock, whether that grant is still there or not.
+    GuardByNewest,
+    /// Whoever re-enters is known by its owner's number alone, whatever the session.
+    ReentryAcrossSessions,
+    /// Of several lock-delays the last one counts, not the longest.
+    LastDelayCounts,
+    /// A request that comes behind a later one of its client is taken for one whose reply was freed.
+    OutOfOrderRefused,
+    /// Replies stay when their client has them, and are told again.
+    FreedReplayed,
+    /// With the replies that a client has the next one is freed, too.
+    OneReplyTooFewKept,
 }

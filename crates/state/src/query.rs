@@ -81,7 +81,10 @@ impl State {
         let view = if revision > 0 {
             View {
                 revision,
-                end: Some(self.visible.end).filter(|_| revision == view.revision),
+                end: Some(self.visible.end).filter(|_| {
+                    let newest = mutated!(OneBackSeesPresent, view.revision - 1, view.revision);
+                    revision >= newest
+                }),
             }
         } else {
             view
@@ -98,10 +101,10 @@ impl State {
                 current: self.visible.revision,
             });
         }
-        if revision > 0 && revision < self.visible.compacted {
-            return Err(Rejection::Compacted {
-                compacted: self.visible.compacted,
-            });
+        let compacted = self.visible.compacted;
+        let oldest = mutated!(CompactedServed, compacted - 1, compacted);
+        if revision > 0 && revision < oldest {
+            return Err(Rejection::Compacted { compacted });
         }
         Ok(())
     }

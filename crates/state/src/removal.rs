@@ -89,7 +89,9 @@ impl Keys {
     pub fn count(&self, bounds: &Bounds) -> Option<u64> {
         let keys = self.weigh(bounds).keys;
         match &self.removal {
-            Some(removal) if bounds.contains(&removal.bounds) => Some(keys - removal.left),
+            Some(removal) if bounds.contains(&removal.bounds) => {
+                Some(keys - mutated!(CountForgetsRemoval, 0, removal.left))
+            }
             Some(removal) if !bounds.is_disjoint(&removal.bounds) => None,
             _ => Some(keys),
         }

@@ -434,7 +434,7 @@ pub(crate) fn apply_put(put: &Put, keys: &mut Keys, leases: &mut Leases) -> Opti
         if old_lease != 0 {
             leases.detach(old_lease, &put.key);
         }
-        if lease != 0 {
+        if lease != 0 && (old_lease == 0 || !mutated!(MovedKeyNotAttached)) {
             leases.attach(lease, &put.key);
         }
     }

@@ -145,12 +145,21 @@ impl Clients {
     }
 
     fn create_watch(&mut self, client: usize) {
-        let (key, range_end) = match self.rng.below(6) {
+        let (key, range_end) = match self.rng.below(7) {
             0 => (self.key('k'), Bytes::new()),
-            1 => (Bytes::from_static(b"k"), Bytes::from_static(b"m")),
-            2 => (Bytes::from_static(b"l"), Bytes::from_static(b"\0")),
-            3 => (Bytes::from_static(b"\0"), Bytes::from_static(b"\0")),
-            4 => (Bytes::from_static(b"m"), Bytes::from_static(b"m\xff")),
+            // Whose end is a key that changes, too.
+            1 => {
+                let (one, other) = (self.key('k'), self.key('k'));
+                if one < other {
+                    (one, other)
+                } else {
+                    (other, Bytes::new())
+                }
+            }
+            2 => (Bytes::from_static(b"k"), Bytes::from_static(b"m")),
+            3 => (Bytes::from_static(b"l"), Bytes::from_static(b"\0")),
+            4 => (Bytes::from_static(b"\0"), Bytes::from_static(b"\0")),
+            5 => (Bytes::from_static(b"m"), Bytes::from_static(b"m\xff")),
             _ => (Bytes::from_static(b"a"), Bytes::from_static(b"z")),
         };
         let start_revision = match self.rng.below(4) {
@@ -234,7 +243,7 @@ impl Clients {
             };
             history.check_watch(create, response)?;
             let before = oracle.delivered();
-            oracle.on_response(response, model)?;
+            oracle.on_response(response, model, history.blame())?;
             self.events_delivered += oracle.delivered() - before;
             if oracle.ended() {
                 watcher.watches.remove(&response.watch);

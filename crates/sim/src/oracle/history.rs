@@ -4,7 +4,9 @@
 //! histories per key go to the search in [`crate::linearizability`], which trusts no index.
 
 use super::actions::{known_actions, possible_actions};
-use super::{Check, LeaseSpans, Locks, Once, Own, Rights, Upkeep, broken, locks, transactions};
+use super::blame::{self, Blame};
+use super::lease_views::LeaseViews;
+use super::{Check, Locks, Once, Own, Rights, Upkeep, broken, locks, transactions};
 use crate::clock::Micros;
 use crate::linearizability::{self, Action, Verdict};
 use crate::model::{Applied, Model, Users};
@@ -60,8 +62,8 @@ pub struct History {
     /// Revision and compacted revision after each index, from 0 on.
     after: Vec<(i64, i64)>,
     rights: Rights,
-    lease_spans: LeaseSpans,
-    renewals: BTreeMap<u64, Vec<(i64, Option<u64>)>>,
+    leases: LeaseViews,
+    blame: Blame,
     effects: BTreeMap<u64, Effectuated>,
     pending: BTreeMap<u64, Pending>,
     asked: BTreeSet<u64>,
@@ -86,8 +88,8 @@ impl History {
             model: Model::new(),
             after: vec![(1, 0)],
             rights: Rights::default(),
-            lease_spans: LeaseSpans::default(),
-            renewals: BTreeMap::new(),
+            leases: LeaseViews::default(),
+            blame: Blame::default(),
             effects: BTreeMap::new(),
             pending: BTreeMap::new(),
             asked: BTreeSet::new(),
@@ -135,6 +137,11 @@ impl History {
         self.rights.check_watch(&self.after, response, judge)
     }
 
+    /// What is known of commands that were refused.
+    pub fn blame(&self) -> &Blame {
+        &self.blame
+    }
+
     /// What was seen of users.
     pub fn rights(&self) -> &Rights {
         &self.rights
@@ -173,7 +180,8 @@ impl History {
                 .into_iter()
                 .flat_map(|it| it.commands)
                 .collect();
-            self.lease_spans.on_batch(index, &applied, &commands);
+            self.leases
+                .on_batch(index, &applied, &commands, &self.model);
         }
         self.after
             .push((self.model.revision(), self.model.compacted()));
@@ -200,6 +208,8 @@ impl History {
                     "request {id} is decided at index {index} after its client was told that it never would"
                 );
             }
+            self.blame
+                .on_decided(command, &outcome.reply, outcome.revision);
             let effect = Effectuated {
                 index,
                 reply: outcome.reply.clone(),
@@ -215,9 +225,6 @@ impl History {
                     first.index
                 );
             }
-        }
-        if !applied.renewals.is_empty() {
-            self.renewals.insert(index, applied.renewals.clone());
         }
         Ok(applied)
     }
@@ -286,6 +293,9 @@ impl History {
                     self.floors.push((at, self.floor));
                 }
                 self.floor_revision = self.floor_revision.max(response.revision);
+                if let Body::Reply(_) = response.body {
+                    self.blame.agree(response.revision);
+                }
                 self.note_known(id, &pending, response, at);
             }
             Err(Failure::Unknown) => {
@@ -318,7 +328,7 @@ impl History {
             );
         };
         match (&pending.request, &response.body) {
-            (Request::Propose(_), Body::Reply(reply)) => {
+            (Request::Propose(command), Body::Reply(reply)) => {
                 let Some(effect) = self.effects.get(&id) else {
                     broken!("KV2", "it is acknowledged and not decided")
                 };
@@ -332,13 +342,20 @@ impl History {
                 if let Reply::Lock(LockReply::Waiting { .. }) = effect.reply {
                     return self.locks.check_told(id, &self.model, response);
                 }
-                if effect.index != index {
+                let same = same_reply(&effect.reply, reply);
+                if same && effect.index != index {
                     broken!("KV7", "it is decided at index {}", effect.index);
                 }
-                if !same_reply(&effect.reply, reply) || effect.revision != response.revision {
-                    let denied = matches!(reply, Reply::Rejected(Rejection::Auth(_)));
+                if !same || effect.revision != response.revision {
+                    let told_before = self.once.told(command);
+                    let property = if same {
+                        self.blame
+                            .of_revision(response.revision, effect.revision, &self.model)
+                    } else {
+                        blame::of_reply(effect.property, &effect.reply, reply, told_before)
+                    };
                     broken!(
-                        if denied { "S1" } else { effect.property },
+                        property,
                         "the log says {:?} at revision {}",
                         effect.reply,
                         effect.revision
@@ -347,18 +364,8 @@ impl History {
                 Ok(())
             }
             (Request::KeepAlive(lease), Body::KeepAlive(ttl_ms)) => {
-                let decided = self
-                    .renewals
-                    .get(&index)
-                    .is_some_and(|renewals| renewals.contains(&(*lease, *ttl_ms)));
-                if !decided || index <= pending.floor {
-                    broken!(
-                        "L3",
-                        "index {index} decides no such renewal (floor {})",
-                        pending.floor
-                    );
-                }
-                Ok(())
+                let at = (index, pending.floor);
+                self.leases.check_renewal(*lease, *ttl_ms, at)
             }
             (Request::Read(consistency, query), Body::Answer(answer)) => {
                 match consistency {
@@ -394,8 +401,15 @@ impl History {
                 // A view in the midst of a batch is stamped with that batch.
                 let before = self.after[(index as usize).saturating_sub(1)].0;
                 if response.revision < before || response.revision > revision {
+                    let unknown = response.revision > self.model.revision();
+                    let property = if unknown {
+                        self.blame
+                            .of_revision(response.revision, revision, &self.model)
+                    } else {
+                        "KV8"
+                    };
                     broken!(
-                        "KV8",
+                        property,
                         "index {index} stands at revision {revision}, not {}",
                         response.revision
                     );
@@ -435,7 +449,9 @@ impl History {
                 }
                 let expected = self.model.range(range, current);
                 if *reply != expected {
-                    broken!("KV4", "the log says {expected:?}");
+                    let present = range.revision == 0;
+                    let property = self.blame.of_range(&expected, reply, present, &self.model);
+                    broken!(property, "the log says {expected:?}");
                 }
                 Ok(())
             }
@@ -463,10 +479,10 @@ impl History {
             }
             (Query::LeaseTimeToLive { id, keys }, Answer::Lease(view)) => {
                 let at = (index, current);
-                self.lease_spans
+                self.leases
                     .check_view((*id, *keys), view.as_ref(), at, &self.model)
             }
-            (Query::Leases, Answer::Leases(told)) => self.lease_spans.check_list(told, index),
+            (Query::Leases, Answer::Leases(ids)) => self.leases.check_list(ids, index),
             (
                 Query::HashKv { .. },
                 Answer::HashKv {

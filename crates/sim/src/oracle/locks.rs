@@ -3,13 +3,14 @@
 //! The [`Model`] foretells each reply; this looks at what it foretells as the promises say it, and at how waits end, of which a member tells
 //! long after the command, or not at all.
 
+use super::blame::is_nearly_over;
 use super::{Check, broken};
 use crate::model::{Claim, Locks as State, Model};
 use bytes::Bytes;
 use replica::{Body, Response};
 use state::lock::{
-    Acquire, Claimant, Kind, Leave, LockCommand, LockOperation, LockRejection, LockReply, Mode,
-    Outcome, Release, Woken,
+    Acquire, Claimant, GuardRejection, Kind, Leave, LockCommand, LockOperation, LockRejection,
+    LockReply, Mode, Outcome, Release, Woken,
 };
 use state::{Command, Guard, Operation, Rejection, Reply};
 use std::collections::{BTreeMap, BTreeSet};
@@ -216,19 +217,39 @@ impl Locks {
         if possible.any(|end| matches(&end.outcome)) {
             return Ok(());
         }
-        let granted = matches!(
-            response.body,
-            Body::Reply(Reply::Lock(LockReply::Granted { .. }))
-        );
         let claim = model.locks().claim(*claimant);
-        let property = claim
-            .filter(|_| granted)
-            .map_or("F5", |claim| obstacle(model, &claim.name));
+        let property = match &response.body {
+            Body::Reply(Reply::Lock(LockReply::Granted { token })) => {
+                self.promise_of_grant((*claimant, *since), *token, model)
+            }
+            Body::Reply(Reply::Rejected(Rejection::Lock(LockRejection::SessionNotFound))) => "L1",
+            _ => "F5",
+        };
         broken!(
             property,
             "{claimant:?} waits since index {since}, and the log says {claim:?}; it ended {:?}",
             self.ends.get(claimant)
         )
+    }
+
+    /// Which promise it breaks that one who waits is told of a grant that the log does not give.
+    fn promise_of_grant(
+        &self,
+        (claimant, since): (Claimant, u64),
+        token: u64,
+        model: &Model,
+    ) -> &'static str {
+        let ends = self.ends.get(&claimant).into_iter().flatten();
+        let mut since_then = ends.filter(|end| end.index >= since);
+        if since_then.any(|end| end.outcome == Outcome::SessionEnded) {
+            return "F4";
+        }
+        // Given meanwhile, but to another one: it came before its turn.
+        if self.lives.get(&token).is_some_and(|life| life.0 >= since) {
+            return "F5";
+        }
+        let claim = model.locks().claim(claimant);
+        claim.map_or("F5", |claim| obstacle(model, &claim.name))
     }
 
     /// F5, V1: a member that has applied the end of a wait has told whoever waits there. `waiting` are the requests it has not answered, each with
@@ -294,6 +315,9 @@ impl Locks {
 
 /// The promise that a reply keeps, so that another one breaks it.
 pub fn promise(command: &Command, reply: &Reply, model: &Model) -> &'static str {
+    if let Reply::Rejected(Rejection::Guard(GuardRejection::NotHeld { name, .. })) = reply {
+        return if is_closed(model, name) { "F7" } else { "F2" };
+    }
     if !command.guards.is_empty() {
         return "F3";
     }
@@ -314,21 +338,37 @@ pub fn promise(command: &Command, reply: &Reply, model: &Model) -> &'static str 
         (_, Reply::Lock(LockReply::Granted { .. })) => "F2",
         (Some(LockOperation::Acquire(acquire)), Reply::Lock(_)) => obstacle(model, &acquire.name),
         (Some(LockOperation::Acquire(_)), _) => "F4",
-        (Some(LockOperation::Release(_)), _) => "F8",
+        (Some(LockOperation::Release(release)), _) => {
+            let lease = model.leases().get(&release.claimant.session);
+            let over = lease.is_some_and(|lease| is_nearly_over(lease, model.clock_ms()));
+            if over { "L1" } else { "F8" }
+        }
         _ => "F6",
     }
 }
 
 /// Which promise keeps a lock from whoever wants it.
 fn obstacle(model: &Model, name: &Bytes) -> &'static str {
-    let closed = model.locks().names().get(name);
-    if closed.is_some_and(|name| name.closed_until_ms > model.clock_ms()) {
+    let ends = |claim: &Claim| {
+        let lease = model.leases().get(&claim.claimant.session);
+        lease.is_some_and(|lease| is_nearly_over(lease, model.clock_ms()))
+    };
+    if model.locks().holders(name).any(ends) {
+        return "L1";
+    }
+    if is_closed(model, name) {
         "F7"
     } else if model.locks().holders(name).next().is_some() {
         "F1"
     } else {
         "F5"
     }
+}
+
+/// The lock of a lost session is closed for a while.
+fn is_closed(model: &Model, name: &Bytes) -> bool {
+    let known = model.locks().names().get(name);
+    known.is_some_and(|name| name.closed_until_ms > model.clock_ms())
 }
 
 /// F1: who holds a lock may hold it together.

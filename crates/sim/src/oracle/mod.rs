@@ -2,14 +2,15 @@
 //! effects, replies, watch responses and the member's own status.
 
 mod actions;
+mod blame;
 mod consensus;
 mod history;
+mod lease_views;
 mod leases;
 mod locks;
 mod once;
 mod replicated_clock;
 mod rights;
-mod spans;
 mod transactions;
 mod upkeep;
 mod watches;
@@ -21,7 +22,6 @@ pub use locks::Locks;
 pub use once::Once;
 pub use replicated_clock::ReplicatedClock;
 pub use rights::Rights;
-pub use spans::LeaseSpans;
 pub use upkeep::{Own, Upkeep};
 pub use watches::WatchOracle;
 

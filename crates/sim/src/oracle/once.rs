@@ -34,6 +34,11 @@ impl Once {
         self.repeated
     }
 
+    /// What a client was told to the same request before.
+    pub fn told(&self, command: &Command) -> Option<&Reply> {
+        self.told.get(&(command.client, command.sequence))
+    }
+
     /// A client sends a request.
     pub fn on_request(&mut self, command: &Command) {
         if let Some(Operation::Id(IdCommand {

@@ -1,10 +1,12 @@
 //! W1 to W12 at the receiving end of a watch: what comes must be exactly the decided changes of its range, in order, from its start on.
 
+use super::blame::{Blame, ended_with_lease};
 use super::{Check, broken};
 use crate::clock::Micros;
-use crate::model::{Model, in_range};
+use crate::model::{Change, Model, in_range};
 use replica::{Event, WatchBody, WatchCreate, WatchResponse};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What a member has applied it tells within this time, to a stream that takes it.
 const FED_WITHIN: Micros = 1_500_000;
@@ -22,6 +24,10 @@ pub struct WatchOracle {
     mark: i64,
     /// Revision of the last delivered event that has fragments outstanding.
     fragment_of: Option<i64>,
+    /// A revision of which only a part came, and what was left out went with its lease: if the rest comes it was split, else it was kept.
+    half_of: Option<i64>,
+    /// The revision at which the member said that the watch has begun.
+    begun_at: i64,
     delivered: u64,
     /// Since when the next change could have been told, and how many had been.
     owed: Option<(Micros, u64)>,
@@ -44,6 +50,8 @@ impl WatchOracle {
             ahead: BTreeSet::new(),
             mark: 0,
             fragment_of: None,
+            half_of: None,
+            begun_at: 0,
             delivered: 0,
             owed: None,
         }
@@ -84,14 +92,17 @@ impl WatchOracle {
 
     fn concerns(&self, model: &Model, position: usize) -> bool {
         let change = &model.changes()[position];
-        let filtered = if change.deleted {
+        change.revision >= self.create.start_revision && self.passes(&change.kv.key, change.deleted)
+    }
+
+    /// Range and filters let such a change through.
+    fn passes(&self, key: &[u8], deleted: bool) -> bool {
+        let filtered = if deleted {
             self.create.no_delete
         } else {
             self.create.no_put
         };
-        !filtered
-            && change.revision >= self.create.start_revision
-            && in_range(&change.kv.key, &self.create.key, &self.create.range_end)
+        !filtered && in_range(key, &self.create.key, &self.create.range_end)
     }
 
     /// The next change this watch must hear of, if it is decided already.
@@ -116,15 +127,20 @@ impl WatchOracle {
     }
 
     /// A response came.
-    pub fn on_response(&mut self, response: &WatchResponse, model: &Model) -> Check {
+    pub fn on_response(&mut self, response: &WatchResponse, model: &Model, blame: &Blame) -> Check {
+        self.on_body(response, model, blame)?;
         if response.revision > model.revision() {
             broken!(
-                "W1",
+                blame.of_revision(response.revision, model.revision(), model),
                 "a response stands at revision {}, and {} is the last decided: {response:?}",
                 response.revision,
                 model.revision()
             );
         }
+        Ok(())
+    }
+
+    fn on_body(&mut self, response: &WatchResponse, model: &Model, blame: &Blame) -> Check {
         match (&response.body, self.state) {
             (_, Life::Ended) => {
                 broken!("W2", "a response after the end of the watch: {response:?}")
@@ -136,8 +152,9 @@ impl WatchOracle {
             }
             (WatchBody::Compacted { compacted }, _) => self.on_compacted(*compacted, model),
             (WatchBody::Events { events, fragment }, Life::Open) => {
+                self.check_order(events)?;
                 for event in events {
-                    self.on_event(event, model)?;
+                    self.on_event(event, model, blame)?;
                 }
                 self.on_end_of_events(events, *fragment, model)
             }
@@ -156,6 +173,7 @@ impl WatchOracle {
 
     fn on_created(&mut self, revision: i64, model: &Model) -> Check {
         self.state = Life::Open;
+        self.begun_at = revision;
         if self.create.start_revision == 0 {
             self.cursor = model
                 .changes()
@@ -198,27 +216,91 @@ impl WatchOracle {
             })
     }
 
-    /// W1, W2, W3, W5, W7, W8, W9, W10: the event is exactly the next one, or another of the same revision.
-    fn on_event(&mut self, event: &Event, model: &Model) -> Check {
+    /// W1: what comes together comes in order.
+    fn check_order(&self, events: &[Arc<Event>]) -> Check {
+        let falls = |pair: &[Arc<Event>]| pair[1].kv.mod_revision < pair[0].kv.mod_revision;
+        if let Some(pair) = events.windows(2).find(|pair| falls(pair)) {
+            broken!("W1", "{:?} comes behind {:?}", pair[1], pair[0]);
+        }
+        Ok(())
+    }
+
+    /// W5, W7, W10: the watch asked for events of this revision and kind.
+    fn check_wanted(&self, event: &Event) -> Check {
+        let (start, revision) = (self.create.start_revision, event.kv.mod_revision);
+        if !self.passes(&event.kv.key, event.deleted) {
+            broken!("W7", "{event:?} came, and {:?} was asked for", self.create);
+        }
+        if revision < start {
+            let future = start > self.begun_at;
+            broken!(
+                if future { "W10" } else { "W5" },
+                "{event:?} came to a watch from {start}, which began at {}",
+                self.begun_at
+            );
+        }
+        Ok(())
+    }
+
+    /// Which promise it breaks that an event came, and not `expected`.
+    fn blame(
+        &self,
+        event: &Event,
+        expected: Option<&Change>,
+        model: &Model,
+        blame: &Blame,
+    ) -> &'static str {
+        let changes = model.changes();
+        let revision = event.kv.mod_revision;
+        let first = changes.partition_point(|change| change.revision < revision);
+        let is_it = |change: &Change| change.deleted == event.deleted && change.kv == event.kv;
+        let Some(position) = (first..changes.len())
+            .take_while(|&position| changes[position].revision == revision)
+            .find(|&position| is_it(&changes[position]))
+        else {
+            return blame.of_event(event, expected, self.cursor_revision(model), model);
+        };
+        if position < self.cursor || self.ahead.contains(&position) {
+            return "W2";
+        }
+        expected.map_or("W3", |expected| self.gap(expected, model))
+    }
+
+    /// Which promise it breaks that a change was left out.
+    fn gap(&self, left_out: &Change, model: &Model) -> &'static str {
+        let fresh = self.delivered == 0 && self.mark == 0 && self.create.start_revision > 0;
+        if self.half_of == Some(left_out.revision) && ended_with_lease(left_out, model) {
+            "L4"
+        } else if left_out.revision < model.compacted() {
+            // What could not be read any more is told, not passed over.
+            "W11"
+        } else if fresh {
+            "W5"
+        } else {
+            "W3"
+        }
+    }
+
+    /// W1 to W3, W5, W7 to W10: the event is exactly the next one, or another of the same revision.
+    fn on_event(&mut self, event: &Event, model: &Model, blame: &Blame) -> Check {
+        self.check_wanted(event)?;
         let Some(position) = self.told(event, model) else {
             broken!(
-                "W2",
+                self.blame(event, None, model, blame),
                 "an event that was delivered before, or is not decided: {event:?}; {}",
                 self.position(model)
             );
         };
         let expected = &model.changes()[position];
         if event.deleted != expected.deleted || event.kv != expected.kv {
-            let property = if event.kv.mod_revision > expected.revision {
-                "W3"
-            } else {
-                "W1"
-            };
             broken!(
-                property,
+                self.blame(event, Some(expected), model, blame),
                 "{event:?} came, and {expected:?} is next; {}",
                 self.position(model)
             );
+        }
+        if self.half_of == Some(expected.revision) {
+            broken!("W4", "{event:?} came after others of its revision");
         }
         if self
             .fragment_of
@@ -265,12 +347,7 @@ impl WatchOracle {
     }
 
     /// W4: a response ends with a whole revision unless it says otherwise, and only to those who asked for fragments.
-    fn on_end_of_events(
-        &mut self,
-        events: &[std::sync::Arc<Event>],
-        fragment: bool,
-        model: &Model,
-    ) -> Check {
+    fn on_end_of_events(&mut self, events: &[Arc<Event>], fragment: bool, model: &Model) -> Check {
         let Some(last) = events.last() else {
             broken!("W4", "a response of events without events")
         };
@@ -278,7 +355,10 @@ impl WatchOracle {
         let split = self
             .next(model)
             .is_some_and(|position| model.changes()[position].revision == revision);
-        if split != fragment {
+        let left_out = self.next(model).map(|position| &model.changes()[position]);
+        if split && !fragment && left_out.is_some_and(|it| ended_with_lease(it, model)) {
+            self.half_of = Some(revision);
+        } else if split != fragment {
             broken!(
                 "W4",
                 "revision {revision} is {} and the response says fragment {fragment}",
@@ -309,13 +389,33 @@ impl WatchOracle {
             && model.changes()[position].revision <= mark
         {
             broken!(
-                "W6",
+                self.passed_over(position, mark, model),
                 "the mark {mark} passes {:?}, which was not delivered",
                 model.changes()[position]
             );
         }
         self.mark = mark;
         Ok(())
+    }
+
+    /// Which promise it breaks that a mark passes a change, and maybe others behind it.
+    fn passed_over(&self, first: usize, mark: i64, model: &Model) -> &'static str {
+        let changes = model.changes();
+        let mut others = (first + 1..changes.len())
+            .take_while(|&position| changes[position].revision <= mark)
+            .filter(|&position| self.awaits(model, position));
+        let alone = others.next().is_none();
+        let nothing_came = self.delivered == 0 && self.mark == 0;
+        if self.half_of == Some(changes[first].revision) {
+            "L4"
+        } else if nothing_came && alone && changes[first].revision == self.create.start_revision {
+            "W5"
+        } else if nothing_came && self.create.no_put != self.create.no_delete {
+            // All that its filter lets through.
+            "W7"
+        } else {
+            "W6"
+        }
     }
 
     /// W12: a watch whose stream takes more hears soon of what its member has `reached`, if it could be told of anything.
@@ -329,7 +429,7 @@ impl WatchOracle {
             Some((since, delivered)) if owed && delivered == self.delivered => {
                 if at - since > FED_WITHIN {
                     broken!(
-                        "W12",
+                        if self.half_of.is_some() { "L4" } else { "W12" },
                         "nothing was told for {} us of what its member had applied; {}",
                         at - since,
                         self.position(model)
@@ -357,7 +457,7 @@ impl WatchOracle {
             && let Some(position) = self.next(model)
         {
             broken!(
-                "W3",
+                self.gap(&model.changes()[position], model),
                 "{:?} was never delivered; {}",
                 model.changes()[position],
                 self.position(model)
@@ -371,7 +471,6 @@ impl WatchOracle {
 mod tests {
     use super::*;
     use state::{Batch, Command, Group, Operation, Put};
-    use std::sync::Arc;
 
     fn model(keys: &[&'static str]) -> Model {
         let commands = keys.iter().map(|key| {
@@ -402,24 +501,33 @@ mod tests {
         model
     }
 
-    fn watch(model: &Model) -> WatchOracle {
+    fn see(oracle: &mut WatchOracle, response: &WatchResponse, model: &Model) -> Check {
+        oracle.on_response(response, model, &Blame::default())
+    }
+
+    /// Which promise a response breaks.
+    fn broken_by(oracle: &WatchOracle, response: &WatchResponse, model: &Model) -> &'static str {
+        see(&mut oracle.clone(), response, model).unwrap_err().0
+    }
+
+    fn watch_from(start_revision: i64, begun_at: i64, model: &Model) -> WatchOracle {
         let mut oracle = WatchOracle::new(WatchCreate {
             key: "a".into(),
             range_end: "z".into(),
-            start_revision: 2,
+            start_revision,
             ..WatchCreate::default()
         });
+        let created = WatchResponse {
+            watch: 1,
+            revision: begun_at,
+            body: WatchBody::Created,
+        };
+        see(&mut oracle, &created, model).unwrap();
         oracle
-            .on_response(
-                &WatchResponse {
-                    watch: 1,
-                    revision: model.revision(),
-                    body: WatchBody::Created,
-                },
-                model,
-            )
-            .unwrap();
-        oracle
+    }
+
+    fn watch(model: &Model) -> WatchOracle {
+        watch_from(2, model.revision(), model)
     }
 
     fn events(model: &Model, positions: &[usize]) -> WatchResponse {
@@ -444,38 +552,46 @@ mod tests {
 
     #[test]
     fn exact_events_pass_and_gaps_and_repeats_do_not() {
-        let model = model(&["a", "b", "~", "c"]);
+        let model = model(&["a", "b", "~", "c", "d"]);
         let mut oracle = watch(&model);
-        oracle
-            .on_response(&events(&model, &[0, 1]), &model)
-            .unwrap();
+        see(&mut oracle, &events(&model, &[0, 1]), &model).unwrap();
         assert_eq!(oracle.resume_revision(&model), Some(4));
-        assert_eq!(
-            oracle
-                .clone()
-                .on_response(&events(&model, &[1]), &model)
-                .unwrap_err()
-                .0,
-            "W1"
-        );
-        assert_eq!(
-            oracle
-                .clone()
-                .on_response(&events(&model, &[2]), &model)
-                .unwrap_err()
-                .0,
-            "W1"
-        );
+        let breaks = |positions: &[usize]| broken_by(&oracle, &events(&model, positions), &model);
+        assert_eq!(breaks(&[1]), "W2");
+        assert_eq!(breaks(&[2]), "W7");
+        assert_eq!(breaks(&[4]), "W3");
+        assert_eq!(breaks(&[4, 3]), "W1");
         assert_eq!(oracle.check_complete(&model).unwrap_err().0, "W3");
-        oracle.on_response(&events(&model, &[3]), &model).unwrap();
+        see(&mut oracle, &events(&model, &[3, 4]), &model).unwrap();
         oracle.check_complete(&model).unwrap();
-        assert_eq!(
-            watch(&model)
-                .on_response(&events(&model, &[1]), &model)
-                .unwrap_err()
-                .0,
-            "W3"
-        );
+    }
+
+    #[test]
+    fn a_watch_that_begins_elsewhere_than_was_asked_is_seen() {
+        let model = model(&["a", "b", "c", "d"]);
+        let breaks = |oracle: &WatchOracle, positions: &[usize]| {
+            broken_by(oracle, &events(&model, positions), &model)
+        };
+        assert_eq!(breaks(&watch(&model), &[1]), "W5");
+        assert_eq!(breaks(&watch_from(3, 5, &model), &[0]), "W5");
+        assert_eq!(breaks(&watch_from(4, 2, &model), &[1]), "W10");
+        let mut filtered = watch(&model);
+        filtered.create.no_put = true;
+        assert_eq!(breaks(&filtered, &[0]), "W7");
+    }
+
+    #[test]
+    fn an_event_that_the_log_does_not_know_is_named_by_what_is_wrong_with_it() {
+        let model = model(&["a", "b", "c", "d"]);
+        let changed = |change: fn(&mut Event)| {
+            let mut response = events(&model, &[0]);
+            if let WatchBody::Events { events, .. } = &mut response.body {
+                change(Arc::make_mut(&mut events[0]));
+            }
+            broken_by(&watch(&model), &response, &model)
+        };
+        assert_eq!(changed(|it| it.kv.version = 2), "W9");
+        assert_eq!(changed(|it| it.kv.mod_revision = 9), "KV3");
     }
 
     #[test]
@@ -487,18 +603,14 @@ mod tests {
             revision,
             body: WatchBody::Progress,
         };
-        assert_eq!(
-            oracle.clone().on_response(&mark(2), &model).unwrap_err().0,
-            "W6"
-        );
-        oracle
-            .on_response(&events(&model, &[0, 1]), &model)
-            .unwrap();
-        oracle.on_response(&mark(3), &model).unwrap();
-        assert_eq!(oracle.on_response(&mark(2), &model).unwrap_err().0, "W6");
+        assert_eq!(broken_by(&oracle, &mark(2), &model), "W5");
+        assert_eq!(broken_by(&oracle, &mark(3), &model), "W6");
+        see(&mut oracle, &events(&model, &[0, 1]), &model).unwrap();
+        see(&mut oracle, &mark(3), &model).unwrap();
+        assert_eq!(broken_by(&oracle, &mark(2), &model), "W6");
         let mut resumed = watch(&model);
         resumed.create.start_revision = 4;
-        assert_eq!(resumed.on_response(&mark(2), &model).unwrap_err().0, "W6");
-        resumed.on_response(&mark(3), &model).unwrap();
+        assert_eq!(broken_by(&resumed, &mark(2), &model), "W6");
+        see(&mut resumed, &mark(3), &model).unwrap();
     }
 }

@@ -45,6 +45,30 @@ impl State {
                 return Admission::New(None);
             }
         );
+        mutated!(
+            OutOfOrderRefused,
+            if self.clients.newest_of(id) > sequence {
+                let request = Request {
+                    client: id,
+                    sequence,
+                };
+                if self.clients.answered(request).is_none() {
+                    return Admission::Refused(ClientRejection::Freed {
+                        acknowledged_below: acknowledged,
+                    });
+                }
+            }
+        );
+        mutated!(
+            FreedReplayed,
+            if let Some(answered) = self.clients.answered(Request {
+                client: id,
+                sequence,
+            }) {
+                let reply = kept::decode(&answered.reply).expect("it was checked when it was kept");
+                return Admission::Repeated(reply, answered.revision);
+            }
+        );
         if sequence < acknowledged {
             return Admission::Refused(ClientRejection::Freed {
                 acknowledged_below: acknowledged,
@@ -60,7 +84,8 @@ impl State {
             client.acknowledged_below = acknowledged;
             self.clients.set(client);
             // At most a window of them.
-            while self.clients.free_one(id, acknowledged) {}
+            let below = mutated!(OneReplyTooFewKept, acknowledged + 1, acknowledged);
+            while !mutated!(FreedReplayed) && self.clients.free_one(id, below) {}
         }
         let request = Request {
             client: id,

@@ -135,6 +135,20 @@ impl Clients {
         self.answered.get(&request)
     }
 
+    /// The newest request of a client whose reply is kept.
+    #[cfg(feature = "mutations")]
+    pub fn newest_of(&self, client: u64) -> u64 {
+        let first = Request {
+            client,
+            sequence: 0,
+        };
+        let of_client = self.answered.range(Bound::Included(&first));
+        let of_client = of_client.take_while(|answered| answered.request.client == client);
+        of_client
+            .last()
+            .map_or(0, |answered| answered.request.sequence)
+    }
+
     /// Bytes of replies kept for a client.
     pub fn kept(&self, client: u64) -> u64 {
         self.kept.get(&client).copied().unwrap_or(0)

@@ -227,7 +227,9 @@ impl Locks {
             let joined = moment.next_ordinal();
             self.change_claim(claimant, |claim| {
                 claim.joined = joined;
-                claim.deadline_ms = deadline_ms(acquire.wait_ms, moment.clock_ms);
+                if !mutated!(RepetitionKeepsDeadline) {
+                    claim.deadline_ms = deadline_ms(acquire.wait_ms, moment.clock_ms);
+                }
             });
             self.unsettle(&acquire.name);
         }
@@ -263,6 +265,18 @@ impl Locks {
 
     fn release(&mut self, release: &Release, moment: &mut Moment<'_>) -> Changed {
         let &Release { claimant, joined } = release;
+        mutated!(
+            ReleaseByIdAlone,
+            if self.claim(claimant).is_none() {
+                let is_same = |it: &&Claim| it.claimant.id == claimant.id && it.holds();
+                let same = self.claims.range(std::ops::Bound::Unbounded).find(is_same);
+                let same = same.map(|claim| claim.claimant);
+                if let Some(claimant) = same {
+                    let release = Release { claimant, joined };
+                    return self.release(&release, moment);
+                }
+            }
+        );
         let claim = self.claim(claimant).ok_or(LockRejection::NotHeld)?;
         if joined != 0 && claim.joined != joined {
             return Err(LockRejection::Rejoined);
@@ -304,6 +318,17 @@ impl Locks {
             .into_iter()
             .flat_map(|queue| queue.of_grant(force.token));
         let claimants: Vec<Claimant> = of_grant.collect();
+        mutated!(
+            ForceIgnoresToken,
+            if claimants.is_empty() && queue.is_some_and(|queue| queue.alone) {
+                let &(token, _) = queue.expect("it was found").holders.first().expect("held");
+                let force = Force {
+                    token,
+                    ..force.clone()
+                };
+                return self.force(&force, moment);
+            }
+        );
         if claimants.is_empty() {
             return Err(LockRejection::NotHeld);
         }

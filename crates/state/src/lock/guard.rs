@@ -59,6 +59,10 @@ impl Locks {
             StaleGuard,
             return queue.is_some_and(|queue| !queue.holders.is_empty())
         );
+        mutated!(
+            GuardByNewest,
+            return queue.is_some() && self.newest(name) == token
+        );
         let of_grant = queue.and_then(|queue| queue.of_grant(token).next());
         of_grant.is_some_and(|claimant| moment.is_alive(claimant.session))
     }

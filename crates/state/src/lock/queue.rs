@@ -66,6 +66,11 @@ impl Queue {
 
     /// The grant that this owner may re-enter, the oldest if there are two.
     pub fn grant_of(&self, session: i64, owner: u64) -> Option<u64> {
+        mutated!(ReentryAcrossSessions, {
+            let mut all = self.owners.keys();
+            let own = all.find(|grant| owner != 0 && grant.1 == owner);
+            return own.map(|&(_, _, token)| token);
+        });
         let all = (session, owner, 0)..=(session, owner, u64::MAX);
         let oldest = self.owners.range(all).next();
         oldest.map(|(&(_, _, token), _)| token)

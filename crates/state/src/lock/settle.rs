@@ -190,7 +190,8 @@ impl Locks {
         let delay_ms = claim.delay_ms + slack_ms(claim.delay_ms);
         let until_ms = clock_ms.saturating_add(delay_ms);
         self.change_lock(&claim.name, |lock| {
-            lock.closed_until_ms = lock.closed_until_ms.max(until_ms);
+            let before_ms = mutated!(LastDelayCounts, 0, lock.closed_until_ms);
+            lock.closed_until_ms = before_ms.max(until_ms);
         });
     }
 
