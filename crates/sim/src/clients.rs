@@ -392,7 +392,7 @@ impl Clients {
                 if failed {
                     self.go_elsewhere(client);
                 }
-                self.turn_page(client, outcome);
+                self.turn_page(client, request, outcome);
                 self.wake_after(client, think);
             }
             Kind::Lessee(lessee) if lessee.waiting == Some(request) => {

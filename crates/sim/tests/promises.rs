@@ -94,8 +94,8 @@ promises! {
     "F4" f4_a_grant_needs_a_living_session: DeadSessionLetIn Calm 0
     "F5" f5_first_come_first_served: LastComeFirst Calm 0
     "F5" f5_whoever_waits_is_woken: LostWakeUp Calm 0
-    "F6" f6_nobody_else_releases: ReleaseByIdAlone Calm 0
-    "F6" f6_an_operator_takes_away_what_was_named: ForceIgnoresToken Calm 20
+    "F6" f6_nobody_else_releases: ReleaseByIdAlone Calm 19
+    "F6" f6_an_operator_takes_away_what_was_named: ForceIgnoresToken Crashy 15
     "F7" f7_a_lock_stays_closed_after_a_lost_session: LockDelaySkipped Calm 0
     "F8" f8_re_entry_counts: ReentryLostOnRetry Calm 0
 
@@ -106,8 +106,8 @@ promises! {
     "I1" i1_no_number_is_given_twice: SegmentsOverlap Calm 0
 
     "R1" r1_damage_of_a_snapshot_is_told: SnapshotBeforeSync Crashy 4
-    "R2" r2_what_was_acknowledged_before_a_loss_does_not_count: DistrustKeepsCount Bitrot 10
-    "R3" r3_room_that_is_back_is_used: RoomUnnoticed Crashy 16
+    "R2" r2_what_was_acknowledged_before_a_loss_does_not_count: DistrustKeepsCount Bitrot 8
+    "R3" r3_room_that_is_back_is_used: RoomUnnoticed Crashy 2
     "M1" m1_a_snapshot_names_the_members_of_its_index: SnapshotNamesNewestMembers Churn 10
     "U1" u1_a_feature_begins_when_all_know_it: KnowsForOthers Churn 6
     "V1" v1_service_resumes: NoPreVote Calm 0

@@ -7,6 +7,8 @@ use super::*;
 pub(super) struct Pages {
     /// What is left to be read.
     left: Range,
+    /// The request for the page that comes.
+    request: u64,
     /// Further requests at most.
     requests_left: u32,
 }
@@ -35,7 +37,7 @@ impl Clients {
         let Kind::Writer { pages: kept, .. } = &mut self.clients[client].kind else {
             unreachable!("a writer stays one")
         };
-        *kept = Some(pages);
+        *kept = Some(Pages { request, ..pages });
         self.ask(client, request, Request::Read(consistency, query));
     }
 
@@ -50,16 +52,17 @@ impl Clients {
                 keys_only: self.rng.chance(200),
                 ..Range::default()
             },
+            request: 0,
             requests_left: 12,
         }
     }
 
-    /// An answer came, or none: what is left to read.
-    pub(super) fn turn_page(&mut self, client: usize, outcome: &Outcome) {
+    /// A request ended; if it was for a page: what is left to read.
+    pub(super) fn turn_page(&mut self, client: usize, request: u64, outcome: &Outcome) {
         let Kind::Writer { pages, .. } = &mut self.clients[client].kind else {
             return;
         };
-        let Some(reading) = pages else {
+        let Some(reading) = pages.as_mut().filter(|pages| pages.request == request) else {
             return;
         };
         reading.requests_left -= 1;
