@@ -231,12 +231,11 @@ impl Member {
         let opened =
             log::open(disk, common.log.clone(), new_member).map_err(|error| match error {
                 OpenError::Disk(error) => StartError::Disk(error.to_string()),
-                error @ (OpenError::Foreign(_)
-                | OpenError::Damaged(_)
-                | OpenError::NewerVersion { .. })
-                    if self.rotten =>
-                {
-                    StartError::Spoiled(format!("{error:?}"))
+                OpenError::Foreign(what) | OpenError::Damaged(what) if self.rotten => {
+                    StartError::Spoiled(what)
+                }
+                OpenError::NewerVersion { found, .. } if self.rotten => {
+                    StartError::Spoiled(format!("it says that version {found} wrote it"))
                 }
                 error => StartError::Refused(format!("{error:?}")),
             })?;

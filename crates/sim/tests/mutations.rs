@@ -78,7 +78,7 @@ fn the_simulator_finds_the_bugs() {
         }
     }
     assert!(missed.is_empty(), "not found:\n{}", missed.join("\n"));
-    assert!(found >= 50, "the simulator finds {found} bugs");
+    assert!(found >= 140, "the simulator finds {found} bugs");
 }
 
 #[test]
