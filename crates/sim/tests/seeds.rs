@@ -333,6 +333,18 @@ const FOUND_BUGS: &[(Profile, u64, u64, &str)] = &[
         "a member with an empty disk asked only those it was told of and the leader they knew: they knew none, and left the cluster",
     ),
     (
+        Profile::Churn,
+        4_400_041,
+        80,
+        "of the simulated operator: a machine that was taking its own place was named twice to another one",
+    ),
+    (
+        Profile::Geo,
+        70_054,
+        80,
+        "of the world: a leader that was to be deposed handed over when the fault had given up, and the cut was mended before it was made",
+    ),
+    (
         Profile::Chaos,
         10_226,
         80,

@@ -2,7 +2,9 @@
 
 use super::Verdict;
 use crate::faults::history::Record;
-use sim::recorded::{Check, Event, Model, WatchBody, WatchCreate, WatchOracle, WatchResponse};
+use sim::recorded::{
+    Blame, Check, Event, Model, WatchBody, WatchCreate, WatchOracle, WatchResponse,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -88,7 +90,7 @@ impl Followed {
         };
         let held = match record.kind.as_str() {
             "ended" if record.modified == 0 => Err(("W11", format!("it ended: {}", record.error))),
-            _ => self.oracle.on_response(&response, model),
+            _ => self.oracle.on_response(&response, model, &Blame::default()),
         };
         self.broken = held.is_err();
         held.map_err(|(property, text)| {

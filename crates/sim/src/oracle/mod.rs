@@ -15,6 +15,7 @@ mod transactions;
 mod upkeep;
 mod watches;
 
+pub use blame::Blame;
 pub use consensus::{Consensus, Recovery, declared_loss, is_quorum};
 pub use history::{History, Request, trace_id, value_of};
 pub use leases::Leases;

@@ -29,7 +29,9 @@ impl World {
         let configuration = self.consensus.decided_configuration();
         let own = &self.members[member].lane;
         let named = configuration.members.values().map(|other| &other.name);
-        let others: Vec<String> = named.filter(|name| *name != own).cloned().collect();
+        // A machine that takes its own place is named twice for a while.
+        let others: BTreeSet<&String> = named.filter(|name| *name != own).collect();
+        let others: Vec<String> = others.into_iter().cloned().collect();
         let knows = |name: &String| {
             self.members.iter().any(|other| {
                 other.lane == *name && other.asking.is_none() && configuration.contains(other.id)
