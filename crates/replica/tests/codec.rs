@@ -57,7 +57,6 @@ fn messages() -> Vec<Message> {
             priority: 0,
         }),
         Message::StateWanted { from: 2048 },
-        Message::ShortOfSpace,
         Message::ChangeAsked {
             sequence: 9,
             request: ChangeRequest {
@@ -92,6 +91,7 @@ fn messages() -> Vec<Message> {
                 text: "no".into(),
             }),
         },
+        Message::ShortOfSpace,
     ]
 }
 
@@ -121,6 +121,7 @@ fn golden_bytes() {
     );
     assert_eq!(hex(all[6].encode()), "08090900000000000000100c1803");
     assert_eq!(hex(all[7].encode()), "080909000000000000002206080a12026e6f");
+    assert_eq!(hex(all[8].encode()), "09");
     let query = BootstrapMessage::Query(Introduction {
         name: "n1".into(),
         member: MemberId(1),
