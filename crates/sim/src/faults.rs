@@ -160,7 +160,9 @@ impl fmt::Display for Fault {
             Fault::FailWrites(m, n) => write!(f, "the next {n} writes of {} fail", name(m)),
             Fault::FailReads(m, n) => write!(f, "the next {n} reads of {} fail", name(m)),
             Fault::Replay(n) => write!(f, "{n} old messages arrive once more"),
-            Fault::Stall(m, n) => write!(f, "the disk of {} stalls for {n} us", name(m)),
+            Fault::Stall(m, time) => {
+                write!(f, "the disk of {} stalls for {}", name(m), span(*time))
+            }
             Fault::Slow(m, 1) => write!(f, "the disk of {} is as fast as before", name(m)),
             Fault::Slow(m, n) => write!(f, "the disk of {} is {n} times slower", name(m)),
             Fault::CrashInSnapshot(m, n) => write!(
@@ -177,6 +179,15 @@ impl fmt::Display for Fault {
             Fault::SwitchOn => write!(f, "an operator switches the new feature on"),
             Fault::Aimed(aim) => write!(f, "{aim}"),
         }
+    }
+}
+
+/// A time in words, about as exact as a reader wants it.
+fn span(time: Micros) -> String {
+    match time {
+        0..1_000 => format!("{time} us"),
+        1_000..1_000_000 => format!("{} ms", time / 1_000),
+        _ => format!("{}.{} s", time / 1_000_000, time / 100_000 % 10),
     }
 }
 

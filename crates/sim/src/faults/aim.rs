@@ -1,6 +1,7 @@
 //! Faults that aim: what they are is drawn before the run like all others, but their victim, or their moment, is chosen when it comes to it,
 //! by what members are doing then.
 
+use super::span;
 use crate::clock::Micros;
 use raft::Body;
 use replica::Message;
@@ -154,7 +155,8 @@ impl fmt::Display for Aim {
             Aim::Disconnect => write!(f, "all connections of whoever leads now break"),
             Aim::Race(time) => write!(
                 f,
-                "all but whoever leads stop for {time} us and go on at the same moment"
+                "all but whoever leads stop for {} and go on at the same moment",
+                span(*time)
             ),
             Aim::Hold(hold) => write!(f, "{hold}"),
         }
@@ -163,7 +165,7 @@ impl fmt::Display for Aim {
 
 impl fmt::Display for Blow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} for {} us", self.strike, self.time)
+        write!(f, "{} for {}", self.strike, span(self.time))
     }
 }
 
@@ -191,8 +193,9 @@ impl fmt::Display for Hold {
         }
         write!(
             f,
-            " will not arrive for {} us, and then within {} us",
-            self.time, self.within
+            " will not arrive for {}, and then within {}",
+            span(self.time),
+            span(self.within)
         )
     }
 }

@@ -511,7 +511,15 @@ fn check_vote(before: Vote, after: Vote) -> Result<(), String> {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use raft::Index;
+    use raft::{Incarnation, Index, MemberId};
+
+    /// The first incarnation of a member.
+    pub(super) fn peer(member: usize) -> PeerId {
+        PeerId {
+            member: MemberId(member as u64 + 1),
+            incarnation: Incarnation(1),
+        }
+    }
 
     fn oracle() -> Consensus {
         Consensus::new(3)

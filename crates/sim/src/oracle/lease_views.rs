@@ -64,6 +64,7 @@ impl LeaseViews {
         if !applied.renewals.is_empty() {
             self.renewals.insert(index, applied.renewals.clone());
         }
+        let mut touched: BTreeSet<i64> = applied.renewals.iter().map(|(id, _)| *id).collect();
         let mut changed: BTreeSet<i64> = applied.expired.iter().map(|it| it.id).collect();
         for (outcome, command) in applied.outcomes.iter().zip(commands) {
             let id = match (&command.operation, &outcome.reply) {
@@ -78,17 +79,14 @@ impl LeaseViews {
         if self.clocks.last().is_none_or(|it| it.1 < model.clock_ms()) {
             self.clocks.push((index, model.clock_ms()));
         }
-        let leases = model.leases();
-        for (id, lease) in leases {
-            let (rows, row) = (self.rows.entry(*id).or_default(), Some(Row::of(lease)));
-            if rows.last().is_none_or(|last| last.1 != row) {
+        touched.append(&mut changed);
+        for id in touched {
+            let (rows, row) = (
+                self.rows.entry(id).or_default(),
+                model.leases().get(&id).map(Row::of),
+            );
+            if rows.last().map_or(row.is_some(), |last| last.1 != row) {
                 rows.push((index, row));
-            }
-        }
-        for (id, rows) in &mut self.rows {
-            let lives = rows.last().is_some_and(|last| last.1.is_some());
-            if lives && !leases.contains_key(id) {
-                rows.push((index, None));
             }
         }
     }

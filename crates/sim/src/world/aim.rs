@@ -241,12 +241,14 @@ impl World {
         };
         let Holding { hold, kept, .. } = holding.remove(place);
         let count = kept.len();
-        self.trace.note(self.now, "", &[31, count as u64], || {
-            format!("{count} messages that were kept back arrive")
-        });
-        self.timeline.note(self.now, None, || {
-            What::Note(format!("{count} messages that were kept back arrive"))
-        });
+        let told = || match count {
+            1 => "a message that was kept back arrives".into(),
+            _ => format!("{count} messages that were kept back arrive"),
+        };
+        self.trace.note(self.now, "", &[31, count as u64], told);
+        if count > 0 {
+            self.timeline.note(self.now, None, || What::Note(told()));
+        }
         let mut arrivals: Vec<Micros> = kept
             .iter()
             .map(|_| self.now + 1 + self.rng.below(hold.within))

@@ -124,15 +124,9 @@ impl Consensus {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::peer;
     use super::*;
-    use raft::{Entry, Incarnation, MemberId, Payload, Persist, Vote};
-
-    fn peer(member: usize) -> PeerId {
-        PeerId {
-            member: MemberId(member as u64 + 1),
-            incarnation: Incarnation(1),
-        }
-    }
+    use raft::{Entry, Incarnation, Payload, Persist, Vote};
 
     fn acknowledges(matched: u64, boot: u64, amnesiac: bool) -> Message {
         Message {

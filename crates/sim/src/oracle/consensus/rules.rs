@@ -280,15 +280,9 @@ pub(super) fn holds(log: &Mirror, index: u64, term: Option<u64>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::peer;
     use super::*;
-    use raft::{Entry, Incarnation, Index, MemberId, Payload, Persist, Role, Vote};
-
-    fn peer(member: usize) -> PeerId {
-        PeerId {
-            member: MemberId(member as u64 + 1),
-            incarnation: Incarnation(1),
-        }
-    }
+    use raft::{Entry, Incarnation, Index, Payload, Persist, Role, Vote};
 
     /// Three members, of which the first leads term 1 with the vote of the second; each has the entry of index 1, durable if `durable` says so.
     fn cell(durable: [bool; 3]) -> Consensus {
